@@ -1,0 +1,22 @@
+//! Floor 2: what travels on the wire. Sans-io codecs: bytes in, events out.
+//!
+//! Nothing here knows a socket, a runtime or a clock, so everything can be driven byte by byte from a table,
+//! a property test or a fuzzer.
+//!
+//! * [`headers`] – the header block all protocols share: one arena, entries in order, known names interned.
+//! * [`head`] – request and response heads on top of it (pseudo-headers as in HTTP/2, as Envoy keeps them).
+//! * [`buf`] – read buffers, body chunks and write queues whose memory goes back to a per-thread pool.
+//! * [`h1`] – HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
+//! * [`h2`] – HTTP/2 (RFC 9113) with HPACK (RFC 7541).
+
+pub mod buf;
+pub mod h1;
+pub mod h2;
+pub mod head;
+pub mod headers;
+pub mod name;
+
+pub use buf::{Chunk, OutBuf, ReadBuf};
+pub use head::{RequestHead, ResponseHead, Version};
+pub use headers::HeaderMap;
+pub use name::{AsName, HeaderName, Id};
