@@ -1,0 +1,13 @@
+//! Envoy's v3 API: generated types, schema tables, YAML/JSON to protobuf and back, validation.
+//!
+//! Messages are reachable under their proto package: `nuncio_api::envoy::config::listener::v3::Listener`. They implement
+//! [`prost::Message`] and [`prost::Name`] (type URL domain `type.googleapis.com`). Wide messages are boxed where they
+//! are a field. Well-known types are those of [`prost_types`], maps are `BTreeMap`s.
+
+/// The generated prost structs, one module per proto package.
+#[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+}
+
+pub use pb::{cel, envoy, google, io, opentelemetry, ratelimit, udpa, xds};
