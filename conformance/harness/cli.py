@@ -1,0 +1,176 @@
+"""The command line of ``conformance/run``."""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from . import certs, coverage
+from .case import ROOT, load_cases
+from .compare import apply_masks, compare, masks
+from .known import Known
+from .observe import run_case
+from .recording import Recordings
+
+HOME = Path(os.environ.get("NUNCIO_CONFORMANCE_HOME", ROOT.parent / "target" / "conformance"))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="conformance/run", description=__doc__)
+    parser.add_argument("pattern", nargs="?", default="", help="regular expression on the case id")
+    parser.add_argument("--bin", help="the binary to hold against Envoy (default: the release build of nuncio)")
+    parser.add_argument("--jobs", "-j", type=int, default=3, help="cases at the same time")
+    parser.add_argument("--fresh", action="store_true", help="record Envoy anew")
+    parser.add_argument("--verbose", "-v", action="store_true", help="print all differences, excused ones too")
+    parser.add_argument("--json", metavar="FILE", help="write the outcome of every case")
+    parser.add_argument("--list", action="store_true", help="list the cases")
+    parser.add_argument("--uncovered", action="store_true", help="print the contract rows that no case names")
+    parser.add_argument("--masks", action="store_true", help="print how much of each recording is masked")
+    parser.add_argument("--check-without", action="store_true", help="each case must differ without its feature's configuration")
+    parser.add_argument("--show", action="store_true", help="print the full records of the selected cases")
+    return parser.parse_args()
+
+
+def find_binary(wanted):
+    """The binary under test; built when it is the default and missing."""
+    if wanted:
+        path = shutil.which(wanted) or wanted
+        return Path(path).resolve()
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT.parent / "target"))
+    path = target / "release" / "nuncio"
+    if not path.exists():
+        subprocess.run(["cargo", "build", "--release"], cwd=ROOT.parent, check=True)
+    return path.resolve()
+
+
+def needs_missing(case):
+    """Why a case cannot run on this machine, or None."""
+    if "ipv6" in case.get("needs", []) and not Path("/proc/net/if_inet6").read_text().strip():
+        return "no IPv6 here"
+    return None
+
+
+class Suite:
+    """The run of all selected cases against one binary."""
+
+    def __init__(self, options, binary):
+        self.options, self.binary = options, binary
+        self.certs = certs.make(HOME / "certs")
+        envoy = (HOME / "venv" / "bin" / "envoy").resolve()
+        self.recordings = Recordings(HOME / "recordings", envoy, self.certs, options.fresh)
+        self.known = Known()
+
+    def differences(self, case, reference):
+        seen = json.loads(json.dumps(run_case(case, self.binary, self.certs)))
+        return apply_masks(case, compare(reference, seen))
+
+    def one(self, case):
+        """(state, lines to print) of one case. A failure counts when it repeats and Envoy agrees with itself."""
+        reason = needs_missing(case)
+        if reason:
+            return "skip", [reason]
+        found = self.differences(case, self.recordings.get(case))
+        unexpected, excused, stale = self.judge(case, found)
+        if unexpected:
+            found = self.differences(case, self.recordings.again(case))
+            unexpected, excused, stale = self.judge(case, found)
+        lines = [one.text() for one in unexpected]
+        if self.options.verbose:
+            lines += [f"known: {one.text()}" for one in excused]
+        soft = [one for one in found if one.kind in case.get("soft", [])]
+        lines += [f"soft: {one.text()}" for one in soft if self.options.verbose]
+        lines += [f"no longer occurs: {entry['what']}" for entry in stale]
+        return ("FAIL" if unexpected else "known" if excused else "ok"), lines
+
+    def judge(self, case, found):
+        return self.known.split(case, [one for one in found if one.kind not in case.get("soft", [])])
+
+    def without(self, case):
+        """Whether the case can fail: without the feature's configuration it must differ."""
+        bare = case.without()
+        if bare is None:
+            return "skip", []
+        reference = self.recordings.get(case)
+        seen = json.loads(json.dumps(run_case(bare, self.binary, self.certs)))
+        found = apply_masks(case, compare(reference, seen))
+        hard = [one for one in found if one.kind not in case.get("soft", [])]
+        return ("ok" if hard else "FAIL"), ([] if hard else ["nothing changed without the configuration"])
+
+    def run(self, cases):
+        work = self.without if self.options.check_without else self.one
+        outcome, limit = {}, None if self.options.verbose else 8
+        with ThreadPoolExecutor(self.options.jobs) as pool:
+            pending = {pool.submit(guard, work, case): case for case in cases}
+            for done in as_completed(pending):
+                case, (state, lines) = pending[done], done.result()
+                outcome[case.id] = {"state": state, "lines": lines}
+                report(case, state, lines, limit)
+        return outcome
+
+
+def guard(work, case):
+    try:
+        return work(case)
+    except Exception:  # a broken case must not end the others
+        return "FAIL", ["the harness failed: " + traceback.format_exc(limit=-3)]
+
+
+def report(case, state, lines, limit):
+    print(f"{state:5} {case.id}", flush=True)
+    for line in lines[:limit]:
+        print(f"        {line}")
+    if limit and len(lines) > limit:
+        print(f"        … {len(lines) - limit} more (-v shows them)")
+
+
+def print_uncovered():
+    missing, unknown = coverage.uncovered(load_cases())
+    for row, text in missing.items():
+        print(f"{row:40} {text}")
+    for row in unknown:
+        print(f"{row:40} named by a case, not in contract.yaml")
+    print(f"{len(missing)} of {len(coverage.rows())} rows without a case")
+    return 1 if missing or unknown else 0
+
+
+def print_records(cases, binary):
+    for case in cases:
+        folder = tempfile.mkdtemp(prefix="conformance-")
+        record = run_case(case, binary, certs.make(HOME / "certs"), keep=folder)
+        print(f"# {case.id}, files kept in {folder}")
+        print(json.dumps(record, indent=1, ensure_ascii=False))
+
+
+def main():
+    options = arguments()
+    if options.uncovered:
+        return print_uncovered()
+    cases = load_cases(options.pattern)
+    if options.list:
+        for case in cases:
+            print(f"{case.id:44} {' '.join(case.rows)}")
+        return 0
+    binary = find_binary(options.bin)
+    if options.show:
+        print_records(cases, binary)
+        return 0
+    suite = Suite(options, binary)
+    if options.masks:
+        for case in cases:
+            print(f"{masks(suite.recordings.get(case)):5} {case.id}")
+        return 0
+    start = time.monotonic()
+    outcome = suite.run(cases)
+    if options.json:
+        Path(options.json).write_text(json.dumps(outcome, indent=1))
+    count = {state: sum(one["state"] == state for one in outcome.values()) for state in ("ok", "known", "FAIL", "skip")}
+    known = f" ({count['known']} with known differences)" if count["known"] else ""
+    print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
+    print(f"{count['ok'] + count['known']} passed{known}, {count['FAIL']} failed, {count['skip']} skipped")
+    return 1 if count["FAIL"] else 0

@@ -1,0 +1,52 @@
+"""What the real Envoy did, kept under the target folder and keyed by all that it depends on."""
+import hashlib
+import json
+from pathlib import Path
+
+from .compare import merge
+from .observe import run_case
+
+RUNS = 2
+
+
+def harness_version():
+    """A digest of the harness and of the pinned versions."""
+    digest = hashlib.sha256()
+    here = Path(__file__).resolve().parent
+    skip = {"cli.py", "report.py", "coverage.py", "compare.py", "known.py"}
+    for path in [*sorted(here.glob("*.py")), here.parent / "requirements.txt"]:
+        if path.name not in skip:
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Recordings:
+    """Reads and writes recordings; `fresh` ignores the ones that are there."""
+
+    def __init__(self, folder, envoy, certs, fresh=False):
+        self.folder, self.envoy, self.certs, self.fresh = folder, envoy, certs, fresh
+        self.version = harness_version()
+
+    def path(self, case):
+        key = hashlib.sha256((self.version + case.text).encode()).hexdigest()[:16]
+        return self.folder / f"{case.id.replace('/', '.')}.{key}.json"
+
+    def get(self, case):
+        """The recording of a case, made now when there is none."""
+        path = self.path(case)
+        if path.exists() and not self.fresh:
+            return json.loads(path.read_text())
+        runs = [run_case(case, self.envoy, self.certs) for _ in range(RUNS)]
+        return self.store(path, merge(*runs))
+
+    def again(self, case):
+        """One more run of Envoy, merged in: what still varies gets masked."""
+        path = self.path(case)
+        return self.store(path, merge(self.get(case), run_case(case, self.envoy, self.certs)))
+
+    def store(self, path, record):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for old in self.folder.glob(path.name.rsplit(".", 2)[0] + ".*.json"):
+            old.unlink()
+        path.write_text(json.dumps(record, indent=1, ensure_ascii=False))
+        return json.loads(path.read_text())

@@ -1,0 +1,91 @@
+"""Scripted upstreams. ``UPSTREAMS`` maps the protocol of a case's upstream to the function that serves a connection.
+
+A script is looked up by the longest matching path prefix and is a response mapping (``status``, ``headers``, ``body``,
+``chunked``, ``trailers``, ``close``), a list of actions, or ``{sequence: [...]}`` of either (the last one repeats).
+"""
+import socket
+import threading
+
+from . import net, upstream_h1, upstream_h2
+from .ports import HOST
+
+RESPONSE_KEYS = {"status", "reason", "version", "headers", "body", "chunked", "trailers", "close", "until_close"}
+
+
+class Upstream:
+    """One listening upstream and what it saw."""
+
+    def __init__(self, name, spec, port):
+        self.name, self.spec, self.port = name, spec or {}, port
+        self.protocol = self.spec.get("protocol", "h1")
+        self.seen, self.connections, self.counts = [], [], {}
+        self.mutex = threading.Lock()
+        self.socket = None
+        if self.protocol != "dead":
+            self.listen()
+
+    def listen(self):
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.socket.bind((HOST, self.port))
+        self.socket.listen(128)
+        if self.protocol != "mute":
+            threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            try:
+                sock, _ = self.socket.accept()
+            except OSError:
+                return
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.connections.append(sock)
+            number = len(self.connections)
+            threading.Thread(target=self.serve, args=(sock, number), daemon=True).start()
+
+    def serve(self, sock, number):
+        try:
+            PROTOCOLS[self.protocol](self, sock, number)
+        except (OSError, ValueError):
+            pass
+        finally:
+            sock.close()
+
+    def saw(self, record):
+        if self.spec.get("record", True):
+            with self.mutex:
+                self.seen.append(record)
+
+    def script(self, path):
+        """The list of actions for a request to `path`; None for the default answer."""
+        paths = self.spec.get("paths", {})
+        key = max((prefix for prefix in paths if path.startswith(prefix)), key=len, default=None)
+        if key is None:
+            return None
+        found = paths[key]
+        if isinstance(found, dict) and "sequence" in found:
+            with self.mutex:
+                turn = self.counts.get(key, 0)
+                self.counts[key] = turn + 1
+            found = found["sequence"][min(turn, len(found["sequence"]) - 1)]
+        if isinstance(found, dict) and (not found or set(found) <= RESPONSE_KEYS):
+            return [{"respond": found}]
+        return found if isinstance(found, list) else [found]
+
+    def stop(self):
+        for sock in [self.socket, *self.connections]:
+            if sock is not None:
+                net.close(sock)
+
+
+def serve_tcp(upstream, sock, number):
+    """Echoes with the upstream's name in front."""
+    while True:
+        data = sock.recv(65536)
+        upstream.saw({"connection": number, "data": net.latin(data)})
+        if not data:
+            return
+        sock.sendall(upstream.name.encode() + b":" + data)
+
+
+PROTOCOLS = {"h1": upstream_h1.serve, "h2": upstream_h2.serve, "tcp": serve_tcp}
