@@ -6,6 +6,8 @@
 mod layout;
 mod overlay;
 mod protos;
+mod rules;
+mod schema;
 mod structs;
 
 use std::path::PathBuf;
@@ -21,5 +23,6 @@ fn main() -> Result<(), Error> {
 
     let pool = protos::compile(&manifest_dir)?;
     structs::generate(&pool, &out)?;
+    std::fs::write(out.join("schema_data.rs"), schema::generate(&pool)?)?;
     Ok(())
 }

@@ -1,74 +1,51 @@
-//! Fields of Envoy 1.40.0 that are newer than the protos we compile (`protos/fields.tsv`).
+//! Merges `protos/amend/` into the protos we compile.
+//!
+//! A file there has the path of the proto that it amends and holds only what Envoy 1.40.0 has on top: messages, enums,
+//! enum values and fields. A field whose number exists already is replaced (a newer name or stricter rules).
 
-use crate::Error;
-use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
-use protox::file::File;
-use std::path::Path;
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 
-/// One line of the file: the message, the field's declaration as proto text (with absolute type names), and the
-/// import that it needs, if any.
-struct Addition {
-    message: String,
-    field: FieldDescriptorProto,
-    import: Option<String>,
-}
-
-/// All additions.
-pub struct Overlay {
-    additions: Vec<Addition>,
-}
-
-impl Overlay {
-    /// Reads tab-separated lines `message  declaration  [import]`; `#` begins a comment line.
-    pub fn read(path: &Path) -> Result<Self, Error> {
-        let mut additions = Vec::new();
-        for line in std::fs::read_to_string(path)?.lines() {
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            let mut columns = line.split('\t');
-            let (Some(message), Some(declaration)) = (columns.next(), columns.next()) else {
-                return Err(format!("{}: two columns wanted: {line}", path.display()).into());
-            };
-            let source = format!("syntax = \"proto3\";\nmessage M {{ {declaration} }}");
-            let parsed = File::from_source("addition.proto", &source)?;
-            let field = parsed.file_descriptor_proto().message_type[0].field[0].clone();
-            additions.push(Addition {
-                message: message.to_string(),
-                field,
-                import: columns.next().map(str::to_string),
-            });
+/// Merges `amendment` into `file`.
+pub fn amend(file: &mut FileDescriptorProto, amendment: FileDescriptorProto) {
+    for import in amendment.dependency {
+        if !file.dependency.contains(&import) {
+            file.dependency.push(import);
         }
-        Ok(Self { additions })
     }
-
-    /// Adds to `file` what belongs there. A field that the message already has is left alone, so that a newer carrier
-    /// package needs no change here.
-    pub fn apply(&self, file: &mut FileDescriptorProto) {
-        let package = file.package().to_string();
-        for addition in &self.additions {
-            let Some(path) = addition.message.strip_prefix(&package).and_then(|rest| rest.strip_prefix('.'))
-            else {
-                continue;
-            };
-            let Some(message) = find(&mut file.message_type, path) else { continue };
-            if message.field.iter().any(|field| field.number() == addition.field.number()) {
-                continue;
-            }
-            message.field.push(addition.field.clone());
-            if let Some(import) = addition.import.as_ref().filter(|import| !file.dependency.contains(import))
-            {
-                file.dependency.push(import.clone());
-            }
-        }
+    for message in amendment.message_type {
+        merge_message(&mut file.message_type, message);
+    }
+    for enumeration in amendment.enum_type {
+        merge_enum(&mut file.enum_type, enumeration);
     }
 }
 
-fn find<'a>(messages: &'a mut [DescriptorProto], path: &str) -> Option<&'a mut DescriptorProto> {
-    let (first, rest) = path.split_once('.').map_or((path, None), |(first, rest)| (first, Some(rest)));
-    let message = messages.iter_mut().find(|message| message.name() == first)?;
-    match rest {
-        Some(rest) => find(&mut message.nested_type, rest),
-        None => Some(message),
+fn merge_message(into: &mut Vec<DescriptorProto>, from: DescriptorProto) {
+    let Some(message) = into.iter_mut().find(|message| message.name == from.name) else {
+        into.push(from);
+        return;
+    };
+    for nested in from.nested_type {
+        merge_message(&mut message.nested_type, nested);
+    }
+    for enumeration in from.enum_type {
+        merge_enum(&mut message.enum_type, enumeration);
+    }
+    for field in from.field {
+        merge_field(&mut message.field, field);
+    }
+}
+
+fn merge_field(into: &mut Vec<FieldDescriptorProto>, from: FieldDescriptorProto) {
+    match into.iter_mut().find(|field| field.number == from.number) {
+        Some(field) => *field = FieldDescriptorProto { oneof_index: field.oneof_index, ..from },
+        None => into.push(from),
+    }
+}
+
+fn merge_enum(into: &mut Vec<EnumDescriptorProto>, from: EnumDescriptorProto) {
+    match into.iter_mut().find(|enumeration| enumeration.name == from.name) {
+        Some(enumeration) => enumeration.value.extend(from.value),
+        None => into.push(from),
     }
 }

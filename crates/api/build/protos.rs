@@ -1,6 +1,6 @@
 //! Finds and compiles the .proto files.
 
-use crate::{Error, overlay::Overlay};
+use crate::{Error, overlay};
 use prost_reflect::DescriptorPool;
 use prost_types::{DescriptorProto, FileDescriptorProto};
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
@@ -20,11 +20,11 @@ const ROOTS: [&str; 8] = [
     "ratelimit/api",
 ];
 
-/// Compiles every proto below [`ROOTS`] and below `protos/` of this crate.
+/// Compiles every proto below [`ROOTS`] and below `protos/new`, with the amendments of `protos/amend`.
 pub fn compile(manifest_dir: &Path) -> Result<DescriptorPool, Error> {
     let carrier = package_dir(manifest_dir, CARRIER)?.join("proto");
     let own = manifest_dir.join("protos");
-    let mut roots = vec![own.clone()];
+    let mut roots = vec![own.join("new")];
     roots.extend(ROOTS.iter().map(|root| carrier.join(root)));
 
     let mut files = Vec::new();
@@ -35,7 +35,7 @@ pub fn compile(manifest_dir: &Path) -> Result<DescriptorPool, Error> {
     files.dedup();
 
     let mut resolver = ChainFileResolver::new();
-    resolver.add(Patching { roots, overlay: Overlay::read(&own.join("fields.tsv"))? });
+    resolver.add(Patching { roots, amendments: own.join("amend") });
     resolver.add(GoogleFileResolver::new());
     let mut compiler = protox::Compiler::with_file_resolver(resolver);
     compiler.include_imports(true).include_source_info(false);
@@ -78,10 +78,10 @@ fn list(root: &Path, dir: &Path, out: &mut Vec<String>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Opens a proto, adds the overlay's fields and makes its type names absolute.
+/// Opens a proto, merges its amendment and makes its type names absolute.
 struct Patching {
     roots: Vec<PathBuf>,
-    overlay: Overlay,
+    amendments: PathBuf,
 }
 
 impl FileResolver for Patching {
@@ -89,7 +89,9 @@ impl FileResolver for Patching {
         let source = self.roots.iter().find_map(|root| std::fs::read_to_string(root.join(name)).ok());
         let Some(source) = source else { return Err(protox::Error::file_not_found(name)) };
         let mut file = File::from_source(name, &source)?.file_descriptor_proto().clone();
-        self.overlay.apply(&mut file);
+        if let Ok(source) = std::fs::read_to_string(self.amendments.join(name)) {
+            overlay::amend(&mut file, File::from_source(name, &source)?.file_descriptor_proto().clone());
+        }
         absolutize(&mut file);
         Ok(File::from_file_descriptor_proto(file))
     }

@@ -10,4 +10,6 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 }
 
-pub use pb::{cel, envoy, google, io, opentelemetry, ratelimit, udpa, xds};
+pub mod schema;
+
+pub use pb::{cel, envoy, google, grpc, io, opentelemetry, ratelimit, udpa, xds, zipkin};
