@@ -4,7 +4,7 @@
 //! ordinary entries kept in front, as Envoy keeps them, so that matchers and formatters know one kind only.
 //! The memory of a dropped map goes to a per-thread free list: a steady request path does not allocate.
 
-use crate::name::{AsName, Id};
+use crate::name::{AUTHORITY, AsName, Id};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
@@ -156,7 +156,7 @@ impl HeaderMap {
     }
     /// For codecs: adds a header whose name is in any case; keeps the written form when `keep_case`.
     /// The caller has checked the name's characters and that it is at most 65,535 bytes.
-    pub fn push_written(&mut self, name: &[u8], value: &[u8], keep_case: bool) {
+    pub fn push_written(&mut self, name: &[u8], value: &[u8], keep_case: bool) -> Id {
         let at = self.text.len();
         self.text.extend_from_slice(name);
         self.text[at..].make_ascii_lowercase();
@@ -168,6 +168,29 @@ impl HeaderMap {
         let value_at = self.put(value);
         let (name_at, value_len) = (at as u32, value.len() as u32);
         self.insert(Entry { id, name_len: name.len() as u16, name_at, value_at, value_len, case_at });
+        id
+    }
+    /// For codecs: adds HTTP/1's `Host` as `:authority`; `name` is what is kept as its written form.
+    pub fn push_authority(&mut self, name: &[u8], value: &[u8], keep_case: bool) {
+        let case_at = if keep_case { self.put(name) + 1 } else { 0 };
+        let value_at = self.put(value);
+        let (name_len, value_len) = (name.len() as u16, value.len() as u32);
+        self.insert(Entry { id: AUTHORITY, name_len, name_at: 0, value_at, value_len, case_at });
+    }
+    /// For codecs: when the last header has an earlier one of the same name, its value is appended to that one
+    /// behind a comma (an empty value leaves it as it is) and it disappears. Says whether it did.
+    pub fn merge_last(&mut self) -> bool {
+        let Some((last, rest)) = self.entries.split_last() else { return false };
+        let last = *last;
+        if !rest.iter().any(|e| self.is(e, last.id, self.name_of(&last))) {
+            return false;
+        }
+        self.entries.pop();
+        let (name, value) = (self.name_of(&last).to_vec(), self.value_of(&last).to_vec());
+        if !value.is_empty() {
+            self.append_to(&name[..], b",", &value);
+        }
+        true
     }
     /// Replaces the first occurrence in place and removes the others; appends when there is none.
     pub fn set(&mut self, name: impl AsName, value: &[u8]) {

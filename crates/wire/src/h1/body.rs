@@ -1,0 +1,271 @@
+//! Reads bodies: by length, in chunks (RFC 9112 §7.1), to the end of the stream, or raw after an upgrade.
+
+use super::error::{Cause, Eof};
+use super::fields::{Facts, FieldRules, split};
+use super::lines::Lines;
+use crate::buf::{Chunk, ReadBuf};
+use crate::headers::HeaderMap;
+
+/// What a body consists of, one piece at a time.
+#[derive(Debug, PartialEq, Eq)]
+pub enum BodyEvent {
+    /// Read more bytes, or let the response decide about the upgrade.
+    NeedMore,
+    /// A piece of the body; never empty.
+    Data(Chunk),
+    /// The trailers; `End` follows.
+    Trailers(HeaderMap),
+    /// The body is complete. Asked again, the answer stays `End`.
+    End,
+}
+
+/// How a body is delimited.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Framing {
+    None,
+    Length(u64),
+    Chunked,
+    /// Everything up to the end of the stream is body.
+    UntilEof,
+}
+
+/// What comes behind the framed body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Then {
+    /// The message ends.
+    #[default]
+    End,
+    /// An upgrade was asked for and not answered: bytes stay unread.
+    Undecided,
+    /// The upgrade was accepted: raw bytes.
+    Raw,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum State {
+    #[default]
+    Done,
+    Length(u64),
+    UntilEof,
+    Size(Size),
+    ChunkData(u64),
+    /// `\r` or `\n` behind the data comes next.
+    ChunkEnd(u8),
+    Trailers,
+    /// The framed part is over, [`Then`] decides.
+    Over,
+}
+
+/// Where in a chunk's first line we are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Size {
+    value: u64,
+    digits: u32,
+    /// Length of the line so far.
+    len: u32,
+    part: SizePart,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum SizePart {
+    Digits,
+    /// Blanks behind the size: an extension must follow (RFC 9112 §7.1.1, BWS).
+    Blank,
+    Extension,
+    Quoted,
+    QuotedPair,
+    Lf,
+}
+
+const SIZE: State = State::Size(Size { value: 0, digits: 0, len: 0, part: SizePart::Digits });
+/// Longest line of a chunk size with its extensions.
+const MAX_SIZE_LINE: u32 = 16 * 1024;
+
+/// Limits of a trailer section.
+#[derive(Clone, Copy)]
+pub(super) struct TrailerRules {
+    pub max_bytes: usize,
+    pub fields: FieldRules,
+    /// Hand them on.
+    pub enabled: bool,
+}
+
+/// Reads one body after the other.
+#[derive(Default, Debug)]
+pub(super) struct BodyReader {
+    state: State,
+    then: Then,
+    lines: Lines,
+    trailers: HeaderMap,
+    facts: Facts,
+}
+
+impl BodyReader {
+    /// A new body begins; `undecided`: behind it, or instead of it, an upgrade waits for its answer.
+    pub(super) fn start(&mut self, framing: Framing, undecided: bool) {
+        self.then = if undecided { Then::Undecided } else { Then::End };
+        self.state = match framing {
+            Framing::None => State::Over,
+            Framing::Length(n) => State::Length(n),
+            Framing::Chunked => SIZE,
+            Framing::UntilEof => State::UntilEof,
+        };
+        self.settle();
+    }
+    /// The answer to the upgrade: from here on (or from the end of the framed body on) bytes are raw, or the
+    /// message ends.
+    pub(super) fn decide(&mut self, raw: bool) {
+        if self.then == Then::Undecided {
+            self.then = if raw { Then::Raw } else { Then::End };
+            self.settle();
+        }
+    }
+    fn settle(&mut self) {
+        if self.state == State::Over {
+            self.state = match self.then {
+                Then::End => State::Done,
+                Then::Undecided => State::Over,
+                Then::Raw => State::UntilEof,
+            };
+        }
+    }
+    /// True when `End` was or will be the next event.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+    /// What the end of the stream means here.
+    pub(super) fn eof(&mut self) -> Eof {
+        match self.state {
+            State::Done => Eof::Idle,
+            State::UntilEof => {
+                self.state = State::Done;
+                Eof::BodyEnd
+            }
+            _ => Eof::Incomplete,
+        }
+    }
+
+    /// The next event.
+    pub(super) fn read(&mut self, buf: &mut ReadBuf, rules: TrailerRules) -> Result<BodyEvent, Cause> {
+        loop {
+            match self.state {
+                State::Done => return Ok(BodyEvent::End),
+                State::Over => return Ok(BodyEvent::NeedMore),
+                _ if buf.is_empty() => return Ok(BodyEvent::NeedMore),
+                State::UntilEof => return Ok(BodyEvent::Data(buf.take(buf.len()))),
+                State::Length(n) => {
+                    let (chunk, left) = take(buf, n);
+                    self.state = if left == 0 { State::Over } else { State::Length(left) };
+                    self.settle();
+                    return Ok(BodyEvent::Data(chunk));
+                }
+                State::ChunkData(n) => {
+                    let (chunk, left) = take(buf, n);
+                    self.state = if left == 0 { State::ChunkEnd(b'\r') } else { State::ChunkData(left) };
+                    return Ok(BodyEvent::Data(chunk));
+                }
+                State::ChunkEnd(c) => {
+                    if buf.data()[0] != c {
+                        return Err(Cause::ChunkEnd);
+                    }
+                    buf.consume(1);
+                    self.state = if c == b'\r' { State::ChunkEnd(b'\n') } else { SIZE };
+                }
+                State::Size(s) => self.size(s, buf)?,
+                State::Trailers => {
+                    if !self.trailers(buf, rules)? {
+                        return Ok(BodyEvent::NeedMore);
+                    }
+                    if !self.trailers.is_empty() {
+                        return Ok(BodyEvent::Trailers(std::mem::take(&mut self.trailers)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// `chunk-size [chunk-ext] CRLF`, as far as the buffer goes.
+    fn size(&mut self, mut s: Size, buf: &mut ReadBuf) -> Result<(), Cause> {
+        let mut used = 0;
+        for &c in buf.data() {
+            used += 1;
+            s.len += 1;
+            if s.len > MAX_SIZE_LINE {
+                return Err(Cause::ChunkSize);
+            }
+            s.part = match (s.part, c) {
+                (SizePart::Lf, b'\n') => {
+                    buf.consume(used);
+                    self.state = match s.value {
+                        0 => {
+                            self.lines.restart();
+                            self.facts = Facts::default();
+                            State::Trailers
+                        }
+                        n => State::ChunkData(n),
+                    };
+                    return Ok(());
+                }
+                (SizePart::Digits, _) if c.is_ascii_hexdigit() => {
+                    let digit = (c as char).to_digit(16).map_or(0, u64::from);
+                    s.value = s.value.checked_mul(16).ok_or(Cause::ChunkSize)? + digit;
+                    s.digits += 1;
+                    SizePart::Digits
+                }
+                (SizePart::Digits, _) if s.digits == 0 => return Err(Cause::ChunkSize),
+                (SizePart::Digits | SizePart::Extension, b'\r') => SizePart::Lf,
+                (SizePart::Digits | SizePart::Blank, b' ' | b'\t') => SizePart::Blank,
+                (SizePart::Digits | SizePart::Blank, b';') => SizePart::Extension,
+                (SizePart::Extension, b'"') => SizePart::Quoted,
+                (SizePart::Quoted, b'"') => SizePart::Extension,
+                (SizePart::Quoted, b'\\') => SizePart::QuotedPair,
+                (SizePart::QuotedPair, _) if is_text(c) => SizePart::Quoted,
+                (SizePart::Extension | SizePart::Quoted, _) if is_text(c) => s.part,
+                _ => return Err(Cause::ChunkSize),
+            };
+        }
+        buf.consume(used);
+        self.state = State::Size(s);
+        Ok(())
+    }
+
+    /// The lines behind the last chunk; true when the empty one was read.
+    fn trailers(&mut self, buf: &mut ReadBuf, rules: TrailerRules) -> Result<bool, Cause> {
+        let data = buf.data();
+        let mut at = 0;
+        let complete = loop {
+            let Some((line, len)) = self.lines.next(&data[at..], rules.max_bytes)? else { break false };
+            at += len;
+            // In chunked framing only CRLF ends a line.
+            if data.get(at.wrapping_sub(2)) != Some(&b'\r') {
+                return Err(Cause::ChunkEnd);
+            }
+            if line.is_empty() {
+                break true;
+            }
+            let line = split(line)?;
+            if rules.enabled {
+                if self.trailers.is_empty() {
+                    self.trailers = HeaderMap::new();
+                }
+                self.facts.add_trailer(&line, &mut self.trailers, rules.fields)?;
+            }
+        };
+        buf.consume(at);
+        if complete {
+            self.state = State::Over;
+            self.settle();
+        }
+        Ok(complete)
+    }
+}
+
+fn is_text(c: u8) -> bool {
+    c == b'\t' || (c >= b' ' && c != 0x7f)
+}
+
+/// Up to `n` bytes of the buffer, and how many of the `n` are left.
+fn take(buf: &mut ReadBuf, n: u64) -> (Chunk, u64) {
+    let have = usize::try_from(n).unwrap_or(usize::MAX).min(buf.len());
+    (buf.take(have), n - have as u64)
+}
