@@ -32,7 +32,7 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="list the cases")
     parser.add_argument("--uncovered", action="store_true", help="print the contract rows that no case names")
     parser.add_argument("--masks", action="store_true", help="print how much of each recording is masked")
-    parser.add_argument("--check-without", action="store_true", help="each case must differ without its feature's configuration")
+    parser.add_argument("--check-without", action="store_true", help="each case must differ without its feature's configuration (on Envoy)")
     parser.add_argument("--show", action="store_true", help="print the full records of the selected cases")
     return parser.parse_args()
 
@@ -156,7 +156,9 @@ def main():
         for case in cases:
             print(f"{case.id:44} {' '.join(case.rows)}")
         return 0
-    binary = find_binary(options.bin)
+    envoy = HOME / "venv" / "bin" / "envoy"
+    on_envoy = options.check_without or options.masks
+    binary = find_binary(options.bin or (on_envoy and envoy))
     if options.show:
         print_records(cases, binary)
         return 0

@@ -2,7 +2,7 @@
 
 ``config`` is either a string (the file, verbatim), ``{full: <bootstrap>}``, or a few parts that are filled into the
 usual bootstrap: one admin listener, one listener ``l0`` with an HTTP connection manager, a route of ``/`` to the
-first upstream, and a STATIC cluster for every upstream. An ``@type`` without a slash is one of ALIASES.
+first upstream (or a direct response when there is none), and a STATIC cluster for every upstream. An ``@type`` without a slash is one of ALIASES.
 """
 import re
 
@@ -94,8 +94,9 @@ def access_log(form):
 
 
 def connection_manager(parts, upstreams):
-    first = next(iter(upstreams), "up")
-    routes = parts.get("routes") or [{"match": {"prefix": "/"}, "route": {"cluster": first}}]
+    first = next(iter(upstreams), None)
+    action = {"route": {"cluster": first}} if first else {"direct_response": {"status": 200, "body": {"inline_string": "hi"}}}
+    routes = parts.get("routes") or [{"match": {"prefix": "/"}, **action}]
     hosts = parts.get("virtual_hosts") or [{"name": "v", "domains": ["*"], "routes": routes}]
     router = any_config("envoy.filters.http.router", "Router")
     hcm = {

@@ -81,11 +81,11 @@ def command_lines(env):
             env.write(name, text)
         args = [env.text(str(arg)) for arg in command["args"]]
         code, stdout, stderr = run_to_end(env.binary, args, env.folder, env.case.get("env"), command.get("seconds", 20))
-        out.append({"args": command["args"], "exit": code, **what_it_said(command, stdout, stderr)})
+        out.append({"args": command["args"], "exit": code, **what_it_said(env, command, stdout, stderr)})
     return {"exit": out}
 
 
-def what_it_said(command, stdout, stderr):
+def what_it_said(env, command, stdout, stderr):
     """The wanted parts of the output: whole streams by name (`show`), or whether phrases are in either (`says`)."""
     record = {}
     show = command.get("show", [])
@@ -95,7 +95,7 @@ def what_it_said(command, stdout, stderr):
         record["stderr"] = stderr.splitlines()
     text = normalise.squeeze(stdout + "\n" + stderr)
     if "says" in command:
-        record["says"] = {phrase: phrase in text for phrase in command["says"]}
+        record["says"] = {phrase: env.text(phrase) in text for phrase in command["says"]}
     return record
 
 
@@ -106,7 +106,7 @@ def validation(env):
     mode = [] if spec.get("serve") else ["--mode", "validate"]
     args = ["-c", str(path), *mode, "--disable-hot-restart", *(env.text(arg) for arg in env.case.get("args", []))]
     code, stdout, stderr = run_to_end(env.binary, args, env.folder, env.case.get("env"))
-    return {"exit": {"code": code, **what_it_said(spec, stdout, stderr)}}
+    return {"exit": {"code": code, **what_it_said(env, spec, stdout, stderr)}}
 
 
 def traffic(env):

@@ -8,7 +8,7 @@ import urllib.request
 from .ports import HOST
 
 READY_SECONDS = 20
-FLAGS = ["--concurrency", "1", "--disable-hot-restart", "--file-flush-interval-msec", "20", "-l", "warning"]
+DEFAULTS = {"--concurrency": "1", "--file-flush-interval-msec": "20", "-l": "warning"}
 
 
 class Proxy:
@@ -18,7 +18,10 @@ class Proxy:
         self.binary, self.admin = binary, admin
         self.log_path = folder / "proxy.log"
         self.log = open(self.log_path, "wb")
-        command = [binary, "-c", str(config), *FLAGS, *args]
+        command = [binary, "-c", str(config), "--disable-hot-restart", *args]
+        for flag, value in DEFAULTS.items():
+            if flag not in args:  # a flag given twice is an error
+                command += [flag, value]
         self.process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, cwd=folder, env=clean_env(),
         )

@@ -37,6 +37,8 @@ class Recordings:
         if path.exists() and not self.fresh:
             return json.loads(path.read_text())
         runs = [run_case(case, self.envoy, self.certs) for _ in range(RUNS)]
+        if runs[0]["exit"] and isinstance(runs[0]["exit"], dict) and runs[0]["exit"].get("started") is False:
+            raise RuntimeError("Envoy does not start on this case: " + runs[0]["exit"]["output"])
         return self.store(path, merge(*runs))
 
     def again(self, case):

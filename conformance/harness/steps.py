@@ -70,7 +70,7 @@ def run(env, step):
     if "read_file" in step:
         return {"file": step["read_file"], "lines": env.read(step["read_file"])}
     if "says" in step:
-        text = env.proxy.output()
+        text = "\n".join(env.read(step["file"]) or []) if "file" in step else env.proxy.output()
         return {"says": {phrase: phrase in text for phrase in step["says"]}}
     if "stop_upstream" in step:
         env.upstreams[step["stop_upstream"]].stop()
