@@ -66,43 +66,38 @@ class Suite:
         self.recordings = Recordings(HOME / "recordings", envoy, self.certs, options.fresh)
         self.known = Known()
 
-    def differences(self, case, reference):
-        seen = json.loads(json.dumps(run_case(case, self.binary, self.certs)))
-        return apply_masks(case, compare(reference, seen))
+    def run(self, case):
+        return json.loads(json.dumps(run_case(case, self.binary, self.certs)))
 
     def one(self, case):
         """(state, lines to print) of one case. A failure counts when it repeats and Envoy agrees with itself."""
         reason = needs_missing(case)
         if reason:
             return "skip", [reason]
-        found = self.differences(case, self.recordings.get(case))
-        unexpected, excused, stale = self.judge(case, found)
+        seen = self.run(case)
+        found = differences(case, self.recordings.get(case), seen)
+        unexpected, excused, stale = self.known.split(case, hard(case, found), seen)
         if unexpected:
-            found = self.differences(case, self.recordings.again(case))
-            unexpected, excused, stale = self.judge(case, found)
+            seen = self.run(case)
+            found = differences(case, self.recordings.again(case), seen)
+            unexpected, excused, stale = self.known.split(case, hard(case, found), seen)
         lines = [one.text() for one in unexpected]
         if self.options.verbose:
             lines += [f"known: {one.text()}" for one in excused]
-        soft = [one for one in found if one.kind in case.get("soft", [])]
-        lines += [f"soft: {one.text()}" for one in soft if self.options.verbose]
+            lines += [f"soft: {one.text()}" for one in found if one.kind in case.get("soft", [])]
         lines += [f"no longer occurs: {entry['what']}" for entry in stale]
         return ("FAIL" if unexpected else "known" if excused else "ok"), lines
-
-    def judge(self, case, found):
-        return self.known.split(case, [one for one in found if one.kind not in case.get("soft", [])])
 
     def without(self, case):
         """Whether the case can fail: without the feature's configuration it must differ."""
         bare = case.without()
         if bare is None:
             return "skip", []
-        reference = self.recordings.get(case)
-        seen = json.loads(json.dumps(run_case(bare, self.binary, self.certs)))
-        found = apply_masks(case, compare(reference, seen))
-        hard = [one for one in found if one.kind not in case.get("soft", [])]
-        return ("ok" if hard else "FAIL"), ([] if hard else ["nothing changed without the configuration"])
+        if hard(case, differences(case, self.recordings.get(case), self.run(bare))):
+            return "ok", []
+        return "FAIL", ["nothing changed without the configuration"]
 
-    def run(self, cases):
+    def all(self, cases):
         work = self.without if self.options.check_without else self.one
         outcome, limit = {}, None if self.options.verbose else 8
         with ThreadPoolExecutor(self.options.jobs) as pool:
@@ -112,6 +107,15 @@ class Suite:
                 outcome[case.id] = {"state": state, "lines": lines}
                 report(case, state, lines, limit)
         return outcome
+
+
+def differences(case, reference, seen):
+    return apply_masks(case, compare(reference, seen))
+
+
+def hard(case, found):
+    """Without those of a kind that the case calls soft."""
+    return [one for one in found if one.kind not in case.get("soft", [])]
 
 
 def guard(work, case):
@@ -168,7 +172,7 @@ def main():
             print(f"{masks(suite.recordings.get(case)):5} {case.id}")
         return 0
     start = time.monotonic()
-    outcome = suite.run(cases)
+    outcome = suite.all(cases)
     if options.json:
         Path(options.json).write_text(json.dumps(outcome, indent=1))
     count = {state: sum(one["state"] == state for one in outcome.values()) for state in ("ok", "known", "FAIL", "skip")}

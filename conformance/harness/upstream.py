@@ -1,5 +1,7 @@
 """Scripted upstreams. ``UPSTREAMS`` maps the protocol of a case's upstream to the function that serves a connection.
 
+``dead`` does not listen, ``full`` never completes a connection.
+
 A script is looked up by the longest matching path prefix and is a response mapping (``status``, ``headers``, ``body``,
 ``chunked``, ``trailers``, ``close``), a list of actions, or ``{sequence: [...]}`` of either (the last one repeats).
 """
@@ -28,9 +30,20 @@ class Upstream:
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind((HOST, self.port))
+        if self.protocol == "full":
+            self.fill()
+            return
         self.socket.listen(128)
-        if self.protocol != "mute":
-            threading.Thread(target=self.accept, daemon=True).start()
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def fill(self):
+        """A full accept queue: the kernel drops further connection attempts, so that they time out."""
+        self.socket.listen(0)
+        for _ in range(3):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex((HOST, self.port))
+            self.connections.append(sock)
 
     def accept(self):
         while True:
