@@ -322,8 +322,7 @@ fn with_tokio_an_earlier_timer_reprograms_the_driver() {
 #[test]
 fn with_tokio_a_busy_loop_catches_up() {
     real(async {
-        let mut sleeps: Vec<_> =
-            (1..5).map(|i| tokio::task::spawn_local(sleep(KIND, ms(i)))).collect();
+        let mut sleeps: Vec<_> = (1..5).map(|i| tokio::task::spawn_local(sleep(KIND, ms(i)))).collect();
         tokio::task::yield_now().await;
         let until = now() + ms(8);
         while now() < until {

@@ -1,0 +1,28 @@
+//! Matchers from configuration: strings, headers, query parameters, metadata, numbers, addresses.
+//!
+//! Each is compiled once from its message of Envoy's API and then decides without allocating (a header with several
+//! values is the exception: they are joined, so that no value escapes the matcher). Values are bytes: nothing on the
+//! wire is promised to be UTF-8.
+//!
+//! * [`StringMatcher`], [`ListStringMatcher`], [`PathMatcher`] and [`Regex`] (RE2's syntax, Envoy's semantics: [`re2`])
+//! * [`HeaderMatcher`] over any [`HeaderSource`]
+//! * [`QueryParameterMatcher`] and the reader of query strings, [`query`]
+//! * [`ValueMatcher`] and [`MetadataMatcher`] over `google.protobuf.Value`
+//! * [`CidrSet`], [`FractionalPercent`], [`DoubleMatcher`], [`Int64Range`]
+
+mod cidr;
+mod header;
+mod number;
+pub mod query;
+pub mod re2;
+mod regex;
+mod string;
+mod value;
+
+pub use cidr::{CidrRange, CidrSet};
+pub use header::{HeaderMatcher, HeaderSource, HeaderValue, matches_all};
+pub use number::{DoubleMatcher, FractionalPercent, Int64Range};
+pub use query::QueryParameterMatcher;
+pub use regex::{Regex, RegexSubstitution};
+pub use string::{ListStringMatcher, PathMatcher, StringMatcher};
+pub use value::{MetadataMatcher, ValueMatcher};
