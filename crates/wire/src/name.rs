@@ -73,6 +73,7 @@ known! {
     STRICT_TRANSPORT_SECURITY = "strict-transport-security", UPGRADE_INSECURE_REQUESTS = "upgrade-insecure-requests",
     USER_AGENT = "user-agent", VARY = "vary", VIA = "via", WWW_AUTHENTICATE = "www-authenticate", DNT = "dnt",
     CDN_LOOP = "cdn-loop", X_FRAME_OPTIONS = "x-frame-options", X_CONTENT_TYPE_OPTIONS = "x-content-type-options",
+    ACCEPT_CHARSET = "accept-charset", REFRESH = "refresh",
     GRPC_STATUS = "grpc-status", GRPC_MESSAGE = "grpc-message", GRPC_TIMEOUT = "grpc-timeout", GRPC_ENCODING = "grpc-encoding",
     GRPC_ACCEPT_ENCODING = "grpc-accept-encoding", GRPC_STATUS_DETAILS_BIN = "grpc-status-details-bin",
     X_FORWARDED_FOR = "x-forwarded-for", X_FORWARDED_PROTO = "x-forwarded-proto", X_FORWARDED_HOST = "x-forwarded-host",
@@ -101,6 +102,8 @@ known! {
 }
 
 const LAST_PSEUDO: Id = STATUS;
+/// Number of entries of the table, [`Id::OTHER`] included.
+pub(crate) const COUNT: usize = KNOWN.len();
 const INDEX_LEN: usize = 1024;
 const _: () = assert!(KNOWN.len() * 4 < INDEX_LEN, "the index must stay sparse");
 static INDEX: [u16; INDEX_LEN] = index();

@@ -273,6 +273,7 @@ const COPY_UP_TO: usize = 4096;
 pub struct OutBuf {
     queue: VecDeque<Piece>,
     len: usize,
+    written: u64,
 }
 
 enum Piece {
@@ -292,11 +293,15 @@ impl Piece {
 impl OutBuf {
     /// Empty, without memory.
     pub const fn new() -> OutBuf {
-        OutBuf { queue: VecDeque::new(), len: 0 }
+        OutBuf { queue: VecDeque::new(), len: 0, written: 0 }
     }
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.len
+    }
+    /// Bytes that have left it so far.
+    pub fn written(&self) -> u64 {
+        self.written
     }
     /// True when everything was written.
     pub fn is_empty(&self) -> bool {
@@ -348,6 +353,7 @@ impl OutBuf {
     }
     /// `n` bytes were written.
     pub fn advance(&mut self, mut n: usize) {
+        self.written += n.min(self.len) as u64;
         self.len -= n.min(self.len);
         while let Some(p) = self.queue.front_mut() {
             let have = p.bytes().len();

@@ -1,0 +1,299 @@
+//! Header blocks: HEADERS and its CONTINUATIONs become a request, a response or trailers.
+//!
+//! Fields are checked and counted one by one while they arrive, so that a block never occupies more than the
+//! configured limit, whatever its compressed form expands to (CVE-2024-27919, CVE-2026-47774).
+
+use super::error::details;
+use super::hpack::{DecodeError, Field};
+use super::recv::Fault;
+use super::settings::{Settings, Underscores};
+use super::streams::{self, GOT_HEAD, HEAD_REQUEST, RECV_END};
+use super::{Connection, Counters, ErrorCode, Event, StreamId, message};
+use crate::head::{RequestHead, ResponseHead, Version};
+use crate::headers::HeaderMap;
+use crate::name;
+
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Kind {
+    /// Only the compression state matters: the stream is gone.
+    #[default]
+    Skip,
+    Request,
+    Response,
+    Trailers,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum Verdict {
+    #[default]
+    Fine,
+    /// Ends the stream: INTERNAL_ERROR with these details.
+    Refused(&'static str),
+    /// Malformed (RFC 9113 §8.1.1), with these details.
+    Malformed(&'static str),
+}
+
+/// The block being received.
+#[derive(Default)]
+pub struct Block {
+    pub id: StreamId,
+    pub kind: Kind,
+    pub end_stream: bool,
+    /// Between its first fragment and its end.
+    pub open: bool,
+    map: HeaderMap,
+    cookie: Vec<u8>,
+    has_cookie: bool,
+    /// Names and values so far.
+    bytes: usize,
+    /// Fragment bytes so far.
+    wire: usize,
+    fields: u32,
+    /// Pseudo-headers seen.
+    seen: u8,
+    /// A field that is no pseudo-header was seen.
+    regular: bool,
+    status: u16,
+    length: Option<u64>,
+    verdict: Verdict,
+}
+
+impl Block {
+    /// The new stream whose head is incomplete.
+    pub fn begun(&self) -> Option<StreamId> {
+        (self.open && self.kind == Kind::Request).then_some(self.id)
+    }
+
+    fn field(&mut self, f: Field<'_>, s: &Settings, c: &mut Counters, server: bool) {
+        if self.verdict != Verdict::Fine || self.kind == Kind::Skip {
+            return;
+        }
+        if let Err(v) = self.take(f, s, c, server) {
+            self.verdict = v;
+        }
+    }
+
+    fn take(&mut self, f: Field<'_>, s: &Settings, c: &mut Counters, server: bool) -> Result<(), Verdict> {
+        const INVALID: Verdict = Verdict::Malformed(details::INVALID_HEADER);
+        self.bytes += f.name.len() + f.value.len();
+        if self.bytes > s.max_headers_bytes as usize {
+            c.header_list_size_too_large += 1;
+            return Err(Verdict::Refused(details::HEADER_LIST_TOO_LARGE));
+        }
+        let first = f.name.first() == Some(&b':');
+        if first {
+            let bit = message::pseudo_bit(f.id);
+            let known = match self.kind {
+                Kind::Request => bit != 0 && f.id != name::STATUS,
+                Kind::Response => f.id == name::STATUS,
+                _ => false,
+            };
+            let allowed = f.id != name::PROTOCOL || s.enable_connect_protocol;
+            let new = self.seen & bit == 0 && !self.regular;
+            if !known || !allowed || !new || !message::is_pseudo_value(f.id, f.value) {
+                return Err(INVALID);
+            }
+            self.seen |= bit;
+            if f.id == name::STATUS {
+                self.status = message::status(f.value).ok_or(INVALID)?;
+                return Ok(());
+            }
+        } else {
+            self.regular = true;
+            if !message::is_name(&f)
+                || !message::is_value(f.value)
+                || message::is_connection_specific(f.id, f.value)
+            {
+                return Err(INVALID);
+            }
+            match f.id {
+                name::COOKIE => {
+                    if self.has_cookie {
+                        self.cookie.extend_from_slice(b"; ");
+                    }
+                    self.has_cookie = true;
+                    self.cookie.extend_from_slice(f.value);
+                    return Ok(());
+                }
+                name::CONTENT_LENGTH if self.kind != Kind::Trailers => {
+                    let n = message::content_length(f.value).ok_or(INVALID)?;
+                    if self.length.replace(n).is_some() {
+                        return Err(INVALID);
+                    }
+                }
+                name::HOST if self.kind == Kind::Request => {
+                    // `host` counts only when there is no `:authority`, and then only the first.
+                    let bit = message::pseudo_bit(name::AUTHORITY);
+                    if !message::is_host(f.value) {
+                        return Err(INVALID);
+                    }
+                    if self.seen & bit == 0 {
+                        self.seen |= bit;
+                        self.map.append(name::AUTHORITY, f.value);
+                        return self.count(s, c);
+                    }
+                    return Ok(());
+                }
+                _ if server && s.underscores != Underscores::Allow && f.name.contains(&b'_') => {
+                    if s.underscores == Underscores::Drop {
+                        c.dropped_headers_with_underscores += 1;
+                        return Ok(());
+                    }
+                    c.requests_rejected_with_underscores_in_headers += 1;
+                    return Err(Verdict::Refused(details::UNDERSCORE));
+                }
+                _ => {}
+            }
+        }
+        self.map.append(f, f.value);
+        self.count(s, c)
+    }
+
+    fn count(&mut self, s: &Settings, c: &mut Counters) -> Result<(), Verdict> {
+        self.fields += 1;
+        if self.fields > s.max_headers_count {
+            c.header_overflow += 1;
+            return Err(Verdict::Refused(details::TOO_MANY_HEADERS));
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    /// A HEADERS frame begins on a stream that was checked.
+    pub(super) fn begin_block(&mut self, id: StreamId, kind: Kind, end_stream: bool) {
+        let mut cookie = std::mem::take(&mut self.block.cookie);
+        cookie.clear();
+        let map = if kind == Kind::Skip { HeaderMap::default() } else { HeaderMap::new() };
+        self.block = Block { id, kind, end_stream, open: true, map, cookie, ..Block::default() };
+    }
+
+    /// The next fragment of the block; `end`: the last one, END_HEADERS was set.
+    pub(super) fn fragment(&mut self, bytes: &[u8], end: bool) -> Result<Option<Event>, Fault> {
+        let server = self.is_server();
+        let Connection { decoder, block, settings, counters, .. } = self;
+        block.wire += bytes.len();
+        let limit = 4 * settings.max_headers_bytes as usize + 64 * 1024;
+        if block.wire > limit {
+            return Err(Fault::connection(ErrorCode::ENHANCE_YOUR_CALM, "header block without an end"));
+        }
+        let decoded = decoder.decode(bytes, end, |f| {
+            block.field(f, settings, counters, server);
+            !matches!(block.verdict, Verdict::Malformed(_)) || settings.stream_error_on_invalid_messaging
+        });
+        match decoded {
+            Ok(()) | Err(DecodeError::Stopped) => {}
+            Err(_) => {
+                return Err(Fault::connection(
+                    ErrorCode::COMPRESSION_ERROR,
+                    "header block cannot be decoded",
+                ));
+            }
+        }
+        if end {
+            self.block.open = false;
+        }
+        if let Some(event) = self.verdict()? {
+            return Ok(Some(event));
+        }
+        if !end || self.block.kind == Kind::Skip {
+            return Ok(None);
+        }
+        if let Err(why) = self.complete() {
+            self.block.verdict = Verdict::Malformed(why);
+            return self.verdict();
+        }
+        Ok(Some(self.head_event()))
+    }
+
+    /// What a bad block does, once.
+    fn verdict(&mut self) -> Result<Option<Event>, Fault> {
+        let (id, kind) = (self.block.id, self.block.kind);
+        let (code, why) = match std::mem::take(&mut self.block.verdict) {
+            Verdict::Fine => return Ok(None),
+            Verdict::Refused(why) => (ErrorCode::INTERNAL_ERROR, why),
+            Verdict::Malformed(why) => {
+                self.counters.rx_messaging_error += 1;
+                if !self.settings.stream_error_on_invalid_messaging {
+                    let begun = kind == Kind::Request;
+                    return Err(Fault::silent("malformed message").of_stream(id, why, begun));
+                }
+                (ErrorCode::PROTOCOL_ERROR, why)
+            }
+        };
+        self.block.kind = Kind::Skip;
+        self.block.map = HeaderMap::default();
+        Ok(Some(self.stream_error(id, code, why, kind == Kind::Request)))
+    }
+
+    /// Checks the whole message; what it says about the stream's state is taken over.
+    fn complete(&mut self) -> Result<(), &'static str> {
+        let b = &mut self.block;
+        if b.has_cookie {
+            b.map.append(name::COOKIE, &b.cookie);
+        }
+        let Some(s) = self.streams.get(b.id) else { return Ok(()) };
+        match b.kind {
+            Kind::Skip => return Ok(()),
+            Kind::Request => {
+                let get = |n| b.map.get(n).unwrap_or_default();
+                if !message::is_request(b.seen, get(name::METHOD), get(name::PATH)) {
+                    return Err(details::MESSAGING);
+                }
+                s.expect = b.length.unwrap_or(streams::ANY);
+                s.set(GOT_HEAD);
+            }
+            Kind::Response => {
+                if b.status == 0 || b.status == 101 || (b.status < 200 && b.end_stream) {
+                    return Err(details::MESSAGING);
+                }
+                if b.status >= 200 {
+                    s.set(GOT_HEAD);
+                    let announces = !s.has(HEAD_REQUEST) && b.status != 304;
+                    s.expect = b.length.filter(|_| announces).unwrap_or(streams::ANY);
+                }
+                if (b.status < 200 || b.status == 204) && b.length.is_some_and(|n| n > 0) {
+                    return Err(details::MESSAGING);
+                }
+            }
+            Kind::Trailers => {
+                if !b.end_stream {
+                    return Err(details::MESSAGING);
+                }
+            }
+        }
+        if b.end_stream {
+            if s.expect != streams::ANY && s.expect > 0 {
+                return Err(details::MESSAGING);
+            }
+            s.set(RECV_END);
+        }
+        Ok(())
+    }
+
+    fn head_event(&mut self) -> Event {
+        let (id, kind, end) = (self.block.id, self.block.kind, self.block.end_stream);
+        let map = std::mem::take(&mut self.block.map);
+        if self.block.cookie.capacity() > 4096 {
+            self.block.cookie = Vec::new();
+        }
+        let token = self.token(id).unwrap_or_default();
+        let event = match kind {
+            Kind::Response => {
+                let head = ResponseHead { status: self.block.status, headers: map, version: Version::Http2 };
+                Event::Response { id, token, head, end }
+            }
+            Kind::Trailers => {
+                self.counters.trailers += 1;
+                Event::Trailers { id, token, map }
+            }
+            Kind::Request | Kind::Skip => {
+                Event::Request { id, head: RequestHead { headers: map, version: Version::Http2 }, end }
+            }
+        };
+        if end {
+            self.settle(id);
+        }
+        event
+    }
+}

@@ -1,0 +1,3 @@
+//! Both roles back to back, and frames by hand.
+
+mod pair;
