@@ -15,11 +15,14 @@ class Session:
         self.reader = net.Reader(sock)
         self.h2 = http2.Connection(self.reader)
         self.streams, self.next_stream = {}, 1
+        self.acknowledged = False
         self.record = {"streams": self.streams}
         self.timeout = options.get("timeout", 5)
         if options.get("preface", True):
             self.h2.write(http2.PREFACE)
             self.h2.settings(options.get("settings"))
+            # The exchange of SETTINGS first, so that what a peer does that ends the connection at once is not a race.
+            self.pump(lambda: self.acknowledged and "window" in self.record, 1)
 
     def note(self, frame):
         """Files one received frame under its stream or under the connection."""
@@ -39,6 +42,8 @@ class Session:
             seen["reset"] = http2.error_name(frame.error_code)
         elif isinstance(frame, frames.SettingsFrame) and "ACK" not in frame.flags:
             self.record["settings"] = http2.setting_names(frame.settings)
+        elif isinstance(frame, frames.SettingsFrame):
+            self.acknowledged = True
         elif isinstance(frame, frames.WindowUpdateFrame) and stream == 0:
             self.record.setdefault("window", frame.window_increment)
         elif isinstance(frame, frames.PingFrame) and "ACK" in frame.flags:
