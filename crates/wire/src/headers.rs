@@ -177,20 +177,34 @@ impl HeaderMap {
         let (name_len, value_len) = (name.len() as u16, value.len() as u32);
         self.insert(Entry { id: AUTHORITY, name_len, name_at: 0, value_at, value_len, case_at });
     }
-    /// For codecs: when the last header has an earlier one of the same name, its value is appended to that one
-    /// behind a comma (an empty value leaves it as it is) and it disappears. Says whether it did.
-    pub fn merge_last(&mut self) -> bool {
-        let Some((last, rest)) = self.entries.split_last() else { return false };
-        let last = *last;
-        if !rest.iter().any(|e| self.is(e, last.id, self.name_of(&last))) {
-            return false;
+    /// For codecs: joins the values of repeated headers for which `joined` holds with commas, in the place of the
+    /// first; empty values add nothing. Costs the length of the text once, and one walk for each such name.
+    pub fn join_repeated(&mut self, joined: impl Fn(Id) -> bool) {
+        let mut i = 0;
+        while i < self.entries.len() {
+            let id = self.entries[i].id;
+            if id != Id::OTHER && joined(id) && self.entries[i + 1..].iter().any(|e| e.id == id) {
+                self.join(i, id);
+            }
+            i += 1;
         }
-        self.entries.pop();
-        let (name, value) = (self.name_of(&last).to_vec(), self.value_of(&last).to_vec());
-        if !value.is_empty() {
-            self.append_to(&name[..], b",", &value);
+    }
+    fn join(&mut self, first: usize, id: Id) {
+        let at = self.text.len();
+        for e in self.entries[first..].iter().filter(|e| e.id == id && e.value_len > 0) {
+            if self.text.len() > at {
+                self.text.push(b',');
+            }
+            let from = e.value_at as usize;
+            self.text.extend_from_within(from..from + e.value_len as usize);
         }
-        true
+        self.entries[first].value_at = at as u32;
+        self.entries[first].value_len = (self.text.len() - at) as u32;
+        let mut i = 0;
+        self.entries.retain(|e| {
+            i += 1;
+            i - 1 <= first || e.id != id
+        });
     }
     /// Replaces the first occurrence in place and removes the others; appends when there is none.
     pub fn set(&mut self, name: impl AsName, value: &[u8]) {
@@ -256,7 +270,10 @@ impl HeaderMap {
 
 impl Drop for HeaderMap {
     fn drop(&mut self) {
-        if self.text.capacity() == 0 || self.text.capacity() > KEEP_BYTES {
+        if self.text.capacity() == 0
+            || self.text.capacity() > KEEP_BYTES
+            || self.entries.capacity() > KEEP_BYTES / size_of::<Entry>()
+        {
             return;
         }
         let (mut text, mut entries) = (std::mem::take(&mut self.text), std::mem::take(&mut self.entries));

@@ -5,6 +5,7 @@
 //!
 //! * [`headers`] – the header block all protocols share: one arena, entries in order, known names interned.
 //! * [`head`] – request and response heads on top of it (pseudo-headers as in HTTP/2, as Envoy keeps them).
+//! * [`joined`] – which repeated headers become one entry, as in Envoy.
 //! * [`buf`] – read buffers, body chunks and write queues whose memory goes back to a per-thread pool.
 //! * [`h1`] – HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
 //! * [`h2`] – HTTP/2 (RFC 9113) with HPACK (RFC 7541).
@@ -14,6 +15,7 @@ pub mod h1;
 pub mod h2;
 pub mod head;
 pub mod headers;
+pub mod joined;
 pub mod name;
 
 pub use buf::{Chunk, OutBuf, ReadBuf};

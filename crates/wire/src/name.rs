@@ -74,6 +74,8 @@ known! {
     USER_AGENT = "user-agent", VARY = "vary", VIA = "via", WWW_AUTHENTICATE = "www-authenticate", DNT = "dnt",
     CDN_LOOP = "cdn-loop", X_FRAME_OPTIONS = "x-frame-options", X_CONTENT_TYPE_OPTIONS = "x-content-type-options",
     ACCEPT_CHARSET = "accept-charset", REFRESH = "refresh",
+    ACCESS_CONTROL_ALLOW_PRIVATE_NETWORK = "access-control-allow-private-network",
+    ACCESS_CONTROL_REQUEST_PRIVATE_NETWORK = "access-control-request-private-network",
     GRPC_STATUS = "grpc-status", GRPC_MESSAGE = "grpc-message", GRPC_TIMEOUT = "grpc-timeout", GRPC_ENCODING = "grpc-encoding",
     GRPC_ACCEPT_ENCODING = "grpc-accept-encoding", GRPC_STATUS_DETAILS_BIN = "grpc-status-details-bin",
     X_FORWARDED_FOR = "x-forwarded-for", X_FORWARDED_PROTO = "x-forwarded-proto", X_FORWARDED_HOST = "x-forwarded-host",

@@ -60,9 +60,8 @@ enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Size {
     value: u64,
-    digits: u32,
-    /// Length of the line so far.
-    len: u32,
+    /// There was a digit.
+    digits: bool,
     part: SizePart,
 }
 
@@ -77,9 +76,7 @@ enum SizePart {
     Lf,
 }
 
-const SIZE: State = State::Size(Size { value: 0, digits: 0, len: 0, part: SizePart::Digits });
-/// Longest line of a chunk size with its extensions.
-const MAX_SIZE_LINE: u32 = 16 * 1024;
+const SIZE: State = State::Size(Size { value: 0, digits: false, part: SizePart::Digits });
 
 /// Limits of a trailer section.
 #[derive(Clone, Copy)]
@@ -184,15 +181,12 @@ impl BodyReader {
         }
     }
 
-    /// `chunk-size [chunk-ext] CRLF`, as far as the buffer goes.
+    /// `chunk-size [chunk-ext] CRLF`, as far as the buffer goes. Extensions are dropped, so nothing of the line is
+    /// kept but the size, and its length needs no limit.
     fn size(&mut self, mut s: Size, buf: &mut ReadBuf) -> Result<(), Cause> {
         let mut used = 0;
         for &c in buf.data() {
             used += 1;
-            s.len += 1;
-            if s.len > MAX_SIZE_LINE {
-                return Err(Cause::ChunkSize);
-            }
             s.part = match (s.part, c) {
                 (SizePart::Lf, b'\n') => {
                     buf.consume(used);
@@ -209,18 +203,19 @@ impl BodyReader {
                 (SizePart::Digits, _) if c.is_ascii_hexdigit() => {
                     let digit = (c as char).to_digit(16).map_or(0, u64::from);
                     s.value = s.value.checked_mul(16).ok_or(Cause::ChunkSize)? + digit;
-                    s.digits += 1;
+                    s.digits = true;
                     SizePart::Digits
                 }
-                (SizePart::Digits, _) if s.digits == 0 => return Err(Cause::ChunkSize),
+                (SizePart::Digits, _) if !s.digits => return Err(Cause::ChunkSize),
                 (SizePart::Digits | SizePart::Extension, b'\r') => SizePart::Lf,
                 (SizePart::Digits | SizePart::Blank, b' ' | b'\t') => SizePart::Blank,
                 (SizePart::Digits | SizePart::Blank, b';') => SizePart::Extension,
                 (SizePart::Extension, b'"') => SizePart::Quoted,
                 (SizePart::Quoted, b'"') => SizePart::Extension,
                 (SizePart::Quoted, b'\\') => SizePart::QuotedPair,
-                (SizePart::QuotedPair, _) if is_text(c) => SizePart::Quoted,
-                (SizePart::Extension | SizePart::Quoted, _) if is_text(c) => s.part,
+                (_, b'\r' | b'\n') => return Err(Cause::ChunkSize),
+                (SizePart::QuotedPair, _) => SizePart::Quoted,
+                (SizePart::Extension | SizePart::Quoted, _) => s.part,
                 _ => return Err(Cause::ChunkSize),
             };
         }
@@ -258,10 +253,6 @@ impl BodyReader {
         }
         Ok(complete)
     }
-}
-
-fn is_text(c: u8) -> bool {
-    c == b'\t' || (c >= b' ' && c != 0x7f)
 }
 
 /// Up to `n` bytes of the buffer, and how many of the `n` are left.

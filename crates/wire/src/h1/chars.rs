@@ -5,7 +5,7 @@ const TOKEN: [bool; 256] = set(b"!#$%&'*+-.^_`|~", true);
 /// Characters Envoy takes in an authority: HTTP/2's, and `@`.
 const AUTHORITY: [bool; 256] = set(b"!$%&'()*+,-.:;=@[]_~", true);
 /// Characters of a host in a URL.
-const HOST: [bool; 256] = set(b".-_", true);
+const HOST: [bool; 256] = set(b".-", true);
 /// Characters of the user information of a URL.
 const USERINFO: [bool; 256] = set(b"-_.!~*'()%;:&=+$,", true);
 

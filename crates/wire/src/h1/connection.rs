@@ -96,7 +96,7 @@ pub(super) fn sanitize(headers: &mut HeaderMap) -> Result<(), Cause> {
                     headers.remove(name::TE);
                 }
             }
-            // `host` is kept as `:authority`, which cannot be nominated.
+            b"host" => drop(headers.remove(name::AUTHORITY)),
             other => drop(headers.remove(other)),
         }
     }

@@ -3,7 +3,8 @@
 use super::chars::{control, is_tchar, trim};
 use super::error::Cause;
 use crate::headers::HeaderMap;
-use crate::name::{self, Id};
+use crate::joined;
+use crate::name;
 
 /// What is asked of a header block.
 #[derive(Clone, Copy)]
@@ -16,15 +17,20 @@ pub(super) struct FieldRules {
 /// What the lines of a head said about framing and hop-by-hop options.
 #[derive(Default, Debug)]
 pub(super) struct Facts {
-    /// Header lines so far, merged ones counted once.
+    /// Header lines so far; those that will be joined count once.
     pub count: usize,
+    /// Some are to be joined.
+    repeated: bool,
+    /// Numbers of the names that may have to be joined and were seen.
+    seen: [u64; 4],
     pub content_length: Option<u64>,
     pub transfer_encoding: bool,
     pub connection: bool,
     pub proxy_connection: bool,
     pub upgrade: bool,
     pub expect: bool,
-    pub host: bool,
+    /// `Host` lines, all equal.
+    hosts: u32,
 }
 
 /// A header line taken apart.
@@ -72,7 +78,10 @@ impl Facts {
             return self.add_host(line, headers, rules);
         }
         let id = headers.push_written(line.name, line.value, rules.keep_case);
-        self.count += 1;
+        let joined = if rules.request { joined::in_requests(id) } else { joined::in_responses(id) };
+        let again = joined && self.see(id);
+        self.repeated |= again;
+        self.count += usize::from(!again);
         match id {
             name::CONTENT_LENGTH => {
                 if self.content_length.is_some() {
@@ -87,10 +96,27 @@ impl Facts {
             name::EXPECT => self.expect = true,
             _ => {}
         }
-        if id.is_merged(rules.request) && headers.merge_last() {
-            self.count -= 1;
-        }
         self.check_count(rules)
+    }
+
+    /// Notes a name; true when it was noted before.
+    fn see(&mut self, id: name::Id) -> bool {
+        let (word, bit) = (usize::from(id.0 / 64) % 4, 1 << (id.0 % 64));
+        let seen = self.seen[word] & bit != 0;
+        self.seen[word] |= bit;
+        seen
+    }
+
+    /// All lines are there: joins what was repeated, once, so that many repetitions cost no more than their length.
+    pub(super) fn join(&mut self, headers: &mut HeaderMap, request: bool) {
+        if self.repeated {
+            headers.join_repeated(if request { joined::in_requests } else { joined::in_responses });
+        }
+        if self.hosts > 1 {
+            let host = headers.get(name::AUTHORITY).unwrap_or_default();
+            let all = vec![host; self.hosts as usize].join(&b","[..]);
+            headers.set(name::AUTHORITY, &all);
+        }
     }
 
     /// Adds a trailer line, whose name means nothing for the framing.
@@ -108,15 +134,11 @@ impl Facts {
     /// `Host` becomes `:authority`. Equal ones are joined as Envoy joins them, differing ones refused
     /// (RFC 9112 §3.2).
     fn add_host(&mut self, line: &Line<'_>, headers: &mut HeaderMap, rules: FieldRules) -> Result<(), Cause> {
-        if self.host {
+        self.hosts += 1;
+        if self.hosts > 1 {
             let first = headers.get(name::AUTHORITY).unwrap_or_default();
-            if first.split(|&c| c == b',').next() != Some(line.value) {
-                return Err(Cause::Hosts);
-            }
-            headers.append_to(name::AUTHORITY, b",", line.value);
-            return Ok(());
+            return if first == line.value { Ok(()) } else { Err(Cause::Hosts) };
         }
-        self.host = true;
         self.count += 1;
         headers.push_authority(line.name, line.value, rules.keep_case);
         self.check_count(rules)
@@ -136,27 +158,4 @@ pub(super) fn decimal(s: &[u8]) -> Option<u64> {
         let digit = c.is_ascii_digit().then(|| u64::from(c - b'0'))?;
         n.checked_mul(10)?.checked_add(digit)
     })
-}
-
-impl Id {
-    /// True when Envoy keeps one entry of this name and joins further values with `,` where it reads them.
-    pub(super) fn is_merged(self, request: bool) -> bool {
-        use name::*;
-        matches!(
-            self,
-            CONNECTION
-                | CONTENT_TYPE
-                | TRANSFER_ENCODING
-                | KEEP_ALIVE
-                | PROXY_CONNECTION
-                | UPGRADE
-                | VIA
-                | X_REQUEST_ID
-                | PROXY_STATUS
-        ) || (request
-            && matches!(
-                self,
-                TE | EXPECT | USER_AGENT | X_FORWARDED_FOR | X_FORWARDED_PROTO | X_FORWARDED_HOST
-            ))
-    }
 }

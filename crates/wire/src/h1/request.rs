@@ -24,7 +24,7 @@ pub struct RequestStart {
     pub has_body: bool,
     /// Length of the body when it is declared.
     pub content_length: Option<u64>,
-    /// `expect: 100-continue` of an HTTP/1.1 request (RFC 9110 §10.1.1); the header is still there.
+    /// `expect: 100-continue` (RFC 9110 §10.1.1); the header is still there.
     pub expect_continue: bool,
     /// What the connection is asked to become. Its bytes are withheld until the response decides.
     pub upgrade: Upgrade,
@@ -114,7 +114,9 @@ impl RequestReader {
             };
             at += len;
             if !self.has_line {
-                if !line.is_empty() {
+                if line.is_empty() {
+                    self.lines.restart(); // RFC 9112 §2.2: line ends before a request do not count
+                } else {
                     self.request_line(line, settings)?;
                 }
             } else if line.is_empty() {
@@ -192,6 +194,7 @@ impl RequestReader {
 
     /// All lines are there: the checks that need the whole head, in Envoy's order.
     fn finish(mut self, settings: &ServerSettings, tls: bool) -> Result<(RequestStart, Framing), Cause> {
+        self.facts.join(&mut self.headers, true);
         let mut upgrade = Upgrade::None;
         if self.facts.upgrade && connection::is_upgrade(&self.headers) {
             connection::drop_ignored_upgrades(&mut self.headers, settings.ignore_upgrade.as_ref());
@@ -235,7 +238,6 @@ impl RequestReader {
             _ => Framing::None,
         };
         let expect_continue = self.facts.expect
-            && self.version == Version::Http11
             && self.headers.get(name::EXPECT).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"));
         let start = RequestStart {
             has_body: framing != Framing::None || upgrade != Upgrade::None,

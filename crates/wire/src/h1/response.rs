@@ -91,6 +91,7 @@ impl ResponseReader {
     /// All lines are there: the framing (RFC 9112 §6.3), in Envoy's order of checks.
     fn finish(mut self, settings: &ClientSettings, asked: Asked) -> Result<(ResponseStart, Framing), Cause> {
         let (version, status) = self.line.unwrap_or_default();
+        self.facts.join(&mut self.headers, false);
         let chunked = self.chunked(settings)?;
         let keep_alive = !connection::closes(version, &self.headers, &self.facts)
             && !(chunked && version == Version::Http10);

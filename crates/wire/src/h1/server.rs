@@ -40,7 +40,10 @@ pub struct Server {
     head_method: bool,
     upgrade: Upgrade,
     upgraded: bool,
+    /// Decided by the requests and responses so far.
     keep_alive: bool,
+    /// The next response is to be the last.
+    close_next: bool,
 }
 
 impl Server {
@@ -58,6 +61,7 @@ impl Server {
             upgrade: Upgrade::None,
             upgraded: false,
             keep_alive: true,
+            close_next: false,
         }
     }
 
@@ -118,15 +122,15 @@ impl Server {
         }
     }
 
-    /// A 1xx head before the response (100, 102, 103). Nothing is written for HTTP/1.0 clients, who know none
-    /// (RFC 9110 §15.2), nor after the response has begun.
+    /// A 1xx head before the response (100, 102, 103). Nothing is written once the response has begun.
     pub fn write_informational(&mut self, head: &ResponseHead, out: &mut OutBuf) {
-        if self.version == Version::Http10 || self.response != Response::Waiting {
+        if self.response != Response::Waiting {
             return;
         }
+        let http10 = self.writes_http10();
         let case = self.settings.header_case;
         out.text(|t| {
-            encode::status_line(t, false, head.status);
+            encode::status_line(t, http10, head.status);
             for h in head.headers.iter().filter(|h| !h.id.is_pseudo() && !is_framing(h.id)) {
                 encode::field(t, &h, case);
             }
@@ -170,7 +174,11 @@ impl Server {
         };
         self.body.decide(accepted);
         let asks_close = head.headers.get(name::CONNECTION).is_some_and(|v| list_has(v, b"close"));
-        self.keep_alive &= !asks_close && self.body.is_done() && delimit != Delimit::Raw && status != 101;
+        self.keep_alive &= !self.close_next
+            && !asks_close
+            && self.body.is_done()
+            && delimit != Delimit::Raw
+            && status != 101;
         let connection: Option<&[u8]> = match (accepted, self.keep_alive) {
             (true, _) => None,
             (false, false) => Some(b"close"),
@@ -178,7 +186,7 @@ impl Server {
         };
 
         out.text(|t| {
-            encode::status_line(t, http10 && self.settings.accept_http_10, status);
+            encode::status_line(t, self.writes_http10(), status);
             let mut written = false;
             for h in head.headers.iter() {
                 match h.id {
@@ -224,15 +232,20 @@ impl Server {
         self.response = Response::Complete;
     }
 
+    fn writes_http10(&self) -> bool {
+        self.version == Version::Http10 && self.settings.accept_http_10
+    }
+
     /// The connection may take another request after this response. False once the client, the response, a broken
     /// message or [`close_after_response`](Server::close_after_response) said otherwise, and after an upgrade.
     /// Before the response's head it is the intention; afterwards it is decided.
     pub fn keep_alive(&self) -> bool {
-        self.keep_alive
+        self.keep_alive && !self.close_next
     }
-    /// Do not take another request; said to the client when the head is still to be written.
+    /// Let the response whose head is written next be the last, and say so to the client (draining). A request that
+    /// arrives in between is still served.
     pub fn close_after_response(&mut self) {
-        self.keep_alive = false;
+        self.close_next = true;
     }
     /// The request was read to its end.
     pub fn request_complete(&self) -> bool {

@@ -61,8 +61,7 @@ pub struct ServerSettings {
     pub allow_custom_methods: bool,
     /// Header names with underscores (`headers_with_underscores_action`).
     pub underscores: Underscores,
-    /// Refuse `GET https://…` on a connection without TLS
-    /// (set unless `scheme_header_transformation` rewrites the scheme).
+    /// Refuse `GET https://…` on a connection without TLS; Envoy's listeners do not.
     pub validate_scheme: bool,
     /// Upgrade tokens to ignore (`ignore_http_11_upgrade`); `h2c` always is.
     pub ignore_upgrade: Option<IgnoreUpgrade>,
@@ -82,7 +81,7 @@ impl Default for ServerSettings {
             enable_trailers: false,
             allow_custom_methods: false,
             underscores: Underscores::Allow,
-            validate_scheme: true,
+            validate_scheme: false,
             ignore_upgrade: None,
             header_case: HeaderCase::Lower,
         }
