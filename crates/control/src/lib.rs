@@ -1,1 +1,7 @@
+//! Floor 5: the server around the engine.
+//!
+//! In start-up order: [`options`] (what the command line asked for) → `bootstrap` (what the configuration asks for) →
+//! `server` (start, serve, stop) → `admin` (what operators see).
 
+pub mod options;
+pub mod version;
