@@ -130,6 +130,10 @@ impl BodyReader {
     pub(super) fn is_done(&self) -> bool {
         self.state == State::Done
     }
+    /// True when only the answer to an upgrade can bring the next event.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.state == State::Over
+    }
     /// What the end of the stream means here.
     pub(super) fn eof(&mut self) -> Eof {
         match self.state {

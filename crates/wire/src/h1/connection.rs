@@ -14,7 +14,10 @@ const MAX_NOMINATED: usize = 10;
 const MAX_TE: usize = 256;
 
 /// True when the connection must close after this message.
-pub(super) fn closes(version: Version, headers: &HeaderMap, facts: &Facts) -> bool {
+pub(super) fn closes(version: Version, chunked: bool, headers: &HeaderMap, facts: &Facts) -> bool {
+    if chunked && version == Version::Http10 {
+        return true; // RFC 9112 §6.1: a peer this old that sends chunks cannot be trusted with framing.
+    }
     let has = |set: bool, n, token: &[u8]| set && headers.get(n).is_some_and(|v| list_has(v, token));
     match version {
         Version::Http10 if !has(facts.connection, name::CONNECTION, b"keep-alive") => return true,
@@ -100,6 +103,7 @@ pub(super) fn sanitize(headers: &mut HeaderMap) -> Result<(), Cause> {
             other => drop(headers.remove(other)),
         }
     }
-    remove_options(headers, |t| !plain(t) && !(kept_te && t.eq_ignore_ascii_case(b"te")));
+    let stays = |t: &[u8]| plain(t) || (kept_te && t.eq_ignore_ascii_case(b"te"));
+    remove_options(headers, |t| !stays(t));
     Ok(())
 }

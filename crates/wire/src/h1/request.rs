@@ -146,7 +146,7 @@ impl RequestReader {
             None => {}
         }
         let blank = |c: &u8| matches!(c, b' ' | b'\t');
-        let cut = |s: &'_ [u8]| s.iter().position(|c| blank(c)).unwrap_or(s.len());
+        let cut = |s: &'_ [u8]| s.iter().position(blank).unwrap_or(s.len());
         let (method, rest) = line.split_at(cut(line));
         let rest = super::chars::trim(rest);
         let (target, rest) = rest.split_at(cut(rest));
@@ -214,9 +214,7 @@ impl RequestReader {
             upgrade = Upgrade::Connect;
         }
         let chunked = self.chunked(settings, upgrade)?;
-        let keep_alive = !connection::closes(self.version, &self.headers, &self.facts)
-            // RFC 9112 §6.1: an HTTP/1.0 peer that sends chunks cannot be trusted with framing.
-            && !(chunked && self.version == Version::Http10);
+        let closes = connection::closes(self.version, chunked, &self.headers, &self.facts);
         if upgrade == Upgrade::None && self.facts.connection && self.headers.contains(name::CONNECTION) {
             connection::sanitize(&mut self.headers)?;
         }
@@ -244,7 +242,7 @@ impl RequestReader {
             content_length: self.facts.content_length,
             expect_continue,
             upgrade,
-            keep_alive,
+            keep_alive: !closes,
             dropped_underscores: self.dropped_underscores,
             header_bytes: self.header_bytes,
             head: RequestHead { headers: self.headers, version: self.version },

@@ -93,8 +93,7 @@ impl ResponseReader {
         let (version, status) = self.line.unwrap_or_default();
         self.facts.join(&mut self.headers, false);
         let chunked = self.chunked(settings)?;
-        let keep_alive = !connection::closes(version, &self.headers, &self.facts)
-            && !(chunked && version == Version::Http10);
+        let closes = connection::closes(version, chunked, &self.headers, &self.facts);
         if status < 200 || status == 204 {
             if self.facts.transfer_encoding {
                 return Err(Cause::TransferEncodingNotAllowed);
@@ -130,7 +129,7 @@ impl ResponseReader {
             has_body: framing != Framing::None,
             content_length: self.facts.content_length,
             upgraded,
-            keep_alive: keep_alive && framing != Framing::UntilEof,
+            keep_alive: !closes && framing != Framing::UntilEof,
             header_bytes: self.header_bytes,
             head: ResponseHead { status, headers: self.headers, version },
         };

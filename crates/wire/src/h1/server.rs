@@ -172,9 +172,12 @@ impl Server {
         } else {
             (Delimit::Chunked, Some(Add::Chunked))
         };
+        // What was sent ahead of a refused upgrade may have been meant for the other protocol.
+        let refused = self.upgrade != Upgrade::None && !accepted;
         self.body.decide(accepted);
         let asks_close = head.headers.get(name::CONNECTION).is_some_and(|v| list_has(v, b"close"));
-        self.keep_alive &= !self.close_next
+        self.keep_alive &= !refused
+            && !self.close_next
             && !asks_close
             && self.body.is_done()
             && delimit != Delimit::Raw
@@ -246,6 +249,11 @@ impl Server {
     /// arrives in between is still served.
     pub fn close_after_response(&mut self) {
         self.close_next = true;
+    }
+    /// Bytes stay unread until the response decides about an upgrade: reading more from the socket would only fill
+    /// the buffer.
+    pub fn withholds(&self) -> bool {
+        self.body.is_undecided()
     }
     /// The request was read to its end.
     pub fn request_complete(&self) -> bool {

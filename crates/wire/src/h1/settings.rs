@@ -30,9 +30,12 @@ pub enum HeaderCase {
     PreserveElseProper,
 }
 
+/// Holds for the tokens it is to be used on.
+pub type TokenMatcher = dyn Fn(&[u8]) -> bool + Send + Sync;
+
 /// Says whether an upgrade token is to be ignored (`Http1ProtocolOptions.ignore_http_11_upgrade`).
 #[derive(Clone)]
-pub struct IgnoreUpgrade(pub Arc<dyn Fn(&[u8]) -> bool + Send + Sync>);
+pub struct IgnoreUpgrade(pub Arc<TokenMatcher>);
 
 impl fmt::Debug for IgnoreUpgrade {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

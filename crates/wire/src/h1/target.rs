@@ -42,9 +42,6 @@ fn split_host(rest: &[u8]) -> (&[u8], &[u8]) {
 /// Takes an absolute-form target apart.
 pub(super) fn parse_absolute(url: &[u8]) -> Option<Url<'_>> {
     let (scheme, rest) = split_scheme(url)?;
-    if !scheme.iter().all(u8::is_ascii_alphabetic) {
-        return None;
-    }
     let (host, path) = split_host(rest);
     let (authority, _) = host_and_port(host)?;
     let path = if path.is_empty() { &b"/"[..] } else { path };
