@@ -10,6 +10,15 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 }
 
+pub mod encode;
+pub mod error;
+pub mod extensions;
+pub mod load;
 pub mod schema;
+mod suggest;
+pub mod text;
+pub mod tree;
+pub mod validate;
+pub mod wire;
 
 pub use pb::{cel, envoy, google, grpc, io, opentelemetry, ratelimit, udpa, xds, zipkin};

@@ -220,6 +220,12 @@ impl Message {
         self.name.get()
     }
 
+    /// Position among [`messages`].
+    pub fn id(&self) -> usize {
+        let offset = (std::ptr::from_ref(self) as usize).wrapping_sub(MESSAGES.as_ptr() as usize);
+        offset / size_of::<Self>()
+    }
+
     /// Name without package and without the messages around it.
     pub fn short_name(&self) -> &'static str {
         let name = self.name();
@@ -241,7 +247,7 @@ impl Message {
         let (fields, names) = (self.fields(), self.names.of(&NAMES));
         let spelling = |entry: &u16| {
             let field = &fields[usize::from(entry / 2)];
-            if entry % 2 == 0 { field.name() } else { field.json_name() }
+            if entry.is_multiple_of(2) { field.name() } else { field.json_name() }
         };
         let at = names.binary_search_by(|entry| spelling(entry).cmp(name)).ok()?;
         Some(usize::from(names[at] / 2))

@@ -8,7 +8,7 @@ fn messages_are_sorted_and_reachable() {
         assert!(pair[0].name() < pair[1].name());
     }
     for known in messages() {
-        let found = message(known.name()).expect(known.name());
+        let found = message(known.name()).expect("a known name");
         assert_eq!(found.name(), known.name());
         for (index, field) in known.fields().iter().enumerate() {
             assert_eq!(known.index_of_number(field.number), Some(index), "{}.{}", known.name(), field.name());

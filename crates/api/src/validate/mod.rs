@@ -1,0 +1,450 @@
+//! protoc-gen-validate's rules, on protobuf bytes.
+//!
+//! Envoy checks a message when it loads it and an extension's configuration when it makes the extension; it reports the
+//! first violation. Here one walk goes through a message and through every `Any` inside, and reports all.
+
+mod phrase;
+mod special;
+mod value;
+
+use crate::error::{ConfigError, Rank, Stage};
+use crate::schema::{self, Field, Kind, Message, Presence, Rule};
+use crate::wire::{Wire, any_parts, last, packed, records, seconds_and_nanos};
+use phrase::count_phrase;
+use std::fmt::Write;
+
+/// After so many violations no more are kept.
+pub const MAX_VIOLATIONS: usize = 200;
+
+/// Messages may be nested this deep, as in prost's decoder.
+const MAX_DEPTH: usize = 100;
+
+/// A step of the path to a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A field, by its proto name.
+    Field(&'static str),
+    /// An element of a list.
+    Index(u32),
+    /// The value of a map's entry.
+    Key(String),
+    /// The message inside an `Any`.
+    Any,
+}
+
+/// A rule that is broken, or a field that is not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Where.
+    pub path: Vec<Step>,
+    /// Envoy's phrase.
+    pub phrase: String,
+    /// The message has a field that the schema does not know.
+    pub unknown_field: bool,
+    order: Vec<u32>,
+}
+
+/// Checks a message, and the messages in its `Any`s.
+pub fn validate(message: &'static Message, bytes: &[u8]) -> Vec<Violation> {
+    let mut validator = Validator {
+        frames: Vec::new(),
+        root: 0,
+        order: vec![0],
+        marker: 0,
+        counts: Vec::new(),
+        violations: Vec::new(),
+    };
+    validator.message(message, bytes);
+    validator.violations.sort_by(|a, b| a.order.cmp(&b.order));
+    validator.violations
+}
+
+impl Violation {
+    /// `static_resources.listeners[0].filter_chains[0].filters[0].typed_config.<any>.stat_prefix`
+    pub fn path_text(&self) -> String {
+        let mut text = String::new();
+        for step in &self.path {
+            if !text.is_empty() && matches!(step, Step::Field(_) | Step::Any) {
+                text.push('.');
+            }
+            match step {
+                Step::Field(name) => text.push_str(name),
+                Step::Index(index) => _ = write!(text, "[{index}]"),
+                Step::Key(key) => _ = write!(text, "[{key}]"),
+                Step::Any => text.push_str("<any>"),
+            }
+        }
+        text
+    }
+
+    /// The violation as an error without a place in a file.
+    pub fn into_error(self) -> ConfigError {
+        let stage = if self.unknown_field { Stage::Unknown } else { Stage::Rule };
+        ConfigError {
+            path: self.path_text(),
+            rank: Rank { stage, order: self.order },
+            ..ConfigError::new(stage, self.phrase)
+        }
+    }
+}
+
+/// Which of a field's values is meant.
+#[derive(Clone)]
+enum Element {
+    Only,
+    Index(u32),
+    Key(String),
+}
+
+/// A message that is being checked, and the field of it that is.
+struct Frame {
+    message: &'static Message,
+    field: &'static Field,
+    element: Element,
+}
+
+struct Validator {
+    frames: Vec<Frame>,
+    /// The frame at which the message of the innermost `Any` begins.
+    root: usize,
+    /// Order of the value being checked: positions of declaration, and for each root a marker that puts the violations
+    /// of the message itself before those inside its `Any`s.
+    order: Vec<u32>,
+    marker: usize,
+    /// Values seen of each field, of the messages being checked.
+    counts: Vec<u32>,
+    violations: Vec<Violation>,
+}
+
+impl Validator {
+    fn message(&mut self, message: &'static Message, bytes: &[u8]) {
+        match message.kind {
+            Kind::Any => return self.any(bytes),
+            Kind::Duration => return self.duration(bytes),
+            Kind::Plain | Kind::TypedStruct => {}
+            _ => return,
+        }
+        if self.frames.len() >= MAX_DEPTH {
+            return self.report("Unable to parse protobuf: it is nested too deep".to_string());
+        }
+        let fields = message.fields();
+        let base = self.counts.len();
+        self.counts.resize(base + fields.len(), 0);
+        let mut oneofs = 0_u64;
+        let mut unknown = Vec::new();
+        for record in records(bytes) {
+            let Ok((number, wire)) = record else {
+                self.report(format!("Unable to parse protobuf: {} is malformed", message.name()));
+                break;
+            };
+            let Some(index) = message.index_of_number(number) else {
+                unknown.push(number.to_string());
+                continue;
+            };
+            oneofs |= fields[index].oneof().map_or(0, |oneof| 1 << (oneof & 63));
+            self.record(message, index, base, wire);
+        }
+        if !unknown.is_empty() {
+            self.unknown_fields(message, &unknown);
+        }
+        if !message.unchecked {
+            self.absent(message, base, oneofs);
+        }
+        if special::of(message) != special::Special::Nothing {
+            self.special(message, bytes);
+        }
+        self.counts.truncate(base);
+    }
+
+    /// Checks one record of a field.
+    fn record(&mut self, message: &'static Message, index: usize, base: usize, wire: Wire<'_>) {
+        let field = &message.fields()[index];
+        let rules = if message.unchecked { &[] } else { field.rules() };
+        self.order.push(special::rank(message, index));
+        match field.presence {
+            Presence::Implicit | Presence::Explicit => {
+                self.counts[base + index] += 1;
+                self.element(message, field, field.ty, rules, Element::Only, wire);
+            }
+            Presence::Packed if matches!(wire, Wire::Bytes(_)) => {
+                for wire in packed(wire.bytes(), field.ty.wire_type()) {
+                    self.list_element(message, index, base, rules, wire);
+                }
+            }
+            Presence::Packed | Presence::Repeated => self.list_element(message, index, base, rules, wire),
+            Presence::Map => {
+                self.counts[base + index] += 1;
+                self.map_entry(message, field, rules, wire.bytes());
+            }
+        }
+        self.order.pop();
+    }
+
+    fn list_element(
+        &mut self,
+        message: &'static Message,
+        index: usize,
+        base: usize,
+        rules: &'static [Rule],
+        wire: Wire<'_>,
+    ) {
+        let field = &message.fields()[index];
+        let position = self.counts[base + index];
+        self.counts[base + index] += 1;
+        self.order.push(position);
+        self.element(message, field, field.ty, each(rules), Element::Index(position), wire);
+        self.order.pop();
+    }
+
+    fn map_entry(
+        &mut self,
+        message: &'static Message,
+        field: &'static Field,
+        rules: &'static [Rule],
+        entry: &[u8],
+    ) {
+        let Some([key_field, value_field]) = field.ty.message().map(Message::fields) else { return };
+        let key = last(entry, 1).unwrap_or(Wire::zero(key_field.ty.wire_type()));
+        let value = last(entry, 2).unwrap_or(Wire::zero(value_field.ty.wire_type()));
+        let name = match key {
+            Wire::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Wire::Varint(number) | Wire::Eight(number) => (number as i64).to_string(),
+            Wire::Four(number) => number.to_string(),
+        };
+        for rule in rules {
+            if let Rule::Keys(keys) = rule {
+                self.element(message, field, key_field.ty, keys, Element::Key(name.clone()), key);
+            }
+        }
+        self.element(message, field, value_field.ty, each(rules), Element::Key(name), value);
+    }
+
+    /// Checks one value of a field.
+    fn element(
+        &mut self,
+        message: &'static Message,
+        field: &'static Field,
+        ty: schema::Type,
+        rules: &'static [Rule],
+        element: Element,
+        wire: Wire<'_>,
+    ) {
+        let Some(inner) = ty.message() else {
+            if !rules.is_empty() {
+                self.scalar(message, field, ty, rules, element, wire);
+            }
+            return;
+        };
+        let bytes = wire.bytes();
+        match inner.kind {
+            Kind::Wrapper => {
+                let Some(value) = inner.fields().first() else { return };
+                let wire = last(bytes, 1).unwrap_or(Wire::zero(value.ty.wire_type()));
+                return self.scalar(message, field, value.ty, rules, element, wire);
+            }
+            Kind::Any => {
+                let (url, _) = any_parts(bytes);
+                if rules.iter().any(|rule| matches!(rule, Rule::AnyIn(list) if !list.contains(&url))) {
+                    self.broken(message, field, &element, "type URL must be in list");
+                }
+            }
+            _ => {}
+        }
+        let skip = rules.contains(&Rule::Skip);
+        self.frames.push(Frame { message, field, element });
+        if !skip || inner.kind == Kind::Any {
+            self.message(inner, bytes);
+        }
+        if inner.kind == Kind::Duration
+            && let Some(Frame { element, .. }) = self.frames.pop()
+        {
+            if let Some(reason) = value::duration(rules, bytes) {
+                self.broken(message, field, &element, &reason);
+            }
+            return;
+        }
+        self.frames.pop();
+    }
+
+    fn scalar(
+        &mut self,
+        message: &'static Message,
+        field: &'static Field,
+        ty: schema::Type,
+        rules: &'static [Rule],
+        element: Element,
+        wire: Wire<'_>,
+    ) {
+        if rules.contains(&Rule::IgnoreEmpty) && wire == Wire::zero(ty.wire_type()) {
+            return;
+        }
+        // The first broken rule speaks for the field, as in Envoy.
+        if let Some(reason) = rules.iter().find_map(|rule| value::check(rule, ty, wire)) {
+            self.broken(message, field, &element, &reason);
+        }
+    }
+
+    /// Checks what is missing, and how many values there are.
+    fn absent(&mut self, message: &'static Message, base: usize, oneofs: u64) {
+        for (index, field) in message.fields().iter().enumerate() {
+            let rules = field.rules();
+            let count = self.counts[base + index];
+            // A rule of a oneof's case counts only when that case is set.
+            if rules.is_empty() || count == 0 && field.oneof().is_some() {
+                continue;
+            }
+            self.order.push(special::rank(message, index));
+            for rule in rules {
+                match rule {
+                    Rule::Required if count == 0 => {
+                        self.broken(message, field, &Element::Only, "value is required")
+                    }
+                    Rule::Items(least, most) if count > 0 || !rules.contains(&Rule::IgnoreEmpty) => {
+                        let least_met = least.is_none_or(|least| u64::from(count) >= least);
+                        let most_met = most.is_none_or(|most| u64::from(count) <= most);
+                        if !least_met || !most_met {
+                            let unit = if field.presence == Presence::Map { "pair" } else { "item" };
+                            let reason = count_phrase(*least, *most, unit);
+                            self.broken(message, field, &Element::Only, &reason);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            if count == 0 && field.presence == Presence::Implicit {
+                let wire = Wire::zero(field.ty.wire_type());
+                self.scalar(message, field, field.ty, rules, Element::Only, wire);
+            }
+            self.order.pop();
+        }
+        for (index, oneof) in message.oneofs().iter().enumerate() {
+            if oneof.required && oneofs & 1 << (index & 63) == 0 {
+                self.order.push((message.fields().len() + index) as u32);
+                let reason = format!("field: \"{}\", reason: is required", oneof.name());
+                self.violate(&[Step::Field(oneof.name())], &reason);
+                self.order.pop();
+            }
+        }
+    }
+
+    /// Checks the message in an `Any` whose type is known.
+    fn any(&mut self, bytes: &[u8]) {
+        let (url, value) = any_parts(bytes);
+        let Some(message) = schema::message_of_url(url).filter(|_| !url.is_empty()) else { return };
+        let (root, marker) = (self.root, self.marker);
+        self.order[marker] = 1;
+        self.root = self.frames.len();
+        self.marker = self.order.len();
+        self.order.push(0);
+        self.message(message, value);
+        self.order.truncate(self.marker);
+        (self.root, self.marker) = (root, marker);
+        self.order[marker] = 0;
+    }
+
+    /// Envoy refuses every duration below zero.
+    fn duration(&mut self, bytes: &[u8]) {
+        let (seconds, nanos) = seconds_and_nanos(bytes);
+        let mut shown = String::new();
+        if seconds != 0 {
+            _ = write!(shown, " seconds: {seconds}");
+        }
+        if nanos != 0 {
+            _ = write!(shown, " nanos: {nanos}");
+        }
+        let reason = if seconds < 0 || nanos < 0 {
+            "Expected positive duration"
+        } else if nanos > 999_999_999 || seconds > i64::MAX / 1_000_000_000 {
+            "Duration out-of-range"
+        } else {
+            return;
+        };
+        // Envoy looks at the durations of a message before its rules.
+        let marker = self.marker;
+        let order = std::mem::take(&mut self.order);
+        self.order = order[..=marker].to_vec();
+        self.order.push(0);
+        self.report(format!("Invalid duration: {reason}:{shown}"));
+        self.order = order;
+    }
+
+    fn unknown_fields(&mut self, message: &'static Message, numbers: &[String]) {
+        let parents: Vec<_> = self.frames[self.root..].iter().map(|frame| frame.message.name()).collect();
+        let parents = if parents.is_empty() { "root".to_string() } else { parents.join("::") };
+        let numbers = numbers.join(", ");
+        let name = message.name();
+        let phrase = format!(
+            "Protobuf message (type {name}({parents}) with unknown field set {{{numbers}}}) has unknown fields"
+        );
+        self.report(phrase);
+        if let Some(violation) = self.violations.last_mut() {
+            violation.unknown_field = true;
+        }
+    }
+
+    fn broken(&mut self, message: &'static Message, field: &'static Field, element: &Element, reason: &str) {
+        let label = phrase::label(field.name(), element);
+        let reason = format!("{}ValidationError.{label}: {reason}", message.short_name());
+        let mut steps = vec![Step::Field(field.name())];
+        steps.extend(step_of(element));
+        self.violate(&steps, &reason);
+    }
+
+    /// Records a violation at a field of the message being checked.
+    fn violate(&mut self, steps: &[Step], reason: &str) {
+        let mut chain = String::new();
+        for frame in &self.frames[self.root..] {
+            let label = phrase::label(frame.field.name(), &frame.element);
+            let name = frame.message.short_name();
+            _ = write!(
+                chain,
+                "{name}ValidationError.{label}: embedded message failed validation | caused by "
+            );
+        }
+        self.report(format!("Proto constraint validation failed ({chain}{reason})"));
+        if let Some(violation) = self.violations.last_mut() {
+            violation.path.extend_from_slice(steps);
+        }
+    }
+
+    fn report(&mut self, phrase: String) {
+        if self.violations.len() >= MAX_VIOLATIONS {
+            return;
+        }
+        let mut path = Vec::new();
+        for frame in &self.frames {
+            // What follows an Any in the frames is the message inside.
+            path.push(Step::Field(frame.field.name()));
+            path.extend(step_of(&frame.element));
+            let ty = match frame.field.presence {
+                Presence::Map => {
+                    frame.field.ty.message().and_then(|entry| entry.fields().get(1)).map(|field| field.ty)
+                }
+                _ => Some(frame.field.ty),
+            };
+            if ty.and_then(schema::Type::message).is_some_and(|message| message.kind == Kind::Any) {
+                path.push(Step::Any);
+            }
+        }
+        self.violations.push(Violation { path, phrase, unknown_field: false, order: self.order.clone() });
+    }
+}
+
+/// The rules of a list's elements or a map's values.
+fn each(rules: &'static [Rule]) -> &'static [Rule] {
+    rules
+        .iter()
+        .find_map(|rule| if let Rule::Each(rules) = rule { Some(*rules) } else { None })
+        .unwrap_or(&[])
+}
+
+fn step_of(element: &Element) -> Option<Step> {
+    match element {
+        Element::Only => None,
+        Element::Index(index) => Some(Step::Index(*index)),
+        Element::Key(key) => Some(Step::Key(key.clone())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
