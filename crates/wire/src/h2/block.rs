@@ -13,6 +13,9 @@ use crate::head::{RequestHead, ResponseHead, Version};
 use crate::headers::HeaderMap;
 use crate::name;
 
+/// CONTINUATION frames of one block, as Envoy's HTTP/2 library limits them.
+const MAX_CONTINUATIONS: u32 = 512;
+
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Kind {
     /// Only the compression state matters: the stream is gone.
@@ -44,9 +47,11 @@ pub struct Block {
     map: HeaderMap,
     cookie: Vec<u8>,
     has_cookie: bool,
+    has_host: bool,
     /// Names and values so far.
     bytes: usize,
-    /// Fragment bytes so far.
+    /// Fragments and their bytes so far.
+    fragments: u32,
     wire: usize,
     fields: u32,
     /// Pseudo-headers seen.
@@ -59,6 +64,10 @@ pub struct Block {
 }
 
 impl Block {
+    /// A frame with a fragment begins.
+    pub fn next_frame(&mut self) {
+        self.fragments += 1;
+    }
     /// The new stream whose head is incomplete.
     pub fn begun(&self) -> Option<StreamId> {
         (self.open && self.kind == Kind::Request).then_some(self.id)
@@ -78,6 +87,7 @@ impl Block {
         self.bytes += f.name.len() + f.value.len();
         if self.bytes > s.max_headers_bytes as usize {
             c.header_list_size_too_large += 1;
+            c.header_overflow += 1;
             return Err(Verdict::Refused(details::HEADER_LIST_TOO_LARGE));
         }
         let first = f.name.first() == Some(&b':');
@@ -108,6 +118,8 @@ impl Block {
             }
             match f.id {
                 name::COOKIE => {
+                    // Each crumb counts as a header: thousands of them cost a byte each on the wire.
+                    self.count(s, c)?;
                     if self.has_cookie {
                         self.cookie.extend_from_slice(b"; ");
                     }
@@ -115,16 +127,19 @@ impl Block {
                     self.cookie.extend_from_slice(f.value);
                     return Ok(());
                 }
-                name::CONTENT_LENGTH if self.kind != Kind::Trailers => {
+                name::CONTENT_LENGTH if self.kind == Kind::Trailers => {
+                    return Err(Verdict::Malformed(details::MESSAGING));
+                }
+                name::CONTENT_LENGTH => {
                     let n = message::content_length(f.value).ok_or(INVALID)?;
                     if self.length.replace(n).is_some() {
                         return Err(INVALID);
                     }
                 }
                 name::HOST if self.kind == Kind::Request => {
-                    // `host` counts only when there is no `:authority`, and then only the first.
+                    // `host` counts only when there is no `:authority`; two of them are never accepted.
                     let bit = message::pseudo_bit(name::AUTHORITY);
-                    if !message::is_host(f.value) {
+                    if std::mem::replace(&mut self.has_host, true) || !message::is_host(f.value) {
                         return Err(INVALID);
                     }
                     if self.seen & bit == 0 {
@@ -174,8 +189,8 @@ impl Connection {
         let Connection { decoder, block, settings, counters, .. } = self;
         block.wire += bytes.len();
         let limit = 4 * settings.max_headers_bytes as usize + 64 * 1024;
-        if block.wire > limit {
-            return Err(Fault::connection(ErrorCode::ENHANCE_YOUR_CALM, "header block without an end"));
+        if block.wire > limit || block.fragments > MAX_CONTINUATIONS {
+            return Err(Fault::flood_of("Too many CONTINUATION frames following a HEADERS frame"));
         }
         let decoded = decoder.decode(bytes, end, |f| {
             block.field(f, settings, counters, server);

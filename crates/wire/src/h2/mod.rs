@@ -29,6 +29,7 @@ mod streams;
 pub use error::{ConnError, ErrorCode, Kind, details};
 pub use send::{Sent, StreamGone};
 pub use settings::{Settings, Underscores};
+pub use streams::Meter;
 
 use crate::buf::{Chunk, OutBuf};
 use crate::head::{RequestHead, ResponseHead};
@@ -146,6 +147,8 @@ pub struct Connection {
     failed: bool,
 }
 
+/// Longest name or value on the wire, as Envoy's HTTP/2 library limits them.
+const MAX_STRING: usize = 65_536;
 /// So many reset streams are remembered at most.
 const GONE: usize = 1024;
 
@@ -168,10 +171,7 @@ impl Connection {
             input: if client { recv::Input::Head } else { recv::Input::Preface(0) },
             block: block::Block::default(),
             // Until the peer acknowledges ours, the initial value holds too.
-            decoder: Decoder::new(
-                settings.header_table_size.max(4096) as usize,
-                settings.max_headers_bytes as usize,
-            ),
+            decoder: Decoder::new(settings.header_table_size.max(4096) as usize, MAX_STRING),
             encoder: Encoder::new(settings.header_table_size as usize),
             streams: Streams::default(),
             active: 0,
@@ -255,6 +255,10 @@ impl Connection {
     pub fn token(&self, id: StreamId) -> Option<u32> {
         self.streams.peek(id).map(|s| s.token)
     }
+    /// Wire bytes of a stream: of a known one, and of the one that ended last.
+    pub fn meter(&self, id: StreamId) -> Option<Meter> {
+        self.streams.meter(id)
+    }
     /// The new stream whose head is still arriving.
     pub fn head_in_progress(&self) -> Option<StreamId> {
         self.block.begun()
@@ -298,6 +302,7 @@ impl Connection {
             to_announce: 0,
             expect: streams::ANY,
             flags,
+            meter: Meter::default(),
         });
     }
 

@@ -62,11 +62,15 @@ impl Fault {
     pub fn of_stream(self, stream: StreamId, details: &'static str, begun: bool) -> Fault {
         Fault { stream, details, begun, ..self }
     }
-    fn flood(which: Which) -> Fault {
-        let f = Fault::silent(which.text());
-        Fault { code: ErrorCode::ENHANCE_YOUR_CALM, kind: Kind::Flood, message: which.text(), ..f }
+    /// The peer asks for more than it may; Envoy's text says what.
+    pub fn flood_of(text: &'static str) -> Fault {
+        let f = Fault::silent(text);
+        Fault { code: ErrorCode::ENHANCE_YOUR_CALM, kind: Kind::Flood, message: text, ..f }
     }
 }
+
+/// Entries of one SETTINGS frame, as Envoy's HTTP/2 library limits them.
+const MAX_SETTINGS: usize = 32;
 
 /// A stream id without a live stream.
 #[derive(PartialEq, Eq)]
@@ -94,6 +98,7 @@ impl Connection {
         if let Some(e) = self.swept() {
             return Ok(Some(e));
         }
+        self.check_outbound().map_err(|f| self.fail(f))?;
         loop {
             match self.step(buf) {
                 Ok(Progress::Event(e)) => return Ok(Some(e)),
@@ -116,7 +121,7 @@ impl Connection {
         if f.goaway {
             self.flood.frames += 1;
             let last = self.last_peer;
-            self.out.text(|t| frame::put_goaway(t, last, f.code, b""));
+            self.out.text(|t| frame::put_goaway(t, last, f.code, f.reason.as_bytes()));
         }
         let begun = f.begun || self.block.begun().is_some();
         let stream = if f.stream.0 == 0 { self.block.begun().unwrap_or_default() } else { f.stream };
@@ -142,7 +147,7 @@ impl Connection {
             Which::Outbound => &mut c.outbound_flood,
             Which::OutboundControl => &mut c.outbound_control_flood,
         } += 1;
-        let f = Fault::flood(which);
+        let f = Fault::flood_of(which.text());
         let id = StreamId(id);
         match which {
             Which::Empty if self.streams.peek(id).is_some() => {
@@ -169,8 +174,7 @@ impl Connection {
                 let Some(bytes) = buf.data().first_chunk() else { return Ok(Progress::More) };
                 let head = Head::parse(bytes);
                 buf.consume(frame::HEAD);
-                self.begin(head)?;
-                Ok(Progress::Again)
+                self.begin(head)
             }
             Input::Data { id, left, pad, end } => self.data(buf, id, left, pad, end),
             Input::Fragment { left, pad, end_headers } => {
@@ -219,7 +223,8 @@ impl Connection {
                 let have = buf.data();
                 let n = have.len().min(rest.len());
                 if have[..n] != rest[..n] {
-                    return Err(Fault::silent("bad connection preface"));
+                    let text = "Received bad client magic byte string";
+                    return Err(Fault { message: text, ..Fault::silent(text) });
                 }
                 buf.consume(n);
                 let seen = seen + n as u8;
@@ -231,7 +236,7 @@ impl Connection {
     }
 
     /// A frame header was read.
-    fn begin(&mut self, h: Head) -> Result<(), Fault> {
+    fn begin(&mut self, h: Head) -> Result<Progress, Fault> {
         if h.len > self.settings.max_frame_size {
             return Err(Fault::connection(ErrorCode::FRAME_SIZE_ERROR, "too large frame size"));
         }
@@ -255,13 +260,14 @@ impl Connection {
         };
         self.input = match h.kind {
             frame::DATA => return self.data_head(h),
-            frame::HEADERS => return self.headers_head(h),
+            frame::HEADERS => return self.headers_head(h).map(|()| Progress::Again),
             frame::CONTINUATION => {
                 if !self.block.open {
                     return Err(Fault::connection(ErrorCode::PROTOCOL_ERROR, "CONTINUATION: unexpected"));
                 }
-                let end_headers = h.has(frame::END_HEADERS);
-                Input::Fragment { left: h.len, pad: 0, end_headers }
+                self.block.next_frame();
+                self.meter_headers(self.block.id, h.len.into());
+                Input::Fragment { left: h.len, pad: 0, end_headers: h.has(frame::END_HEADERS) }
             }
             frame::PRIORITY => {
                 if h.stream == 0 {
@@ -290,7 +296,7 @@ impl Connection {
             frame::PUSH_PROMISE => return Err(Fault::silent("PUSH_PROMISE")),
             _ => Input::Skip(h.len),
         };
-        Ok(())
+        Ok(Progress::Again)
     }
 
     fn connection_only(&self, h: Head) -> Result<(), Fault> {
@@ -318,18 +324,19 @@ impl Connection {
         }
     }
 
-    fn data_head(&mut self, h: Head) -> Result<(), Fault> {
+    fn data_head(&mut self, h: Head) -> Result<Progress, Fault> {
         if h.stream == 0 {
-            return Err(Fault::connection(ErrorCode::PROTOCOL_ERROR, "DATA on stream 0"));
+            return Err(Fault::connection(ErrorCode::PROTOCOL_ERROR, "DATA: stream_id == 0"));
         }
         if h.has(frame::PADDED) {
             if h.len == 0 {
-                return Err(Fault::connection(ErrorCode::FRAME_SIZE_ERROR, "DATA: no pad length"));
+                let why = "DATA: insufficient padding space";
+                return Err(Fault::connection(ErrorCode::PROTOCOL_ERROR, why));
             }
             self.input = Input::DataPrefix(h);
-            return Ok(());
+            return Ok(Progress::Again);
         }
-        self.begin_data(h, 0, 0).map(drop)
+        self.begin_data(h, 0, 0)
     }
 
     /// DATA whose padding is known; `prefix`: bytes that said so.
@@ -368,9 +375,10 @@ impl Connection {
         if s.has(RECV_END) {
             return Err(Fault::connection(ErrorCode::STREAM_CLOSED, "DATA: stream in half-closed(remote)"));
         }
+        s.meter.wire_received += u64::from(h.len) + frame::HEAD as u64;
         s.recv_window -= i64::from(h.len);
         let bad = if s.recv_window < 0 {
-            Some((ErrorCode::FLOW_CONTROL_ERROR, details::UNKNOWN))
+            Some((ErrorCode::FLOW_CONTROL_ERROR, details::REMOTE_RESET))
         } else if !s.has(GOT_HEAD) {
             Some((ErrorCode::PROTOCOL_ERROR, details::MESSAGING))
         } else if s.expect != ANY && (u64::from(len) > s.expect || (end && u64::from(len) < s.expect)) {
@@ -439,11 +447,16 @@ impl Connection {
 
     fn headers_head(&mut self, h: Head) -> Result<(), Fault> {
         if h.stream == 0 {
-            return Err(Fault::connection(ErrorCode::PROTOCOL_ERROR, "HEADERS on stream 0"));
+            return Err(Fault::silent("HEADERS: stream_id == 0"));
         }
         let prefix = u32::from(h.has(frame::PADDED)) + if h.has(frame::WITH_PRIORITY) { 5 } else { 0 };
         if h.len < prefix {
-            return Err(Fault::connection(ErrorCode::FRAME_SIZE_ERROR, "HEADERS: payload too short"));
+            return Err(match h.len {
+                0 if h.has(frame::PADDED) => {
+                    Fault::connection(ErrorCode::PROTOCOL_ERROR, "HEADERS: insufficient padding space")
+                }
+                _ => Fault::connection(ErrorCode::FRAME_SIZE_ERROR, "HEADERS: payload too short"),
+            });
         }
         if prefix > 0 {
             self.input = Input::HeadersPrefix(h);
@@ -490,9 +503,17 @@ impl Connection {
             },
         };
         self.begin_block(id, kind, end);
+        self.meter_headers(id, u64::from(h.len) + frame::HEAD as u64);
         let end_headers = h.has(frame::END_HEADERS);
         self.input = Input::Fragment { left: h.len - prefix - pad, pad, end_headers };
         Ok(())
+    }
+
+    fn meter_headers(&mut self, id: StreamId, n: u64) {
+        if let Some(s) = self.streams.get(id) {
+            s.meter.wire_received += n;
+            s.meter.header_received += n;
+        }
     }
 
     /// A client opens a stream.
@@ -551,9 +572,11 @@ impl Connection {
                     };
                 };
                 self.counters.rx_reset += 1;
-                let closed = self.streams.peek(id).is_some_and(|s| s.is_closed());
-                if closed {
-                    return Ok(None); // all that was to be said had been said
+                if let Some(s) = self.streams.get(id) {
+                    if s.is_closed() {
+                        return Ok(None); // all that was to be said had been said
+                    }
+                    s.meter.wire_received += frame::HEAD as u64 + 4;
                 }
                 self.forget(id, false);
                 return Ok(Some(Event::Reset { id, token, code: ErrorCode(frame::word(p)) }));
@@ -581,7 +604,7 @@ impl Connection {
             self.sweep = None;
             return None;
         };
-        self.forget(id, false);
+        self.forget(id, true);
         Some(Event::Reset { id, token, code: ErrorCode::REFUSED_STREAM })
     }
 
@@ -626,6 +649,10 @@ impl Connection {
             return Ok(None);
         }
         self.got_settings = true;
+        if p.len() > 6 * MAX_SETTINGS {
+            let f = Fault::silent("SETTINGS: too many setting entries");
+            return Err(Fault { code: ErrorCode::ENHANCE_YOUR_CALM, ..f });
+        }
         for e in p.as_chunks::<6>().0 {
             self.setting(u16::from_be_bytes([e[0], e[1]]), frame::word(&e[2..]))?;
         }

@@ -37,7 +37,7 @@ impl Connection {
     /// Client: streams that the server, GOAWAY and the id space allow at the same time.
     pub fn max_open(&self) -> u32 {
         let closed = self.is_server() || self.failed || self.goaway_got || self.next_id > MAX_WINDOW;
-        if closed { 0 } else { self.peer.max_concurrent }
+        if closed { 0 } else { self.peer.max_concurrent.min(self.settings.max_concurrent_streams) }
     }
 
     /// Client: opens a stream. `end`: there is no body. Events of the stream carry `token`.
@@ -87,6 +87,7 @@ impl Connection {
     fn put_headers(&mut self, id: StreamId, status: Option<u16>, map: &HeaderMap, end: bool) {
         let (encoder, max) = (&mut self.encoder, self.peer.max_frame as usize);
         let flags = if end { frame::END_STREAM } else { 0 };
+        let before = self.out.len();
         let frames = self.out.text(|t| {
             let at = t.len();
             t.extend_from_slice(&[0; frame::HEAD]);
@@ -122,6 +123,11 @@ impl Connection {
             last as u64 + 1
         });
         self.flood.frames += frames;
+        let n = (self.out.len() - before) as u64;
+        if let Some(s) = self.streams.get(id) {
+            s.meter.wire_sent += n;
+            s.meter.header_sent += n;
+        }
     }
 
     /// Bytes that [`send_data`](Self::send_data) would take now.
@@ -155,6 +161,7 @@ impl Connection {
             turn -= n;
             let last = end && n == data.len();
             s.send_window -= n as i64;
+            s.meter.wire_sent += (n + frame::HEAD) as u64;
             self.send_window -= n as i64;
             self.flood.frames += 1;
             self.flood.data_sent += 1;
@@ -201,6 +208,9 @@ impl Connection {
 
     pub(super) fn put_reset(&mut self, id: StreamId, code: ErrorCode) {
         self.counters.tx_reset += 1;
+        if let Some(s) = self.streams.get(id) {
+            s.meter.wire_sent += frame::HEAD as u64 + 4;
+        }
         self.flood.control += 1;
         self.put(frame::RST_STREAM, 0, id.0, &code.0.to_be_bytes());
     }

@@ -21,6 +21,20 @@ pub struct Stream {
     /// Body bytes that must still arrive, or [`ANY`].
     pub expect: u64,
     pub flags: u16,
+    pub meter: Meter,
+}
+
+/// Bytes of a stream on the wire, frame headers included (`%DOWNSTREAM_WIRE_BYTES_RECEIVED%` and its like).
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Meter {
+    /// All frames received.
+    pub wire_received: u64,
+    /// All frames sent.
+    pub wire_sent: u64,
+    /// HEADERS and CONTINUATION received.
+    pub header_received: u64,
+    /// HEADERS and CONTINUATION sent.
+    pub header_sent: u64,
 }
 
 /// The peer sent END_STREAM.
@@ -62,6 +76,8 @@ pub struct Streams {
     /// Slot + 1, 0 = empty; the length is a power of two, at most half is used.
     map: Vec<u32>,
     len: usize,
+    /// The stream removed last.
+    last: (StreamId, Meter),
 }
 
 /// Above this many slots the memory goes back when the last stream ends.
@@ -135,6 +151,7 @@ impl Streams {
     pub fn remove(&mut self, id: StreamId) {
         let Some(mut hole) = self.place(id) else { return };
         let slot = self.map[hole] - 1;
+        self.last = (id, self.slab[slot as usize].meter);
         self.slab[slot as usize].id = StreamId(0);
         self.free.push(slot);
         self.len -= 1;
@@ -152,10 +169,14 @@ impl Streams {
         }
         self.map[hole] = 0;
         if self.len == 0 && self.slab.len() > KEEP_SLOTS {
-            *self = Streams::default();
+            *self = Streams { last: self.last, ..Streams::default() };
         }
     }
 
+    /// The bytes of a stream, also of the one removed last.
+    pub fn meter(&self, id: StreamId) -> Option<Meter> {
+        self.peek(id).map(|s| s.meter).or((self.last.0 == id).then_some(self.last.1))
+    }
     /// All streams, in no order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
         self.slab.iter_mut().filter(|s| s.id.0 != 0)
@@ -181,6 +202,7 @@ mod tests {
             to_announce: 0,
             expect: ANY,
             flags: 0,
+            meter: Meter::default(),
         }
     }
 

@@ -123,6 +123,7 @@ impl Table {
     pub const fn new(max: usize) -> Table {
         Table { entries: VecDeque::new(), text: Vec::new(), base: 0, size: 0, max, inserted: 0 }
     }
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
