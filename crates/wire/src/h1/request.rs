@@ -85,6 +85,8 @@ pub(super) struct RequestReader {
     /// The request line was read.
     has_line: bool,
     connect: bool,
+    /// HTTP/0.9: the request is its first line.
+    simple: bool,
     dropped_underscores: u32,
     header_bytes: u32,
 }
@@ -118,6 +120,9 @@ impl RequestReader {
                     self.lines.restart(); // RFC 9112 §2.2: line ends before a request do not count
                 } else {
                     self.request_line(line, settings)?;
+                    if self.simple {
+                        break true;
+                    }
                 }
             } else if line.is_empty() {
                 break true;
@@ -138,7 +143,8 @@ impl RequestReader {
         Ok(Some(done.finish(settings, tls)?))
     }
 
-    /// `method SP target SP version`; Envoy also takes more blanks, blanks at the end, and no version (HTTP/0.9).
+    /// `method SP target SP version`; Envoy also takes more blanks, blanks at the end, and no version
+    /// (HTTP/0.9: then there are no headers).
     fn request_line(&mut self, line: &[u8], settings: &ServerSettings) -> Result<(), Cause> {
         match super::chars::control(line) {
             Some(b'\r') => return Err(Cause::LoneCr),
@@ -164,6 +170,7 @@ impl RequestReader {
         if !target::is_plausible(target, self.connect) {
             return Err(Cause::Target);
         }
+        self.simple = version.is_empty();
         self.version = match version {
             b"HTTP/1.1" => Version::Http11,
             // Whatever is not 1.1 is served as 1.0, if at all.

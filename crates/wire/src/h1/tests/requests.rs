@@ -233,7 +233,9 @@ fn http_1_0() {
     };
     let see = |raw: &[u8]| conversation(&on, &[raw]);
     assert_eq!(see(b"GET / HTTP/1.0\r\n\r\n"), "<:method=GET;:path=/;:authority=dflt; close >");
-    assert_eq!(see(b"GET /\r\n\r\n"), "<:method=GET;:path=/;:authority=dflt; close >");
+    // HTTP/0.9 has neither headers nor a second request.
+    assert_eq!(see(b"GET /\r\nhost: a\r\n\r\n"), "<:method=GET;:path=/;:authority=dflt; close >");
+    assert_eq!(see(b"GET /HTTP/1.1\r\n"), "<:method=GET;:path=/HTTP/1.1;:authority=dflt; close >");
     assert_eq!(see(b"GET / HTTP/1.0\r\nhost:\r\n\r\n"), "<:method=GET;:path=/;:authority=; close >");
     let raw = b"GET / HTTP/1.0\r\nhost: a\r\nconnection: Keep-Alive\r\n\r\n";
     assert_eq!(see(&raw.repeat(2)), "<:method=GET;:path=/;:authority=a;connection=Keep-Alive; >".repeat(2));
