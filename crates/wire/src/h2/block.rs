@@ -3,9 +3,8 @@
 //! Fields are checked and counted one by one while they arrive, so that a block never occupies more than the
 //! configured limit, whatever its compressed form expands to (CVE-2024-27919, CVE-2026-47774).
 
-use super::error::details;
+use super::error::{Fault, details};
 use super::hpack::{DecodeError, Field};
-use super::recv::Fault;
 use super::settings::{Settings, Underscores};
 use super::streams::{self, GOT_HEAD, HEAD_REQUEST, RECV_END};
 use super::{Connection, Counters, ErrorCode, Event, StreamId, message};

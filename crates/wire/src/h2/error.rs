@@ -92,3 +92,43 @@ impl fmt::Display for ConnError {
     }
 }
 impl std::error::Error for ConnError {}
+
+/// A broken rule that ends the connection, before it became a [`ConnError`].
+pub(super) struct Fault {
+    pub code: ErrorCode,
+    pub kind: Kind,
+    pub message: &'static str,
+    pub reason: &'static str,
+    pub stream: super::StreamId,
+    pub details: &'static str,
+    pub begun: bool,
+    pub goaway: bool,
+}
+
+impl Fault {
+    /// The peer is told by GOAWAY.
+    pub fn connection(code: ErrorCode, reason: &'static str) -> Fault {
+        Fault {
+            code,
+            kind: Kind::Protocol,
+            message: CALLBACK_FAILED,
+            reason,
+            stream: super::StreamId(0),
+            details: "",
+            begun: false,
+            goaway: true,
+        }
+    }
+    /// A PROTOCOL_ERROR for which Envoy closes without GOAWAY.
+    pub fn silent(reason: &'static str) -> Fault {
+        Fault { goaway: false, ..Fault::connection(ErrorCode::PROTOCOL_ERROR, reason) }
+    }
+    pub fn of_stream(self, stream: super::StreamId, details: &'static str, begun: bool) -> Fault {
+        Fault { stream, details, begun, ..self }
+    }
+    /// The peer asks for more than it may; Envoy's text says what.
+    pub fn flood_of(text: &'static str) -> Fault {
+        let f = Fault::silent(text);
+        Fault { code: ErrorCode::ENHANCE_YOUR_CALM, kind: Kind::Flood, message: text, ..f }
+    }
+}

@@ -12,13 +12,17 @@
 //! * Every limit of Envoy's flood protection holds (`flood.rs`), and every rule of RFC 9113 is checked here:
 //!   what comes out of [`Event`] is well-formed.
 //!
-//! Files in the order of a frame's way: `frame` (layout), `recv` (frames), `block` (header blocks), `message`
-//! (rules for heads), `streams`, `send`; beside them `settings`, `flood`, `error` and [`hpack`].
+//! Files in the order of a frame's way: `frame` (layout), `recv` (what comes next), `headers`, `data` and `control`
+//! (by kind of frame), `block` (header blocks), `message` (rules for heads), `streams`, `send`; beside them
+//! `settings`, `flood`, `error` and [`hpack`].
 
 mod block;
+mod control;
+mod data;
 mod error;
 mod flood;
 mod frame;
+mod headers;
 pub mod hpack;
 mod message;
 mod recv;
@@ -138,6 +142,8 @@ pub struct Connection {
     sweep: Option<u32>,
     /// Streams that wait for the connection's window or room in the output.
     queue: VecDeque<StreamId>,
+    /// Bytes that streams woken in this turn may still send: no more are woken than can.
+    granted: usize,
     /// Streams reset while the peer may still send on them: (id, by us).
     gone: VecDeque<(u32, bool)>,
     /// Ids up to this one that fell out of `gone`.
@@ -187,6 +193,7 @@ impl Connection {
             goaway_got: false,
             sweep: None,
             queue: VecDeque::new(),
+            granted: 0,
             gone: VecDeque::new(),
             forgotten: 0,
             flood: Flood::default(),
@@ -214,6 +221,7 @@ impl Connection {
             self.greet();
         }
         self.flood.sync(&self.out);
+        self.granted = 0;
         &mut self.out
     }
     /// True when there is something to write.

@@ -2,7 +2,7 @@
 
 use super::frame::{self, Head};
 use super::settings::MAX_WINDOW;
-use super::streams::{BLOCKED, HEAD_REQUEST, QUEUED, SEND_END, SENT_HEAD};
+use super::streams::{BLOCKED, GRANTED, HEAD_REQUEST, QUEUED, SEND_END, SENT_HEAD};
 use super::{Connection, ErrorCode, StreamId, message};
 use crate::buf::Chunk;
 use crate::head::{RequestHead, ResponseHead};
@@ -141,6 +141,10 @@ impl Connection {
     /// `end`: the stream ends with the last byte of `data` (which may be empty).
     pub fn send_data(&mut self, id: StreamId, data: &mut Chunk, end: bool) -> Sent {
         let mut turn = if self.queue.is_empty() { usize::MAX } else { TURN };
+        if let Some(s) = self.streams.get(id).filter(|s| s.has(GRANTED)) {
+            s.clear(GRANTED);
+            self.granted = self.granted.saturating_sub(TURN);
+        }
         loop {
             let room = self.capacity(id).min(turn);
             let Some(s) = self.streams.get(id).filter(|s| !s.has(SEND_END) && s.has(SENT_HEAD)) else {
@@ -194,11 +198,14 @@ impl Connection {
     /// The next waiting stream that may send again, oldest first; to be asked until `None` after reading and
     /// after writing. Each one should send before the next is asked for.
     pub fn writable(&mut self) -> Option<(StreamId, u32)> {
-        while self.send_window > 0 && self.out.len() <= self.settings.out_limit / RESUME {
+        let room = (self.settings.out_limit / RESUME + 1).saturating_sub(self.out.len());
+        while (self.send_window.max(0) as usize).min(room) > self.granted {
             let id = self.queue.pop_front()?;
             let Some(s) = self.streams.get(id) else { continue };
             s.clear(QUEUED);
             if s.send_window > 0 {
+                s.set(GRANTED);
+                self.granted += TURN;
                 return Some((id, s.token));
             }
             s.set(BLOCKED);

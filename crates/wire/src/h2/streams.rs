@@ -49,6 +49,8 @@ pub const GOT_HEAD: u16 = 8;
 pub const HEAD_REQUEST: u16 = 16;
 /// Stands in the queue of those who wait for the connection.
 pub const QUEUED: u16 = 32;
+/// Was woken and has not sent since.
+pub const GRANTED: u16 = 128;
 /// Waits for its own window.
 pub const BLOCKED: u16 = 64;
 
@@ -215,10 +217,10 @@ mod tests {
             if (seed >> 33) % 8 < grow {
                 // Scattered ids, so that probes collide.
                 let id = (((seed >> 40) as u32 % 4096) * 128) | 1;
-                if !model.contains_key(&id) {
+                model.entry(id).or_insert_with(|| {
                     s.insert(stream(id, step));
-                    model.insert(id, step);
-                }
+                    step
+                });
             } else if let Some((&id, _)) = model.range((seed >> 40) as u32 % 500_000..).next() {
                 s.remove(StreamId(id));
                 model.remove(&id);

@@ -178,7 +178,7 @@ impl Encoder {
     }
 
     fn find(&self, h: u32, is: impl Fn(&Table, usize) -> bool) -> Option<usize> {
-        let slot = h as usize % SLOTS & !1;
+        let slot = (h as usize % SLOTS) & !1;
         let bucket = self.index.get(slot..slot + 2)?;
         bucket.iter().filter_map(|&n| self.table.by_number(n)).find(|&i| is(&self.table, i))
     }
@@ -186,7 +186,7 @@ impl Encoder {
         if self.index.is_empty() {
             self.index = vec![0; SLOTS];
         }
-        let slot = h as usize % SLOTS & !1;
+        let slot = (h as usize % SLOTS) & !1;
         // The older of the two gives way.
         let age = |n: u16| self.table.by_number(n).unwrap_or(usize::MAX);
         let which = slot + usize::from(age(self.index[slot]) < age(self.index[slot + 1]));

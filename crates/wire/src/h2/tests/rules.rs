@@ -5,7 +5,7 @@
 use super::script::*;
 use crate::h2::frame::*;
 use crate::h2::{ErrorCode, Settings, StreamId, Underscores};
-use crate::head::{RequestHead, ResponseHead};
+use crate::head::ResponseHead;
 
 type Case = (&'static str, Vec<u8>, &'static str);
 
@@ -13,7 +13,7 @@ fn cat(parts: &[Vec<u8>]) -> Vec<u8> {
     parts.concat()
 }
 
-const REQ: &str = "request 1 :method=GET :scheme=http :path=/ :authority=a end";
+pub const REQ: &str = "request 1 :method=GET :scheme=http :path=/ :authority=a end";
 const OPEN: &str = "request 1 :method=POST :scheme=http :path=/ :authority=a";
 
 fn frames() -> Vec<Case> {
@@ -408,76 +408,8 @@ fn frames() -> Vec<Case> {
     ]
 }
 
-/// What is wrong with one field, or with the whole request; `f`: field, `m`: message, else the head that comes out.
-fn heads() -> Vec<(&'static str, Vec<(&'static str, &'static str)>, &'static str)> {
-    let plus = |f: &[(&'static str, &'static str)]| [&GET[..], f].concat();
-    let but = |i: usize, v: &'static str| {
-        let mut all = GET.to_vec();
-        all[i].1 = v;
-        all
-    };
-    let without = |i: usize| {
-        let mut all = GET.to_vec();
-        all.remove(i);
-        all
-    };
-    vec![
-        ("upper case", plus(&[("X-A", "b")]), "f"),
-        ("empty name", plus(&[("", "b")]), "f"),
-        ("blank in a name", plus(&[("x y", "b")]), "f"),
-        ("colon in a name", plus(&[("x:y", "b")]), "f"),
-        ("NUL in a value", plus(&[("x", "a\0b")]), "f"),
-        ("LF in a value", plus(&[("x", "a\nb")]), "f"),
-        ("CR in a value", plus(&[("x", "a\rb")]), "f"),
-        ("control in a value", plus(&[("x", "a\x01b")]), "f"),
-        ("tab, blanks and high bytes in a value", plus(&[("x", " a\tb\u{80} ")]), "x= a\tb\u{80} "),
-        ("connection", plus(&[("connection", "close")]), "f"),
-        ("keep-alive", plus(&[("keep-alive", "1")]), "f"),
-        ("proxy-connection", plus(&[("proxy-connection", "1")]), "f"),
-        ("transfer-encoding", plus(&[("transfer-encoding", "chunked")]), "f"),
-        ("upgrade", plus(&[("upgrade", "h2c")]), "f"),
-        ("te: gzip", plus(&[("te", "gzip")]), "f"),
-        ("te: trailers, gzip", plus(&[("te", "trailers, gzip")]), "f"),
-        ("te: trailers", plus(&[("te", "Trailers")]), "te=Trailers"),
-        ("pseudo-header behind a field", [&[("x", "y")], &GET[..]].concat(), "f"),
-        ("unknown pseudo-header", plus(&[(":x", "y")]), "f"),
-        ("pseudo-header twice", plus(&[(":path", "/")]), "f"),
-        (":status in a request", plus(&[(":status", "200")]), "f"),
-        (":protocol without RFC 8441", plus(&[(":protocol", "websocket")]), "f"),
-        ("no method", without(0), "m"),
-        ("no scheme", without(1), "m"),
-        ("no path", without(2), "m"),
-        ("no authority", without(3), "m"),
-        ("empty path", but(2, ""), "f"),
-        ("relative path", but(2, "d"), "m"),
-        ("star path", but(2, "*"), "m"),
-        ("blank in the path", but(2, "/a b"), "f"),
-        ("empty authority", but(3, ""), "f"),
-        ("blank in the authority", but(3, "a b"), "f"),
-        ("userinfo in the authority", but(3, "u@a"), "f"),
-        ("blank in the method", but(0, "G T"), "f"),
-        ("empty method", but(0, ""), "f"),
-        ("blank in the scheme", but(1, "h p"), "f"),
-        ("two hosts", plus(&[("host", "a"), ("host", "a")]), "f"),
-        ("bad content-length", plus(&[("content-length", "x")]), "f"),
-        ("signed content-length", plus(&[("content-length", "+0")]), "f"),
-        ("empty content-length", plus(&[("content-length", "")]), "f"),
-        ("two content-lengths", plus(&[("content-length", "0"), ("content-length", "0")]), "f"),
-        ("content-length without a body", plus(&[("content-length", "5")]), "m"),
-        ("content-length 0", plus(&[("content-length", "0")]), "content-length=0"),
-        ("CONNECT with a path", vec![(":method", "CONNECT"), (":authority", "a"), (":path", "/")], "m"),
-        ("host beside :authority is dropped", plus(&[("host", "other"), ("x", "y")]), "x=y"),
-        (
-            "cookie crumbs are joined at the end",
-            plus(&[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "")]),
-            "x=y cookie=a=1; b=2; ",
-        ),
-        ("any method", but(0, "get"), ""),
-    ]
-}
-
 #[track_caller]
-fn check(name: &str, bench: impl Fn() -> Bench, bytes: &[u8], want: &str) {
+pub fn check(name: &str, bench: impl Fn() -> Bench, bytes: &[u8], want: &str) {
     println!("{name}");
     let want = want.replace("REQ", REQ).replace("OPEN", OPEN);
     is(&bench().run(bytes), &want);
@@ -494,84 +426,6 @@ fn frame_by_frame() {
     for (name, bytes, want) in frames() {
         check(name, || Bench::server(Settings::default()), &bytes, want);
     }
-}
-
-#[test]
-fn heads_by_the_rules() {
-    for (name, fields, want) in heads() {
-        let bytes = fr(HEADERS, 5, 1, &block(&fields));
-        let details = match want {
-            "f" => "http2.invalid.header.field",
-            "m" => "http2.violation.of.messaging.rule",
-            _ => {
-                let method = fields[0].1;
-                let want = format!("request 1 :method={method} :scheme=http :path=/ :authority=a {want}");
-                is(
-                    &Bench::server(Settings::default()).run(&bytes),
-                    &(want
-                        .trim_end_matches(|c| c == ' ' && !want.ends_with("; ") && !want.ends_with("\u{80} "))
-                        .to_owned()
-                        + " end"),
-                );
-                continue;
-            }
-        };
-        let want = format!("error PROTOCOL_ERROR silent on 1 begun {details}");
-        check(name, || Bench::server(Settings::default()), &bytes, &want);
-        // `override_stream_error_on_invalid_http_message`: the stream only; the next one lives.
-        let lenient = Settings { stream_error_on_invalid_messaging: true, ..Settings::default() };
-        let want = format!(
-            "stream-error 1 PROTOCOL_ERROR {details} begun\n{}\n> RST_STREAM 1 PROTOCOL_ERROR",
-            REQ.replace("request 1", "request 3")
-        );
-        check(name, || Bench::server(lenient.clone()), &cat(&[bytes.clone(), get(3)]), &want);
-    }
-}
-
-#[test]
-fn a_head_that_is_wrong_before_it_is_complete() {
-    // As in golden h2.frame_errors: the first bytes of a frame are enough to refuse it.
-    let mut b = Bench::server(Settings::default());
-    let whole = fr(HEADERS, 5, 1, &block(&GET));
-    is(
-        &b.run(&cat(&[whole[..10].to_vec(), vec![0, 0, 0]])),
-        "error PROTOCOL_ERROR silent on 1 begun http2.invalid.header.field",
-    );
-}
-
-#[test]
-fn host_stands_for_a_missing_authority() {
-    let fields = [(":method", "GET"), (":scheme", "http"), (":path", "/"), ("host", "h.com")];
-    is(
-        &Bench::server(Settings::default()).run(&fr(HEADERS, 5, 1, &block(&fields))),
-        "request 1 :method=GET :scheme=http :path=/ :authority=h.com end",
-    );
-}
-
-#[test]
-fn connect_and_extended_connect() {
-    let plain = fr(HEADERS, 4, 1, &block(&[(":method", "CONNECT"), (":authority", "a:80")]));
-    is(&Bench::server(Settings::default()).run(&plain), "request 1 :method=CONNECT :authority=a:80");
-    let fields = with(&[(":method", "CONNECT"), (":protocol", "websocket")], &GET[1..]);
-    let on = Settings { enable_connect_protocol: true, ..Settings::default() };
-    is(
-        &Bench::server(on.clone()).run(&fr(HEADERS, 4, 1, &fields)),
-        "request 1 :method=CONNECT :protocol=websocket :scheme=http :path=/ :authority=a",
-    );
-    let get = with(&GET, &[(":protocol", "websocket")]);
-    is(
-        &Bench::server(on).run(&fr(HEADERS, 5, 1, &get)),
-        "error PROTOCOL_ERROR silent on 1 begun http2.violation.of.messaging.rule",
-    );
-}
-
-#[test]
-fn options_star() {
-    let fields = [(":method", "OPTIONS"), (":scheme", "http"), (":path", "*"), (":authority", "a")];
-    is(
-        &Bench::server(Settings::default()).run(&fr(HEADERS, 5, 1, &block(&fields))),
-        "request 1 :method=OPTIONS :scheme=http :path=* :authority=a end",
-    );
 }
 
 #[test]
@@ -719,126 +573,4 @@ fn informational_heads_and_trailers_out() {
         "> HEADERS 1 :status=103\n> HEADERS 1 :status=200\n> DATA 1 hi\n> HEADERS 1 grpc-status=0 end",
     );
     assert_eq!((b.c.streams(), b.c.slots()), (0, 0));
-}
-
-fn client_with(method: &str) -> Bench {
-    let mut b = Bench::client(Settings::default());
-    let mut head = RequestHead::default();
-    for (n, v) in [(":method", method), (":scheme", "http"), (":path", "/"), (":authority", "a")] {
-        head.headers.append(n, v.as_bytes());
-    }
-    b.c.open(&head, true, 5).unwrap();
-    is(&b.text(), &format!("> HEADERS 1 :method={method} :scheme=http :path=/ :authority=a end"));
-    b
-}
-
-#[test]
-fn responses_by_the_rules() {
-    let head = |flags, fields: &[(&str, &str)]| fr(HEADERS, flags, 1, &block(fields));
-    let bad = |details| format!("error PROTOCOL_ERROR silent on 1 {details}");
-    let (field, message) = (bad("http2.invalid.header.field"), bad("http2.violation.of.messaging.rule"));
-    let all: Vec<(&str, &str, Vec<u8>, String)> = vec![
-        ("plain", "GET", head(5, &[(":status", "200"), ("x", "y")]), "response 1 200 x=y end".into()),
-        (
-            "1xx first",
-            "GET",
-            cat(&[head(4, &[(":status", "103")]), head(4, &[(":status", "200")]), fr(DATA, 1, 1, b"abc")]),
-            "response 1 103\nresponse 1 200\ndata 1 abc end".into(),
-        ),
-        ("1xx that ends", "GET", head(5, &[(":status", "103")]), message.clone()),
-        ("101", "GET", head(4, &[(":status", "101")]), message.clone()),
-        ("no status", "GET", head(5, &[("x", "y")]), message.clone()),
-        ("two statuses", "GET", head(5, &[(":status", "200"), (":status", "200")]), field.clone()),
-        ("odd status", "GET", head(5, &[(":status", "20")]), field.clone()),
-        ("status with a sign", "GET", head(5, &[(":status", "+20")]), field.clone()),
-        ("a request's field", "GET", head(5, &[(":status", "200"), (":path", "/")]), field),
-        (
-            "HEAD announces what does not come",
-            "HEAD",
-            head(5, &[(":status", "200"), ("content-length", "5")]),
-            "response 1 200 content-length=5 end".into(),
-        ),
-        (
-            "304 too",
-            "GET",
-            head(5, &[(":status", "304"), ("content-length", "5")]),
-            "response 1 304 content-length=5 end".into(),
-        ),
-        ("204 must not", "GET", head(5, &[(":status", "204"), ("content-length", "5")]), message.clone()),
-        ("announced, not sent", "GET", head(5, &[(":status", "200"), ("content-length", "5")]), message),
-        (
-            "DATA before the head",
-            "GET",
-            fr(DATA, 1, 1, b"x"),
-            "stream-error 1 PROTOCOL_ERROR http2.violation.of.messaging.rule\n> RST_STREAM 1 PROTOCOL_ERROR"
-                .into(),
-        ),
-        (
-            "trailers",
-            "GET",
-            cat(&[head(4, &[(":status", "200")]), head(5, &[("x", "y")])]),
-            "response 1 200\ntrailers 1 x=y".into(),
-        ),
-        (
-            "trailers only",
-            "GET",
-            head(5, &[(":status", "200"), ("grpc-status", "5")]),
-            "response 1 200 grpc-status=5 end".into(),
-        ),
-        (
-            "PUSH_PROMISE",
-            "GET",
-            fr(PUSH_PROMISE, 4, 1, &cat(&[u32s(&[2]), block(&GET)])),
-            "error PROTOCOL_ERROR silent".into(),
-        ),
-        (
-            "HEADERS on a stream never opened",
-            "GET",
-            fr(HEADERS, 5, 3, &block(&[(":status", "200")])),
-            "error PROTOCOL_ERROR silent".into(),
-        ),
-        (
-            "HEADERS on the server's stream",
-            "GET",
-            fr(HEADERS, 5, 2, &block(&[(":status", "200")])),
-            "error PROTOCOL_ERROR silent".into(),
-        ),
-        (
-            "ENABLE_PUSH from a server",
-            "GET",
-            fr(SETTINGS, 0, 0, b"\0\x02\0\0\0\x01"),
-            "error PROTOCOL_ERROR silent".into(),
-        ),
-        ("RST_STREAM", "GET", fr(RST_STREAM, 0, 1, &u32s(&[7])), "reset 1 REFUSED_STREAM".into()),
-    ];
-    for (name, method, bytes, want) in all {
-        check(name, || client_with(method), &bytes, &want);
-    }
-}
-
-#[test]
-fn a_server_that_goes_away_drops_later_streams() {
-    let mut b = client_with("GET");
-    let head: RequestHead =
-        RequestHead { headers: GET.into_iter().collect(), version: crate::Version::Http2 };
-    let (second, third) = (b.c.open(&head, true, 6).unwrap(), b.c.open(&head, true, 7).unwrap());
-    assert_eq!((second, third), (StreamId(3), StreamId(5)));
-    b.text();
-    let text = b.run(&fr(GOAWAY, 0, 0, &u32s(&[1, 0])));
-    let mut lines: Vec<&str> = text.lines().collect();
-    lines[1..].sort_unstable();
-    assert_eq!(lines, ["goaway 1 NO_ERROR", "reset 3 REFUSED_STREAM", "reset 5 REFUSED_STREAM"]);
-    assert!(!b.c.can_open() && b.c.open(&head, true, 8).is_err());
-    is(&b.run(&fr(HEADERS, 5, 1, &block(&[(":status", "200")]))), "response 1 200 end");
-}
-
-#[test]
-fn a_client_keeps_to_the_servers_limits() {
-    let mut b = client_with("GET");
-    b.run(&fr(SETTINGS, 0, 0, b"\0\x03\0\0\0\x01\0\x08\0\0\0\x01"));
-    assert!(!b.c.can_open() && b.c.connect_protocol());
-    b.run(&fr(HEADERS, 5, 1, &block(&[(":status", "200")])));
-    assert!(b.c.can_open());
-    // RFC 8441 §3: it cannot be taken back.
-    is(&b.run(&fr(SETTINGS, 0, 0, b"\0\x08\0\0\0\0")), "error PROTOCOL_ERROR silent");
 }
