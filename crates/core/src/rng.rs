@@ -36,6 +36,11 @@ pub fn seed(seed: u64) {
     STATE.set(expand(seed));
 }
 
+/// Starts this thread's sequence anew from the operating system. Threads begin that way.
+pub fn seed_from_os() {
+    STATE.set(from_os());
+}
+
 /// 64 random bits.
 pub fn u64() -> u64 {
     let [mut a, mut b, mut c, mut d] = STATE.get();

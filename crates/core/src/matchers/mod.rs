@@ -20,6 +20,7 @@ mod string;
 mod value;
 
 pub use cidr::{CidrRange, CidrSet};
+pub(crate) use header::status_text;
 pub use header::{HeaderMatcher, HeaderSource, HeaderValue, matches_all};
 pub use number::{DoubleMatcher, FractionalPercent, Int64Range};
 pub use query::QueryParameterMatcher;
