@@ -132,6 +132,7 @@ impl HeaderMap {
         self.text.extend_from_slice(bytes);
         at
     }
+    #[inline]
     fn insert(&mut self, e: Entry) {
         if e.id.is_pseudo() {
             let at = self.entries.iter().take_while(|e| e.id.is_pseudo()).count();
@@ -157,12 +158,11 @@ impl HeaderMap {
     /// For codecs: adds a header whose name is in any case; keeps the written form when `keep_case`.
     /// The caller has checked the name's characters and that it is at most 65,535 bytes.
     pub fn push_written(&mut self, name: &[u8], value: &[u8], keep_case: bool) -> Id {
+        let id = Id::of_any_case(name);
         let at = self.text.len();
-        self.text.extend_from_slice(name);
-        self.text[at..].make_ascii_lowercase();
-        let id = Id::of(&self.text[at..]);
-        if id != Id::OTHER {
-            self.text.truncate(at);
+        if id == Id::OTHER {
+            self.text.extend_from_slice(name);
+            self.text[at..].make_ascii_lowercase();
         }
         let case_at = if keep_case { self.put(name) + 1 } else { 0 };
         let value_at = self.put(value);

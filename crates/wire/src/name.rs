@@ -24,13 +24,22 @@ impl Id {
     }
     /// Looks a lower-case name up.
     pub fn of(name: &[u8]) -> Id {
+        Id::lookup(name, |known| known == name)
+    }
+    /// Looks a name in any case up.
+    pub fn of_any_case(name: &[u8]) -> Id {
+        Id::lookup(name, |known| known.eq_ignore_ascii_case(name))
+    }
+    #[inline]
+    fn lookup(name: &[u8], is: impl Fn(&[u8]) -> bool) -> Id {
         let mut slot = hash(name);
         loop {
             let id = INDEX[slot];
             if id == 0 {
                 return Id::OTHER;
             }
-            if KNOWN[id as usize].as_bytes() == name {
+            let known = KNOWN[id as usize].as_bytes();
+            if known.len() == name.len() && is(known) {
                 return Id(id);
             }
             slot = (slot + 1) % INDEX_LEN;
@@ -111,15 +120,19 @@ const _: () = assert!(KNOWN.len() * 4 < INDEX_LEN, "the index must stay sparse")
 static INDEX: [u16; INDEX_LEN] = index();
 
 /// Length and four characters tell nearly all known names apart; a collision costs one more comparison.
+/// The case of letters does not count (bit 5 is set; other characters may collide by that, no more).
 const fn hash(name: &[u8]) -> usize {
     let n = name.len();
     if n == 0 {
         return 0;
     }
-    let (a, b, c, d) =
-        (name[0] as usize, name[n / 2] as usize, name[n - 1] as usize, name[n * 3 / 4] as usize);
+    let (a, b, c, d) = (lower(name[0]), lower(name[n / 2]), lower(name[n - 1]), lower(name[n * 3 / 4]));
     (n.wrapping_mul(167) ^ a.wrapping_mul(31) ^ b.wrapping_mul(421) ^ c.wrapping_mul(13) ^ d.wrapping_mul(89))
         % INDEX_LEN
+}
+
+const fn lower(c: u8) -> usize {
+    (c | 0x20) as usize
 }
 
 const fn index() -> [u16; INDEX_LEN] {
@@ -219,6 +232,7 @@ mod tests {
     fn every_known_name_finds_itself() {
         for (i, n) in KNOWN.iter().enumerate().skip(1) {
             assert_eq!(Id::of(n.as_bytes()).0 as usize, i, "{n}");
+            assert_eq!(Id::of_any_case(n.to_ascii_uppercase().as_bytes()).0 as usize, i, "{n}");
             assert_eq!(n.to_ascii_lowercase(), *n);
         }
         assert_eq!(Id::of(b"x-no-such"), Id::OTHER);
