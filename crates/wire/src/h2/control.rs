@@ -77,8 +77,8 @@ impl Connection {
             }
             self.send_window += i64::from(n);
             if self.send_window > i64::from(MAX_WINDOW) {
-                let f = Fault::silent("WINDOW_UPDATE beyond 2^31-1");
-                return Err(Fault { code: ErrorCode::FLOW_CONTROL_ERROR, ..f });
+                let why = "WINDOW_UPDATE beyond 2^31-1";
+                return Err(Fault::connection(ErrorCode::FLOW_CONTROL_ERROR, why));
             }
             return Ok(None);
         }
@@ -89,11 +89,14 @@ impl Connection {
             };
         };
         s.send_window += i64::from(n);
-        if n == 0 || s.send_window > i64::from(MAX_WINDOW) {
-            // RFC 9113 §6.9 calls these stream errors; Envoy closes the connection.
-            let f = Fault::silent("WINDOW_UPDATE: bad increment").of_stream(id, details::UNKNOWN, false);
-            let code = if n == 0 { ErrorCode::PROTOCOL_ERROR } else { ErrorCode::FLOW_CONTROL_ERROR };
-            return Err(Fault { code, ..f });
+        if n == 0 {
+            // RFC 9113 §6.9 calls this a stream error; Envoy closes the connection.
+            return Err(Fault::silent("WINDOW_UPDATE of 0").of_stream(id, details::UNKNOWN, false));
+        }
+        if s.send_window > i64::from(MAX_WINDOW) {
+            // Envoy closes the connection here too, but RFC 9113 §6.9.1 leaves no choice.
+            let code = ErrorCode::FLOW_CONTROL_ERROR;
+            return Ok(Some(self.stream_error(id, code, details::UNKNOWN, false)));
         }
         if s.has(BLOCKED) && s.send_window > 0 {
             s.clear(BLOCKED);
@@ -158,7 +161,6 @@ impl Connection {
                 if !(settings::DEFAULT_FRAME..=0xff_ffff).contains(&value) {
                     return bad(ErrorCode::PROTOCOL_ERROR, "bad SETTINGS_MAX_FRAME_SIZE");
                 }
-                self.peer.max_frame = value;
             }
             settings::ENABLE_CONNECT_PROTOCOL => {
                 if value > 1 || (value == 0 && self.peer.connect_protocol) {

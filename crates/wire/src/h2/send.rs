@@ -1,7 +1,7 @@
 //! Sending: heads, bodies within the windows, trailers, resets, GOAWAY, PING.
 
 use super::frame::{self, Head};
-use super::settings::MAX_WINDOW;
+use super::settings::{DEFAULT_FRAME, MAX_WINDOW};
 use super::streams::{BLOCKED, GRANTED, HEAD_REQUEST, QUEUED, SEND_END, SENT_HEAD};
 use super::{Connection, ErrorCode, StreamId, message};
 use crate::buf::Chunk;
@@ -26,8 +26,10 @@ pub enum Sent {
 
 /// Room below which a waiting stream is not woken, as a part of `out_limit`.
 const RESUME: usize = 2;
+/// Longest payload we send: what every peer accepts. Longer frames would only make others wait (Envoy sends none either).
+const FRAME: usize = DEFAULT_FRAME as usize;
 /// What one stream may send in a row while others wait.
-const TURN: usize = 16 * 1024;
+const TURN: usize = FRAME;
 
 impl Connection {
     /// Client: a stream may be opened now.
@@ -85,7 +87,7 @@ impl Connection {
     }
 
     fn put_headers(&mut self, id: StreamId, status: Option<u16>, map: &HeaderMap, end: bool) {
-        let (encoder, max) = (&mut self.encoder, self.peer.max_frame as usize);
+        let (encoder, max) = (&mut self.encoder, FRAME);
         let flags = if end { frame::END_STREAM } else { 0 };
         let before = self.out.len();
         let frames = self.out.text(|t| {
@@ -161,7 +163,7 @@ impl Connection {
                 }
                 return Sent::Wait;
             }
-            let n = data.len().min(room).min(self.peer.max_frame as usize);
+            let n = data.len().min(room).min(FRAME);
             turn -= n;
             let last = end && n == data.len();
             s.send_window -= n as i64;

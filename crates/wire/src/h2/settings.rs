@@ -110,7 +110,6 @@ impl Settings {
 /// What the peer said, or what holds until it does.
 pub(super) struct Peer {
     pub initial_window: u32,
-    pub max_frame: u32,
     pub max_concurrent: u32,
     pub connect_protocol: bool,
 }
@@ -119,7 +118,6 @@ impl Peer {
     pub fn new(own: &Settings) -> Peer {
         Peer {
             initial_window: DEFAULT_WINDOW,
-            max_frame: DEFAULT_FRAME,
             max_concurrent: own.max_concurrent_streams,
             connect_protocol: false,
         }

@@ -298,13 +298,15 @@ fn frames() -> Vec<Case> {
         (
             "connection window beyond 2^31-1",
             fr(WINDOW_UPDATE, 0, 0, &u32s(&[0x7fff_ffff])),
-            "error FLOW_CONTROL_ERROR silent",
+            "error FLOW_CONTROL_ERROR
+            > GOAWAY 0 FLOW_CONTROL_ERROR WINDOW_UPDATE beyond 2^31-1",
         ),
         (
             "stream window beyond 2^31-1",
             cat(&[post(1), fr(WINDOW_UPDATE, 0, 1, &u32s(&[0x7fff_ffff]))]),
             "OPEN
-            error FLOW_CONTROL_ERROR silent on 1 http2.unknown.nghttp2.error",
+            stream-error 1 FLOW_CONTROL_ERROR http2.unknown.nghttp2.error
+            > RST_STREAM 1 FLOW_CONTROL_ERROR",
         ),
         // 6.10
         (
@@ -524,7 +526,7 @@ fn frames_of_streams_that_we_reset_are_dropped() {
 }
 
 #[test]
-fn the_peers_limits_on_frames_hold_for_what_we_send() {
+fn no_frame_of_ours_is_longer_than_every_peer_accepts() {
     let mut b = Bench::server(Settings::default());
     b.run(&get(1));
     let mut head = ResponseHead::new(200);
