@@ -26,9 +26,9 @@ impl Id {
     pub fn of(name: &[u8]) -> Id {
         Id::lookup(name, |known| known == name)
     }
-    /// Looks a name in any case up.
+    /// Looks a name in any case up; it must be a token (RFC 9110 §5.6.2).
     pub fn of_any_case(name: &[u8]) -> Id {
-        Id::lookup(name, |known| known.eq_ignore_ascii_case(name))
+        Id::lookup(name, |known| is_lowered(known, name))
     }
     #[inline]
     fn lookup(name: &[u8], is: impl Fn(&[u8]) -> bool) -> Id {
@@ -133,6 +133,15 @@ const fn hash(name: &[u8]) -> usize {
 
 const fn lower(c: u8) -> usize {
     (c | 0x20) as usize
+}
+
+/// `known` is `name` in lower case; both have the same length. Among the characters of tokens, setting bit 5 makes
+/// a character of a known name only from itself and its upper case.
+fn is_lowered(known: &[u8], name: &[u8]) -> bool {
+    const BIT_5: u64 = 0x2020_2020_2020_2020;
+    let ((known, known_rest), (name, name_rest)) = (known.as_chunks::<8>(), name.as_chunks::<8>());
+    known.iter().zip(name).all(|(k, n)| u64::from_le_bytes(*k) == u64::from_le_bytes(*n) | BIT_5)
+        && known_rest.iter().zip(name_rest).all(|(k, n)| *k == *n | 0x20)
 }
 
 const fn index() -> [u16; INDEX_LEN] {
