@@ -46,6 +46,7 @@ pub(super) struct View {
     section: Section,
     fixed: &'static [Entry],
     dynamic: Vec<Entry>,
+    used_only: bool,
     /// Sums of the cells.
     slots: Vec<u64>,
     sets: Vec<(u64, bool)>,
@@ -55,10 +56,12 @@ pub(super) struct View {
 }
 
 impl View {
-    /// The view of a block; numbers are read now. `None` if the section is empty.
+    /// The view of a block; numbers are read now. `None` if the section has no stat to show. Stats that surely are
+    /// not to be shown (rejected, lazy and not used, not used with `used_only`) are left out.
     pub(super) fn load(
         block: Arc<Block>,
         section: Section,
+        used_only: bool,
         book: &mut Book,
         settings: &Settings,
     ) -> Option<Self> {
@@ -76,18 +79,11 @@ impl View {
             sets.extend((0..layout.sets).map(|offset| block.store.sets.read(block.sets + offset)));
         }
         let mask = settings.accept.as_ref().map(|_| mask(&block, book, settings));
-        let mut view = Self { block, section, fixed, dynamic, slots, sets, mask, at_fixed: 0, at_dynamic: 0 };
-        view.skip_masked();
+        let (at_fixed, at_dynamic) = (0, 0);
+        let mut view =
+            Self { block, section, fixed, dynamic, used_only, slots, sets, mask, at_fixed, at_dynamic };
+        view.skip();
         view.current().is_some().then_some(view)
-    }
-
-    /// Whether no cell of the block was ever written: then `?usedonly` need not look at its stats one by one.
-    pub(super) fn is_untouched(&self) -> bool {
-        self.section == Section::Numeric
-            && self.dynamic.is_empty()
-            && self.slots.iter().all(|raw| *raw == 0)
-            && self.sets.iter().all(|(_, used)| !used)
-            && self.block.cold.get().is_none()
     }
 
     /// The stat at hand.
@@ -107,18 +103,30 @@ impl View {
             (Some(_), _) => self.at_fixed += 1,
             (None, _) => self.at_dynamic += 1,
         }
-        self.skip_masked();
+        self.skip();
         self.current().is_some()
     }
 
-    fn skip_masked(&mut self) {
-        if let Some(mask) = &self.mask {
-            let bits = &mask[self.section as usize];
-            while self.at_fixed < self.fixed.len()
-                && bits[self.at_fixed / 64] >> (self.at_fixed % 64) & 1 != 0
-            {
-                self.at_fixed += 1;
+    /// Passes over fixed stats that are surely not to be shown: most of an idle cluster, so this must be quick.
+    fn skip(&mut self) {
+        while let Some(entry) = self.fixed.get(self.at_fixed) {
+            let masked = self.mask.as_ref().is_some_and(|mask| {
+                mask[self.section as usize][self.at_fixed / 64] >> (self.at_fixed % 64) & 1 != 0
+            });
+            if !masked && !((entry.lazy || self.used_only) && self.is_surely_unused(entry.place)) {
+                return;
             }
+            self.at_fixed += 1;
+        }
+    }
+
+    #[inline]
+    fn is_surely_unused(&self, place: Place) -> bool {
+        match place {
+            Place::Counter(offset) | Place::Gauge(offset) => self.slots[offset as usize] & USED == 0,
+            Place::SharedCounter(offset) | Place::SetGauge(offset) => !self.sets[offset as usize].1,
+            Place::Derived(_) | Place::Text(_) => self.block.cold.get().is_none(),
+            _ => false,
         }
     }
 

@@ -135,8 +135,7 @@ impl Walk {
             return false;
         }
         if let Some(block) = self.upcoming.pop_front()
-            && let Some(view) = View::load(block, self.section, book, &self.settings)
-            && !(self.shown.used_only && view.is_untouched())
+            && let Some(view) = View::load(block, self.section, self.shown.used_only, book, &self.settings)
         {
             self.active.push(Active(view));
         }

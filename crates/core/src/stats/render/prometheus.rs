@@ -4,7 +4,7 @@
 //! passes, both in slices: the first sorts (block, stat) pairs into groups, the second writes group by group.
 //! Envoy orders names by their segments, so `cluster.a` comes before `cluster-x.a`, unlike in `/stats`.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, HashMap, btree_map};
 use std::sync::Arc;
 
 use super::{CHUNK_BYTES, CHUNK_EFFORT, Histogram, HostMetric};
@@ -16,15 +16,38 @@ use crate::stats::query::{BucketMode, Query};
 use crate::stats::schema::{Entry, SECTIONS, Section};
 use crate::stats::settings::Settings;
 use crate::stats::store::{Key, Store, lock};
-use crate::stats::tags::Tags;
+use crate::stats::tags::{Tags, is_plain};
 use crate::stats::view::{Value, View, read_one};
 use crate::stats::walk::Shown;
 
 use super::text::push_number;
 
-/// Tag-extracted name to stats. The dots of the key are NULs, which no name contains: then text order is the order
-/// by segments.
-type Groups = BTreeMap<Box<str>, Vec<Reference>>;
+/// Stats by tag-extracted name.
+#[derive(Default)]
+struct Groups {
+    /// Name to the number of its group. The dots of the key are NULs, which no name contains: then text order is the
+    /// order by segments.
+    numbers: BTreeMap<Box<str>, u32>,
+    stats: Vec<Vec<Reference>>,
+}
+
+impl Groups {
+    fn number(&mut self, key: &str) -> u32 {
+        match self.numbers.get(key) {
+            Some(number) => *number,
+            None => {
+                let number = self.stats.len() as u32;
+                self.numbers.insert(key.into(), number);
+                self.stats.push(Vec::new());
+                number
+            }
+        }
+    }
+}
+
+/// The groups of the plain stats of all blocks that have one schema and one prefix without its tags: per section and
+/// stat the number plus one, or 0 while it is not known.
+type Shapes = HashMap<(usize, Box<str>), [Vec<u32>; 3]>;
 
 /// A stat: block number, and the number among the block's fixed stats of the section, or beyond those.
 #[derive(Clone, Copy)]
@@ -36,6 +59,8 @@ struct Reference {
 struct Member {
     block: Arc<Block>,
     dynamic: [Vec<Entry>; 3],
+    /// The labels of the block's plain stats, if these all have the same.
+    labels: Option<Box<str>>,
 }
 
 impl Member {
@@ -54,7 +79,7 @@ const HISTOGRAM: usize = 3;
 
 enum State {
     Scan { resume: Option<Key> },
-    Write { kind: usize, groups: btree_map::IntoIter<Box<str>, Vec<Reference>>, current: Option<Group> },
+    Write { kind: usize, groups: btree_map::IntoIter<Box<str>, u32>, current: Option<Group> },
     Hosts,
 }
 
@@ -69,6 +94,7 @@ pub(super) struct Prometheus {
     settings: Arc<Settings>,
     members: Vec<Member>,
     groups: [Groups; 4],
+    shapes: Shapes,
     hosts: Vec<HostMetric>,
     state: State,
 }
@@ -81,6 +107,7 @@ impl Prometheus {
             settings: store.settings(),
             members: Vec::new(),
             groups: Default::default(),
+            shapes: Shapes::default(),
             hosts,
             state,
         }
@@ -102,13 +129,14 @@ impl Prometheus {
                 let mut effort = 0;
                 while out.len() < end && effort < CHUNK_EFFORT {
                     let Some(group) = &mut current else {
-                        let Some((key, stats)) = groups.next() else {
+                        let Some((key, number)) = groups.next() else {
                             if kind < HISTOGRAM {
                                 self.state =
                                     State::Write { kind: kind + 1, groups: self.take(kind + 1), current };
                             }
                             return true;
                         };
+                        let stats = std::mem::take(&mut self.groups[kind].stats[number as usize]);
                         effort += stats.len() / 4 + 1;
                         current = Some(self.begin_group(query, kind, &key, stats, out));
                         continue;
@@ -133,8 +161,8 @@ impl Prometheus {
         }
     }
 
-    fn take(&mut self, kind: usize) -> btree_map::IntoIter<Box<str>, Vec<Reference>> {
-        std::mem::take(&mut self.groups[kind]).into_iter()
+    fn take(&mut self, kind: usize) -> btree_map::IntoIter<Box<str>, u32> {
+        std::mem::take(&mut self.groups[kind].numbers).into_iter()
     }
 
     /// Sorts the stats of some blocks into groups. Returns where to go on.
@@ -143,42 +171,42 @@ impl Prometheus {
         let resume = self.store.0.blocks_after(resume.as_ref(), (16, 1024), |_| true, &mut blocks);
         let shown = Shown { used_only: query.used_only, counters: true, gauges: true };
         let settings = self.settings.clone();
-        let (mut name, mut key) = (String::new(), String::new());
         for block in blocks {
+            let mut member = Member { labels: None, dynamic: Default::default(), block: block.clone() };
+            let shape = settings.tags.is_uniform(&block.prefix).then(|| {
+                let name = format!("{}x", block.prefix);
+                let tags = settings.tags.extract(&name);
+                let mut labels = String::new();
+                push_tags(&tags, &mut labels);
+                member.labels = Some(labels.into());
+                let mut extracted = String::new();
+                tags.push_extracted_name(&name, &mut extracted);
+                extracted.pop();
+                self.shapes.entry((block.schema.address(), extracted.into())).or_default()
+            });
+            let mut scan = Scan { query, settings: &settings, groups: &mut self.groups, shape };
             let number = self.members.len() as u32;
-            let mut dynamic: [Vec<Entry>; 3] = Default::default();
             for section in SECTIONS {
                 if section == Section::Text && !query.text_readouts {
                     continue;
                 }
-                let Some(mut view) = View::load(block.clone(), section, book, &settings) else { continue };
-                if query.used_only && view.is_untouched() {
+                let Some(mut view) = View::load(block.clone(), section, query.used_only, book, &settings)
+                else {
                     continue;
-                }
-                loop {
-                    let Some(entry) = view.current() else { break };
+                };
+                while let Some(entry) = view.current() {
                     let reading = view.read(entry, book);
                     if shown.takes(&reading) {
-                        name.clear();
-                        name.push_str(&block.prefix);
-                        name.push_str(&entry.name);
-                        if query.takes(&name) {
-                            extracted_key(&settings, &name, &mut key);
-                            let stat = Reference { block: number, stat: view.number() };
-                            let groups = &mut self.groups[kind_of(&reading.value)];
-                            match groups.get_mut(&*key) {
-                                Some(group) => group.push(stat),
-                                None => _ = groups.insert(key.as_str().into(), vec![stat]),
-                            }
-                        }
+                        let stat = Reference { block: number, stat: view.number() };
+                        scan.add(section, &block, entry, &reading.value, stat);
                     }
                     if !view.advance() {
                         break;
                     }
                 }
-                dynamic[section as usize] = view.into_dynamic();
+                member.dynamic[section as usize] = view.into_dynamic();
             }
-            self.members.push(Member { block, dynamic });
+            self.members.push(member);
         }
         resume
     }
@@ -229,28 +257,32 @@ impl Prometheus {
     ) {
         let member = &self.members[stat.block as usize];
         let Some(entry) = member.entry(section_of(kind), stat.stat) else { return };
-        let name = format!("{}{}", member.block.prefix, entry.name);
-        let tags = self.settings.tags.extract(&name);
+        let mut own = String::new();
+        let labels = match &member.labels {
+            Some(labels) if is_plain(&entry.name) => labels,
+            _ => {
+                let name = format!("{}{}", member.block.prefix, entry.name);
+                push_tags(&self.settings.tags.extract(&name), &mut own);
+                own.as_str()
+            }
+        };
         match read_one(&member.block, entry, book).value {
             Value::Counter(value) | Value::Gauge(value) => {
-                write_series(metric, "", |out| push_tags(&tags, out), out);
+                write_series(metric, "", labels, None, out);
                 push_number(out, value);
                 out.push('\n');
             }
             Value::Text(text) => {
-                let labels = |out: &mut String| {
-                    push_tags(&tags, out);
-                    push_label(out, !tags.tags.is_empty(), "text_value", &text);
-                };
-                write_series(metric, "", labels, out);
+                write_series(metric, "", labels, Some(("text_value", &text)), out);
                 out.push_str("0\n");
             }
             Value::Histogram(unit, flushed) => {
                 let histogram = Histogram::new(unit, flushed.as_ref());
                 if query.buckets == BucketMode::Summary {
-                    write_summary(metric, &tags, &histogram, out);
+                    write_summary(metric, labels, &histogram, out);
                 } else {
-                    write_buckets(metric, &tags, &histogram, self.settings.buckets(&name), out);
+                    let name = format!("{}{}", member.block.prefix, entry.name);
+                    write_buckets(metric, labels, &histogram, self.settings.buckets(&name), out);
                 }
             }
         }
@@ -267,16 +299,56 @@ impl Prometheus {
             write_type(&metric, if is_counter { "counter" } else { "gauge" }, out);
             hosts.sort_by(|a, b| a.name.cmp(&b.name));
             for host in hosts {
-                let labels = |out: &mut String| {
-                    for (i, (name, value)) in host.tags.iter().enumerate() {
-                        push_label(out, i != 0, name, value);
-                    }
-                };
-                write_series(&metric, "", labels, out);
+                let mut labels = String::new();
+                for (name, value) in &host.tags {
+                    push_label(&mut labels, name, value);
+                }
+                write_series(&metric, "", &labels, None, out);
                 push_number(out, host.value);
                 out.push('\n');
             }
         }
+    }
+}
+
+/// The scan of one block.
+struct Scan<'a> {
+    query: &'a Query,
+    settings: &'a Settings,
+    groups: &'a mut [Groups; 4],
+    shape: Option<&'a mut [Vec<u32>; 3]>,
+}
+
+impl Scan<'_> {
+    fn add(&mut self, section: Section, block: &Block, entry: &Entry, value: &Value, stat: Reference) {
+        let name = || format!("{}{}", block.prefix, entry.name);
+        if self.query.filter.is_some() && !self.query.takes(&name()) {
+            return;
+        }
+        let groups = &mut self.groups[kind_of(value)];
+        let known = match &mut self.shape {
+            Some(shape)
+                if is_plain(&entry.name)
+                    && (stat.stat as usize) < block.schema.layout().entries[section as usize].len() =>
+            {
+                let numbers = &mut shape[section as usize];
+                if numbers.len() <= stat.stat as usize {
+                    numbers.resize(stat.stat as usize + 1, 0);
+                }
+                Some(&mut numbers[stat.stat as usize])
+            }
+            _ => None,
+        };
+        let number = match known {
+            Some(known) => {
+                if *known == 0 {
+                    *known = groups.number(&extracted_key(self.settings, &name())) + 1;
+                }
+                *known - 1
+            }
+            None => groups.number(&extracted_key(self.settings, &name())),
+        };
+        groups.stats[number as usize].push(stat);
     }
 }
 
@@ -302,11 +374,10 @@ fn segments(name: (&str, &str)) -> impl Iterator<Item = u8> {
     name.0.bytes().chain(name.1.bytes()).map(|c| if c == b'.' { 0 } else { c })
 }
 
-fn extracted_key(settings: &Settings, name: &str, key: &mut String) {
+fn extracted_key(settings: &Settings, name: &str) -> String {
     let mut extracted = String::with_capacity(name.len());
     settings.tags.extract(name).push_extracted_name(name, &mut extracted);
-    key.clear();
-    key.extend(extracted.chars().map(|c| if c == '.' { '\0' } else { c }));
+    extracted.replace('.', "\0")
 }
 
 /// The metric's name, `envoy_…`; stats of a custom namespace have neither that nor the namespace, and are not shown
@@ -331,25 +402,35 @@ fn write_type(name: &str, kind: &str, out: &mut String) {
     }
 }
 
-/// `name{labels} `
-fn write_series(metric: &str, suffix: &str, labels: impl FnOnce(&mut String), out: &mut String) {
-    out.push_str(metric);
-    out.push_str(suffix);
-    out.push('{');
-    labels(out);
+/// `name{labels} `, with one more label if there is one.
+fn write_series(metric: &str, suffix: &str, labels: &str, more: Option<(&str, &str)>, out: &mut String) {
+    for part in [metric, suffix, "{", labels] {
+        out.push_str(part);
+    }
+    if let Some((name, value)) = more {
+        if !labels.is_empty() {
+            out.push(',');
+        }
+        write_label(out, name, value);
+    }
     out.push_str("} ");
 }
 
 fn push_tags(tags: &Tags<'_>, out: &mut String) {
-    for (i, (name, value)) in tags.tags.iter().enumerate() {
-        push_label(out, i != 0, name, value);
+    for (name, value) in &tags.tags {
+        push_label(out, name, value);
     }
 }
 
-fn push_label(out: &mut String, comma: bool, name: &str, value: &str) {
-    if comma {
-        out.push(',');
+/// Appends a label to a list of labels.
+fn push_label(labels: &mut String, name: &str, value: &str) {
+    if !labels.is_empty() {
+        labels.push(',');
     }
+    write_label(labels, name, value);
+}
+
+fn write_label(out: &mut String, name: &str, value: &str) {
     out.extend(name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '_' }));
     out.push_str("=\"");
     for c in value.chars() {
@@ -363,46 +444,39 @@ fn push_label(out: &mut String, comma: bool, name: &str, value: &str) {
     out.push('"');
 }
 
-fn write_summary(metric: &str, tags: &Tags<'_>, histogram: &Histogram<'_>, out: &mut String) {
+fn write_summary(metric: &str, labels: &str, histogram: &Histogram<'_>, out: &mut String) {
     let values = histogram.quantiles(histogram.interval);
     for (quantile, value) in QUANTILES.iter().zip(values) {
-        let labels = |out: &mut String| {
-            push_tags(tags, out);
-            push_label(out, !tags.tags.is_empty(), "quantile", &quantile.to_string());
-        };
-        write_series(metric, "", labels, out);
+        write_series(metric, "", labels, Some(("quantile", &quantile.to_string())), out);
         push_general(out, value, 32);
         out.push('\n');
     }
     let sum = histogram.sum(histogram.interval);
-    write_totals(metric, tags, sum, histogram.interval.count(), out);
+    write_totals(metric, labels, sum, histogram.interval.count(), out);
 }
 
-fn write_buckets(metric: &str, tags: &Tags<'_>, histogram: &Histogram<'_>, bounds: &[f64], out: &mut String) {
+fn write_buckets(metric: &str, labels: &str, histogram: &Histogram<'_>, bounds: &[f64], out: &mut String) {
     let mut bucket = |bound: &str, count: u64| {
-        let labels = |out: &mut String| {
-            push_tags(tags, out);
-            push_label(out, !tags.tags.is_empty(), "le", bound);
-        };
-        write_series(metric, "_bucket", labels, out);
+        write_series(metric, "_bucket", labels, Some(("le", bound)), out);
         push_number(out, count);
         out.push('\n');
     };
+    let mut text = String::new();
     for (bound, count) in bounds.iter().zip(histogram.counts(histogram.cumulative, bounds, false)) {
-        let mut text = String::new();
+        text.clear();
         push_general(&mut text, *bound, 32);
         bucket(&text, count);
     }
     let count = histogram.cumulative.count();
     bucket("+Inf", count);
-    write_totals(metric, tags, histogram.sum(histogram.cumulative), count, out);
+    write_totals(metric, labels, histogram.sum(histogram.cumulative), count, out);
 }
 
-fn write_totals(metric: &str, tags: &Tags<'_>, sum: f64, count: u64, out: &mut String) {
-    write_series(metric, "_sum", |out| push_tags(tags, out), out);
+fn write_totals(metric: &str, labels: &str, sum: f64, count: u64, out: &mut String) {
+    write_series(metric, "_sum", labels, None, out);
     push_general(out, sum, 32);
     out.push('\n');
-    write_series(metric, "_count", |out| push_tags(tags, out), out);
+    write_series(metric, "_count", labels, None, out);
     push_number(out, count);
     out.push('\n');
 }

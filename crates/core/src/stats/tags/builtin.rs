@@ -310,6 +310,8 @@ fn config_name(name: &Name<'_>, kind: &str, slashes: bool) -> Option<Found> {
         .then(|| Found { remove: start..end + 1, value: start..end })
 }
 
+pub(super) const VERDICTS: [&str; 4] = ["allowed", "shadow_allowed", "denied", "shadow_denied"];
+
 /// `http.<prefix>.rbac.[<rules prefix>.]policy.<policy>.<verdict>`
 fn rbac_policy(name: &Name<'_>) -> Option<Found> {
     let (policy, verdict, index) = match name.tokens[..] {
@@ -319,8 +321,7 @@ fn rbac_policy(name: &Name<'_>) -> Option<Found> {
         [_, p, "rbac", "policy", policy, verdict] if !p.is_empty() => (policy, verdict, 4),
         _ => return None,
     };
-    let known = ["allowed", "shadow_allowed", "denied", "shadow_denied"].contains(&verdict);
-    if known && !policy.is_empty() { inner(name, index) } else { None }
+    if VERDICTS.contains(&verdict) && !policy.is_empty() { inner(name, index) } else { None }
 }
 
 /// `http.<prefix>.rbac.<rules prefix>.…`

@@ -115,6 +115,8 @@ pub struct TagProducer {
     any: Vec<Extractor>,
     by_first: HashMap<Box<str>, Vec<Extractor>>,
     fixed: Vec<(String, String)>,
+    /// There are expressions from the configuration.
+    custom: bool,
 }
 
 impl Default for TagProducer {
@@ -133,7 +135,7 @@ impl Default for TagProducer {
 
 impl TagProducer {
     fn empty() -> Self {
-        Self { any: Vec::new(), by_first: HashMap::new(), fixed: Vec::new() }
+        Self { any: Vec::new(), by_first: HashMap::new(), fixed: Vec::new(), custom: false }
     }
 
     /// The tags of `stats_config`: `use_all_default_tags`, then `cli` (`--stats-tag NAME:VALUE`), then `rules`
@@ -155,6 +157,7 @@ impl TagProducer {
                 }
                 TagRule::Regex { name, pattern, find } => {
                     producer.add(&name, regex_prefix(&pattern), Finder::Custom(find));
+                    producer.custom = true;
                 }
                 TagRule::Default { name } => {
                     let mut found = false;
@@ -198,6 +201,19 @@ impl TagProducer {
         &self.fixed
     }
 
+    /// Whether the tags of `prefix + last` are the same for all [plain](is_plain) last segments: then a reader may
+    /// extract them once per group. `prefix` ends with a dot or is empty.
+    ///
+    /// So it is with the default extractors, which look at the last segment only behind certain others, and for
+    /// what is not plain. Expressions of the configuration may look at anything.
+    pub(super) fn is_uniform(&self, prefix: &str) -> bool {
+        const VALUES_FOLLOW: [&str; 3] = [".ssl.ciphers.", ".ssl.curves.", ".ssl.sigalgs."];
+        const VALUES_WITHIN: [&str; 2] = [".ssl.versions.", ".dynamodb."];
+        !self.custom
+            && !VALUES_FOLLOW.iter().any(|end| prefix.ends_with(end))
+            && !VALUES_WITHIN.iter().any(|part| prefix.contains(part))
+    }
+
     /// The tags of `name`.
     pub fn extract<'a>(&'a self, name: &'a str) -> Tags<'a> {
         let parsed = Name::new(name);
@@ -232,6 +248,16 @@ impl Extractor {
             tags.removed.push(found.remove);
         }
     }
+}
+
+/// Whether `last`, the last segment of a name, is none that default extractors look into: letters, digits and `_`, no
+/// response code, no verdict of an RBAC policy.
+pub(super) fn is_plain(last: &str) -> bool {
+    let is_code = last.contains("_rq_") && last.ends_with(|c: char| c == 'x' || c.is_ascii_digit());
+    !last.is_empty()
+        && !is_code
+        && !builtin::VERDICTS.contains(&last)
+        && last.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_')
 }
 
 /// The first segment that a name must have to match `pattern`; empty if any may do. A segment counts only when the

@@ -262,6 +262,61 @@ fn names_that_are_no_names_do_no_harm() {
     check("cluster..x", "cluster.x", &[("cluster_name", "")]);
 }
 
+/// What lets readers extract the tags of a group once, on all names that Envoy printed and on made-up ones.
+#[test]
+fn plain_names_of_a_prefix_have_the_same_tags() {
+    let producer = TagProducer::default();
+    let golden = include_str!("../testdata/stats.txt").lines().filter_map(|line| line.split_once(": "));
+    let segments =
+        ["http", "cluster", "listener", "mongo", "p", "rbac", "policy", "query", "collection", "rds", "sds"];
+    let more = [
+        "ssl",
+        "certificate",
+        "name",
+        "health_check",
+        "dynamodb",
+        "versions",
+        "v2",
+        "proxy_proto",
+        "worker_1",
+    ];
+    let segments: Vec<&str> = segments.iter().chain(&more).copied().collect();
+    // Made-up prefixes: all of three segments, some of five.
+    let count = segments.len();
+    let made_up = (0..count * count * count).map(|i| {
+        let at = |divisor: usize| segments[i / divisor % count];
+        format!(
+            "{}.{}.{}.{}.{}.x",
+            at(1),
+            at(count),
+            at(count * count),
+            segments[i * 7 % count],
+            segments[i * 11 % count]
+        )
+    });
+    let names = golden.map(|(name, _)| name.to_owned()).chain(made_up.clone().map(|n| n.replace(".x", "")));
+    let mut uniform = 0;
+    for name in names.chain(made_up) {
+        let prefix = &name[..name.rfind('.').map_or(0, |at| at + 1)];
+        if !producer.is_uniform(prefix) {
+            continue;
+        }
+        uniform += 1;
+        let expected = extract(&format!("{prefix}some_plain_name"));
+        let lasts =
+            ["a", "_", "upstream_rq_total", "query", "rbac", "policy", "http", "9", "xx", "upstream_rq_0rtt"];
+        for last in lasts.into_iter().chain(name.rsplit('.').next()).filter(|last| is_plain(last)) {
+            let (got, tags) = extract(&format!("{prefix}{last}"));
+            assert_eq!(tags, expected.1, "{prefix}{last}");
+            assert_eq!(got.strip_suffix(last), expected.0.strip_suffix("some_plain_name"), "{prefix}{last}");
+        }
+    }
+    assert!(uniform > 10_000);
+    for last in ["", "upstream_rq_200", "upstream_rq_2xx", "allowed", "a-b", "a.b", "é"] {
+        assert!(!is_plain(last), "{last}");
+    }
+}
+
 /// A tag of the part after `marker`, up to the next dot.
 fn custom(name: &str, marker: &'static str) -> TagRule {
     TagRule::Regex {
