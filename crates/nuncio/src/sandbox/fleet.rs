@@ -17,6 +17,9 @@ use super::topology::{HTTP, Ports, SERVICES, ServiceSpec};
 /// one more second.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Addresses shown one by one.
+const SHOWN: usize = 10;
+
 /// All instances.
 pub(super) struct Fleet {
     ports: Ports,
@@ -109,20 +112,80 @@ impl Fleet {
         }
     }
 
-    /// One line per service: its name and the addresses of its instances.
+    /// One line per service: its name and the addresses of its instances, all of them while they are few.
     pub(super) fn describe(&self) -> Vec<String> {
         let describe = |scaled: &Scaled| {
-            let addresses: Vec<String> = scaled
-                .running
-                .values()
-                .filter(|r| r.until.is_none())
-                .map(|r| r.instance.address().to_string())
-                .collect();
+            let live = scaled.running.values().filter(|r| r.until.is_none());
+            let addresses: Vec<String> = live.map(|r| r.instance.address().to_string()).collect();
+            let shown = match &addresses[..] {
+                [first, .., last] if addresses.len() > SHOWN => format!("{first} ... {last}"),
+                few => few.join(" "),
+            };
             let plural = if scaled.wanted == 1 { "" } else { "s" };
-            format!("{:<16} {} instance{plural} {}", scaled.spec.name, scaled.wanted, addresses.join(" "))
+            format!("{:<16} {} instance{plural} {shown}", scaled.spec.name, scaled.wanted)
                 .trim_end()
                 .to_string()
         };
         self.services.iter().map(describe).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ports that nobody else uses, by trying: tests run side by side.
+    async fn fleet() -> Fleet {
+        for base in (31_000..32_000).step_by(7) {
+            let mut fleet = Fleet::new(Ports::new(base), Zone::default());
+            if fleet.scale("service1", 2).await.is_ok() {
+                return fleet;
+            }
+        }
+        panic!("no free port");
+    }
+
+    #[tokio::test]
+    async fn dns_forgets_an_instance_before_it_stops() {
+        let mut fleet = fleet().await;
+        let addresses = |fleet: &Fleet| fleet.zone.get("service1").expect("a name").len();
+        let second = fleet.ports.at(SERVICES[0].instance_ip(1), HTTP);
+        assert_eq!(addresses(&fleet), 2);
+
+        fleet.scale("service1", 1).await.expect("scaled");
+        assert_eq!(addresses(&fleet), 1);
+        fleet.reap();
+        tokio::net::TcpStream::connect(second).await.expect("still there");
+
+        // Wanted again within the grace: the instance stays.
+        fleet.scale("service1", 2).await.expect("scaled");
+        assert_eq!(addresses(&fleet), 2);
+        assert!(tokio::time::timeout(Duration::from_millis(20), fleet.grace_over()).await.is_err());
+
+        fleet.scale("service1", 0).await.expect("scaled");
+        let began = Instant::now();
+        fleet.grace_over().await;
+        assert!(began.elapsed() > GRACE / 2);
+        fleet.reap();
+        assert_eq!(fleet.describe(), ["service1         0 instances", "service2         0 instances"]);
+        let gone = async {
+            while tokio::net::TcpStream::connect(second).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(5), gone).await.expect("stopped");
+    }
+
+    #[tokio::test]
+    async fn scaling_that_fails_changes_nothing() {
+        let mut fleet = fleet().await;
+        let third = fleet.ports.at(SERVICES[0].instance_ip(2), HTTP);
+        let taken = std::net::TcpListener::bind(third).expect("free");
+        let error = fleet.scale("service1", 4).await.expect_err("the address is taken");
+        assert!(error.starts_with(&format!("service1-3 cannot listen on {third}: ")), "{error}");
+        assert_eq!(fleet.zone.get("service1").expect("a name").len(), 2);
+        drop(taken);
+        fleet.scale("service1", 4).await.expect("free now");
+        assert_eq!(fleet.zone.get("service1").expect("a name").len(), 4);
     }
 }

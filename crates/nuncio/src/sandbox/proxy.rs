@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use super::{Failure, http_get, say};
 
 /// Log lines kept for the report of an early end.
-const KEPT_LINES: usize = 15;
+const KEPT_LINES: usize = 20;
 /// Longer log lines are cut.
 const MAX_LINE: usize = 4096;
 /// How long to wait for the rest of the log of a proxy that ended.
@@ -188,13 +188,13 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_lines_are_kept() {
-        let mut text: Vec<u8> = (0..20).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
+        let mut text: Vec<u8> = (0..30).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
         text.extend_from_slice(&[b'x'; 2 * MAX_LINE]);
         let log = Arc::new(Mutex::new(Tail::new(None)));
         follow(&text[..], Arc::clone(&log)).await;
         let log = log.lock().expect("no panic");
         assert_eq!(log.lines.len(), KEPT_LINES);
-        assert_eq!(log.lines[0], "line 6");
+        assert_eq!(log.lines[0], "line 11");
         assert_eq!(log.lines[KEPT_LINES - 1].len(), MAX_LINE);
     }
 }

@@ -37,7 +37,7 @@ impl Zone {
         names.insert(name.to_ascii_lowercase(), addresses);
     }
     /// Addresses of a name in lower case without the final dot; `None` when there is no such name.
-    fn get(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
+    pub(super) fn get(&self, name: &str) -> Option<Vec<Ipv4Addr>> {
         self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).get(name).cloned()
     }
 }
