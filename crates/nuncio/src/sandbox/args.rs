@@ -395,4 +395,22 @@ mod tests {
             assert!(HELP.contains(&format!("\n  {command} ")), "{command}");
         }
     }
+
+    /// Containers are not part of the tests; what they would run is at least understood.
+    #[test]
+    fn what_the_compose_file_runs_is_understood() {
+        let file = include_str!("../../../../examples/front-proxy/docker-compose.yaml");
+        let mut ours = 0;
+        for line in file.lines() {
+            let Some((_, list)) = line.split_once("command: ").or_else(|| line.split_once("test: ")) else {
+                continue;
+            };
+            let words: Vec<String> = serde_json::from_str(list).expect(line);
+            if let Some(at) = words.iter().position(|word| word == "sandbox") {
+                assert!(!matches!(parse(&words[at + 1..]), Err(_) | Ok(Command::Help(_))), "{line}");
+                ours += 1;
+            }
+        }
+        assert_eq!(ours, 5, "two services, two health checks, one certificate");
+    }
 }
