@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -101,8 +102,17 @@ class Bench:
             self.problems += [f"{name}: {peer} failed {row['errors']} requests" for peer, row in found.items() if row["errors"]]
             return found
         if self.many is None:
-            self.many = {p.name: many.measure(p, self.port, folder / p.name) for p in self.peers if p.envoy_like}
+            self.many = {}
+            for peer in self.peers:
+                if peer.envoy_like:
+                    self.measure_many(peer, folder / peer.name)
         return self.many
+
+    def measure_many(self, peer, folder):
+        try:
+            self.many[peer.name] = many.measure(peer, self.port, folder)
+        except (RuntimeError, OSError) as error:
+            self.problems.append(f"10,000 clusters: {error}")
 
     def close(self):
         for peer in self.peers:
@@ -131,6 +141,7 @@ def main():
     if process.PROXY_CPU == process.LOAD_CPU:
         print("only one CPU: proxy and load share it, the figures are not comparable", file=sys.stderr)
     raise_file_limit()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no proxy stays behind
     folder = Path(tempfile.mkdtemp(prefix="nuncio-bench-"))
     bench = Bench(options, peers, folder)
     try:

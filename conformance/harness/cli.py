@@ -3,6 +3,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -102,10 +103,14 @@ class Suite:
         outcome, limit = {}, None if self.options.verbose else 8
         with ThreadPoolExecutor(self.options.jobs) as pool:
             pending = {pool.submit(guard, work, case): case for case in cases}
-            for done in as_completed(pending):
-                case, (state, lines) = pending[done], done.result()
-                outcome[case.id] = {"state": state, "lines": lines}
-                report(case, state, lines, limit)
+            try:
+                for done in as_completed(pending):
+                    case, (state, lines) = pending[done], done.result()
+                    outcome[case.id] = {"state": state, "lines": lines}
+                    report(case, state, lines, limit)
+            except (KeyboardInterrupt, SystemExit):
+                pool.shutdown(cancel_futures=True)  # the cases that run now clean up after themselves
+                raise
         return outcome
 
 
@@ -152,6 +157,7 @@ def print_records(cases, binary):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no proxy stays behind
     options = arguments()
     if options.uncovered:
         return print_uncovered()
