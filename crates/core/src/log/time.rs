@@ -28,7 +28,9 @@ pub(super) fn thread_id() -> u32 {
 }
 
 /// A moment, broken down.
-pub(super) struct Date {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Date {
+    /// Of the Gregorian calendar.
     pub year: i64,
     /// 1 to 12.
     pub month: usize,
@@ -36,8 +38,11 @@ pub(super) struct Date {
     pub day: u32,
     /// 0 is Sunday.
     pub weekday: usize,
+    /// 0 to 23.
     pub hour: u32,
+    /// 0 to 59.
     pub minute: u32,
+    /// 0 to 59.
     pub second: u32,
 }
 

@@ -1,0 +1,80 @@
+//! Network addresses as Envoy prints them.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Address of a listener, a host or a peer.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Address {
+    /// TCP or UDP.
+    Ip(SocketAddr),
+    /// Unix domain socket; a leading `@` means the abstract name space.
+    Pipe(Arc<PathBuf>),
+    /// An internal listener: its name and the endpoint id.
+    Internal(Arc<str>, Arc<str>),
+}
+
+impl Address {
+    /// The IP address, when it has one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Address::Ip(a) => Some(canonical(a.ip())),
+            _ => None,
+        }
+    }
+    /// The port, when it has one.
+    pub fn port(&self) -> Option<u16> {
+        match self {
+            Address::Ip(a) => Some(a.port()),
+            _ => None,
+        }
+    }
+    /// The address without its port, as `%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%` prints it (no brackets).
+    pub fn without_port(&self) -> String {
+        match self {
+            Address::Ip(a) => canonical(a.ip()).to_string(),
+            other => other.to_string(),
+        }
+    }
+    /// True for 127/8 and ::1.
+    pub fn is_loopback(&self) -> bool {
+        self.ip().is_some_and(|ip| ip.is_loopback())
+    }
+}
+
+/// IPv4-mapped IPv6 addresses count as the IPv4 address they carry.
+fn canonical(ip: IpAddr) -> IpAddr {
+    ip.to_canonical()
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Ip(a) => SocketAddr::new(canonical(a.ip()), a.port()).fmt(f),
+            Address::Pipe(p) => p.display().fmt(f),
+            Address::Internal(name, id) => write!(f, "envoy://{name}/{id}"),
+        }
+    }
+}
+impl From<SocketAddr> for Address {
+    fn from(a: SocketAddr) -> Address {
+        Address::Ip(a)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_as_envoy_does() {
+        let a = Address::Ip("127.0.0.1:80".parse().unwrap());
+        assert_eq!((a.to_string().as_str(), a.without_port().as_str()), ("127.0.0.1:80", "127.0.0.1"));
+        let b = Address::Ip("[::1]:80".parse().unwrap());
+        assert_eq!((b.to_string().as_str(), b.without_port().as_str()), ("[::1]:80", "::1"));
+        assert_eq!(Address::Ip("[::ffff:1.2.3.4]:5".parse().unwrap()).to_string(), "1.2.3.4:5");
+        assert_eq!(Address::Pipe(Arc::new("/tmp/s".into())).to_string(), "/tmp/s");
+    }
+}

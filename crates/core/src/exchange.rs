@@ -1,0 +1,154 @@
+//! The exchange: one request and its response. Lives on one worker, never `Send`.
+
+use crate::body::Body;
+use crate::flags::Flag;
+use crate::info::StreamShared;
+use crate::route::{AnyConfig, FilterId, Route};
+use nuncio_wire::{Chunk, HeaderMap, RequestHead, ResponseHead, name};
+use std::any::Any;
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One request, its response, and what is shared about them.
+pub struct Exchange {
+    /// The request's head.
+    pub request: RequestHead,
+    /// The request's body, until somebody takes it.
+    pub request_body: Body,
+    /// The response's head, once there is one.
+    pub response: Option<ResponseHead>,
+    /// The response's body.
+    pub response_body: Body,
+    /// Facts, connection, side futures.
+    pub sx: Rc<StreamShared>,
+    pub(crate) current: FilterId,
+}
+
+impl Exchange {
+    /// An exchange whose request has just arrived.
+    pub fn new(request: RequestHead, request_body: Body, sx: Rc<StreamShared>) -> Exchange {
+        let response_body = Body::Empty;
+        Exchange { request, request_body, response: None, response_body, sx, current: FilterId::NONE }
+    }
+    /// The route, chosen now unless it was chosen before. Edits of the head before the first call count;
+    /// later ones count after [`clear_route_cache`](Self::clear_route_cache).
+    pub fn route(&self) -> Option<Arc<dyn Route>> {
+        let mut r = self.sx.route.borrow_mut();
+        if !r.resolved {
+            let source = r.source.clone();
+            drop(r); // choosing may look at the stream's facts
+            let route = source.and_then(|s| s.choose(&self.request, &self.sx));
+            r = self.sx.route.borrow_mut();
+            (r.resolved, r.route) = (true, route);
+        }
+        r.route.clone()
+    }
+    /// Lets the next [`route`](Self::route) choose again.
+    pub fn clear_route_cache(&self) {
+        self.sx.route.borrow_mut().resolved = false;
+    }
+    /// The most specific per-route config of the filter that is running.
+    pub fn route_config<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.route_configs().into_iter().next()
+    }
+    /// Its configs at all levels, most specific first (cors, ext_authz, ext_proc, header_mutation need them).
+    pub fn route_configs<T: Any + Send + Sync>(&self) -> smallvec::SmallVec<[Arc<T>; 4]> {
+        let Some(route) = self.route() else { return smallvec::SmallVec::new() };
+        let found = |c: &AnyConfig| c.clone().downcast().ok();
+        route
+            .per_filter()
+            .into_iter()
+            .flatten()
+            .filter_map(|l| l.get(self.current))
+            .filter_map(found)
+            .collect()
+    }
+    /// Makes `r` the response. gRPC requests are answered in gRPC's way: 200, trailers only.
+    pub fn reply(&mut self, r: LocalReply) {
+        let info = &self.sx.info;
+        r.flags.iter().for_each(|f| info.set_flag(*f));
+        info.set_details(r.details);
+        let mut head =
+            ResponseHead { status: r.status, headers: r.headers.unwrap_or_default(), ..Default::default() };
+        *info.local_reply_body.borrow_mut() = r.body.clone();
+        if self.request.is_grpc() {
+            let code = r.grpc_status.unwrap_or_else(|| grpc_status_of(r.status));
+            head.status = 200;
+            head.headers.set(name::CONTENT_TYPE, b"application/grpc");
+            head.headers.set(name::GRPC_STATUS, code.to_string().as_bytes());
+            if !r.body.is_empty() {
+                head.headers.set(name::GRPC_MESSAGE, &percent_encode(&r.body));
+            }
+            self.response_body = Body::Empty;
+        } else {
+            if !r.body.is_empty() {
+                head.headers.set(name::CONTENT_LENGTH, r.body.len().to_string().as_bytes());
+                if !head.headers.contains(name::CONTENT_TYPE) {
+                    head.headers.append(name::CONTENT_TYPE, b"text/plain");
+                }
+            }
+            self.response_body = if self.request.is_head() { Body::Empty } else { Body::full(r.body) };
+        }
+        self.response = Some(head);
+    }
+}
+
+/// A response made by the proxy itself (Envoy's `sendLocalReply`).
+#[derive(Debug, Default, Clone, PartialEq)]
+pub struct LocalReply {
+    /// Status code.
+    pub status: u16,
+    /// Body, `text/plain` unless `headers` say otherwise.
+    pub body: Chunk,
+    /// `%RESPONSE_CODE_DETAILS%`.
+    pub details: Cow<'static, str>,
+    /// Flags to set.
+    pub flags: Vec<Flag>,
+    /// Headers to send.
+    pub headers: Option<HeaderMap>,
+    /// gRPC status, when it is not to be derived from `status`.
+    pub grpc_status: Option<u32>,
+}
+
+impl LocalReply {
+    /// A reply with a text body.
+    pub fn new(status: u16, body: impl Into<Chunk>, details: impl Into<Cow<'static, str>>) -> LocalReply {
+        LocalReply { status, body: body.into(), details: details.into(), ..Default::default() }
+    }
+    /// Adds a response flag.
+    pub fn flag(mut self, f: Flag) -> LocalReply {
+        self.flags.push(f);
+        self
+    }
+    /// Adds a header.
+    pub fn header(mut self, name: impl nuncio_wire::AsName, value: &[u8]) -> LocalReply {
+        self.headers.get_or_insert_default().append(name, value);
+        self
+    }
+}
+
+/// gRPC status for an HTTP status, as Envoy maps it (400→13, 401→16, 403→7, 404→12, 429 and 502–504→14, else 2).
+pub fn grpc_status_of(http: u16) -> u32 {
+    match http {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// `grpc-message` is percent-encoded (gRPC over HTTP/2, "Responses").
+fn percent_encode(s: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(s.len());
+    for &b in s {
+        if (0x20..=0x7e).contains(&b) && b != b'%' {
+            out.push(b);
+        } else {
+            out.extend_from_slice(format!("%{b:02X}").as_bytes());
+        }
+    }
+    out
+}

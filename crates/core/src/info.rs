@@ -1,0 +1,481 @@
+//! What is known about a stream and its connection: for access logs, format strings, matchers and filters.
+//!
+//! [`StreamShared`] is what everybody who works on one stream holds (`Rc`, one thread): its facts in cells, and the
+//! three ways to act on it from the side ([`interrupt`](StreamShared::interrupt), [`side`](StreamShared::side),
+//! [`inform`](StreamShared::inform)).
+
+use crate::LocalBoxFuture;
+use crate::address::Address;
+use crate::clock::Sleep;
+use crate::error::ResetReason;
+use crate::exchange::LocalReply;
+use crate::filter_state::FilterState;
+use crate::flags::{Flag, Flags};
+use crate::metadata::Metadata;
+use crate::route::{Route, RouteSource};
+use nuncio_wire::{Chunk, ResponseHead, Version};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+use std::time::{Instant, SystemTime};
+
+/// Points in time of a stream, named as in `%COMMON_DURATION%`; unset until they happen.
+#[derive(Default)]
+pub struct Times {
+    /// Last byte of the request received (`DS_RX_END`).
+    pub ds_rx_end: Cell<Option<Instant>>,
+    /// Connecting to the upstream began (`US_CX_BEG`); unset when a pooled connection was used.
+    pub us_cx_beg: Cell<Option<Instant>>,
+    /// Connected (`US_CX_END`).
+    pub us_cx_end: Cell<Option<Instant>>,
+    /// TLS handshake with the upstream done (`US_HS_END`).
+    pub us_hs_end: Cell<Option<Instant>>,
+    /// First byte sent to the upstream (`US_TX_BEG`).
+    pub us_tx_beg: Cell<Option<Instant>>,
+    /// Last byte sent to the upstream (`US_TX_END`).
+    pub us_tx_end: Cell<Option<Instant>>,
+    /// First byte of the upstream's response (`US_RX_BEG`).
+    pub us_rx_beg: Cell<Option<Instant>>,
+    /// First byte of the response's body (`US_RX_BODY_BEG`).
+    pub us_rx_body_beg: Cell<Option<Instant>>,
+    /// Last byte of the response received (`US_RX_END`).
+    pub us_rx_end: Cell<Option<Instant>>,
+    /// First byte of the response sent (`DS_TX_BEG`).
+    pub ds_tx_beg: Cell<Option<Instant>>,
+    /// Last byte of the response sent (`DS_TX_END`).
+    pub ds_tx_end: Cell<Option<Instant>>,
+}
+
+/// A byte meter of one direction pair (Envoy's `BytesMeter`), in bytes.
+#[derive(Default)]
+pub struct Meter {
+    /// Header bytes received.
+    pub header_rx: Cell<u64>,
+    /// Header bytes sent.
+    pub header_tx: Cell<u64>,
+    /// All bytes received, framing included.
+    pub wire_rx: Cell<u64>,
+    /// All bytes sent, framing included.
+    pub wire_tx: Cell<u64>,
+    /// Header bytes received, after HPACK.
+    pub plain_header_rx: Cell<u64>,
+    /// Header bytes sent, before HPACK.
+    pub plain_header_tx: Cell<u64>,
+}
+
+/// Facts of one upstream host that outlive its membership.
+#[derive(Debug, Default)]
+pub struct HostInfo {
+    /// Where it is; `None` before a name was resolved.
+    pub address: Option<Address>,
+    /// `address` as text, e.g. `127.0.0.1:80`.
+    pub address_text: Arc<str>,
+    /// Its host name from configuration, or the name it was resolved from.
+    pub hostname: Arc<str>,
+    /// Region, zone, sub-zone.
+    pub locality: Arc<[String; 3]>,
+    /// Its metadata (`Endpoint.metadata`).
+    pub metadata: Arc<Metadata>,
+    /// True when `envoy.lb: canary: true`.
+    pub canary: bool,
+}
+
+/// The upstream side of a stream; the last attempt, unless said otherwise.
+#[derive(Default)]
+pub struct UpstreamInfo {
+    /// Name of the cluster.
+    pub cluster: Option<Arc<str>>,
+    /// `alt_stat_name` of the cluster, or its name (`%UPSTREAM_CLUSTER%`).
+    pub cluster_observability: Option<Arc<str>>,
+    /// Metadata of the cluster.
+    pub cluster_metadata: Option<Arc<Metadata>>,
+    /// The host chosen.
+    pub host: Option<Arc<HostInfo>>,
+    /// Our end of the connection.
+    pub local_address: Option<Address>,
+    /// The host's end of the connection.
+    pub remote_address: Option<Address>,
+    /// Number of the connection.
+    pub connection_id: Option<u64>,
+    /// Its TLS facts.
+    pub tls: Option<Rc<TlsInfo>>,
+    /// Version spoken with it.
+    pub protocol: Option<Version>,
+    /// `%UPSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub transport_failure: Cow<'static, str>,
+    /// Every host tried, in order.
+    pub hosts_attempted: SmallVec<[Arc<HostInfo>; 1]>,
+    /// Every connection tried, in order.
+    pub connections_attempted: SmallVec<[u64; 2]>,
+    /// How the upstream connection ended (`%UPSTREAM_DETECTED_CLOSE_TYPE%`, `%UPSTREAM_LOCAL_CLOSE_REASON%`).
+    pub local_close_reason: Cow<'static, str>,
+    /// From the router taking up the request to having a connection.
+    pub pool_ready: Option<std::time::Duration>,
+}
+
+/// Facts of a TLS connection, of both its ends. Absent values are empty.
+#[derive(Default, Debug, Clone)]
+pub struct TlsInfo {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// OpenSSL's name of the cipher suite.
+    pub cipher: Cow<'static, str>,
+    /// Name of the key exchange group, e.g. `X25519`.
+    pub group: Cow<'static, str>,
+    /// Negotiated ALPN protocol.
+    pub alpn: Vec<u8>,
+    /// Server name asked for.
+    pub sni: String,
+    /// Session id in hex (`%DOWNSTREAM_TLS_SESSION_ID%`).
+    pub session_id: String,
+    /// The peer's certificate, when it sent one.
+    pub peer: Option<Arc<CertInfo>>,
+    /// Our certificate, when we sent one.
+    pub local: Option<Arc<CertInfo>>,
+    /// The peer's certificate was verified against a trusted authority.
+    pub peer_validated: bool,
+}
+
+/// Facts of a certificate.
+#[derive(Default, Debug, Clone)]
+pub struct CertInfo {
+    /// Subject in RFC 2253 form.
+    pub subject: String,
+    /// Issuer in RFC 2253 form.
+    pub issuer: String,
+    /// Serial number in lower-case hex.
+    pub serial: String,
+    /// SHA-256 of the certificate, in hex.
+    pub fingerprint_256: String,
+    /// SHA-1 of the certificate, in hex.
+    pub fingerprint_1: String,
+    /// Certificate as URL-encoded PEM.
+    pub pem_urlencoded: String,
+    /// URI names.
+    pub uri_sans: Vec<String>,
+    /// DNS names.
+    pub dns_sans: Vec<String>,
+    /// IP addresses.
+    pub ip_sans: Vec<String>,
+    /// E-mail addresses.
+    pub email_sans: Vec<String>,
+    /// Start of validity.
+    pub not_before: Option<SystemTime>,
+    /// End of validity.
+    pub not_after: Option<SystemTime>,
+}
+
+/// Which way a listener's traffic goes (`Listener.traffic_direction`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Direction {
+    /// Not said.
+    #[default]
+    Unspecified,
+    /// Towards the local service.
+    Inbound,
+    /// Away from it.
+    Outbound,
+}
+
+/// What a connection knows of its listener.
+#[derive(Debug, Default)]
+pub struct ListenerInfo {
+    /// `Listener.name`, or the name made up for it.
+    pub name: String,
+    /// `Listener.traffic_direction`.
+    pub direction: Direction,
+    /// `Listener.metadata`.
+    pub metadata: Metadata,
+}
+
+/// Facts of one downstream connection, shared by its streams.
+pub struct ConnInfo {
+    /// Its number, unique in the process.
+    pub id: u64,
+    /// When it was accepted.
+    pub start: Instant,
+    /// Its listener.
+    pub listener: Arc<ListenerInfo>,
+    /// The peer's address as the socket says.
+    pub direct_remote: Address,
+    /// Our address as the socket says.
+    pub direct_local: Address,
+    /// The peer's address, after listener filters (PROXY protocol).
+    pub remote: RefCell<Address>,
+    /// Our address, after listener filters (original destination).
+    pub local: RefCell<Address>,
+    /// TLS facts, once the handshake is done.
+    pub tls: OnceCell<Rc<TlsInfo>>,
+    /// Server name from the TLS inspector or the handshake.
+    pub sni: OnceCell<String>,
+    /// Name of the filter chain chosen.
+    pub filter_chain_name: OnceCell<Arc<str>>,
+    /// Round-trip facts for `%DOWNSTREAM_HANDSHAKE_DURATION%`.
+    pub handshake_done: Cell<Option<Instant>>,
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub transport_failure: RefCell<Cow<'static, str>>,
+    /// `%CONNECTION_TERMINATION_DETAILS%`.
+    pub termination: RefCell<Cow<'static, str>>,
+    /// Objects that live as long as the connection.
+    pub filter_state: RefCell<FilterState>,
+    /// Dynamic metadata set by listener and network filters.
+    pub metadata: RefCell<Metadata>,
+}
+
+impl ConnInfo {
+    /// Facts of a connection just accepted.
+    pub fn new(id: u64, listener: Arc<ListenerInfo>, remote: Address, local: Address) -> ConnInfo {
+        ConnInfo {
+            id,
+            start: crate::clock::now(),
+            listener,
+            direct_remote: remote.clone(),
+            direct_local: local.clone(),
+            remote: RefCell::new(remote),
+            local: RefCell::new(local),
+            tls: OnceCell::new(),
+            sni: OnceCell::new(),
+            filter_chain_name: OnceCell::new(),
+            handshake_done: Cell::new(None),
+            transport_failure: RefCell::default(),
+            termination: RefCell::default(),
+            filter_state: RefCell::default(),
+            metadata: RefCell::default(),
+        }
+    }
+}
+
+/// Facts of one stream.
+pub struct StreamInfo {
+    /// When its first byte was read.
+    pub start: Instant,
+    /// The same on the wall clock.
+    pub start_wall: SystemTime,
+    /// Later points in time.
+    pub times: Times,
+    /// Version the client speaks.
+    pub protocol: Cell<Option<Version>>,
+    /// Response flags.
+    pub flags: Cell<Flags>,
+    /// Status sent, 0 before a head was.
+    pub response_code: Cell<u16>,
+    /// `%RESPONSE_CODE_DETAILS%`; empty when unset.
+    pub details: RefCell<Cow<'static, str>>,
+    /// Body bytes received from the client.
+    pub bytes_received: Cell<u64>,
+    /// Body bytes sent to the client.
+    pub bytes_sent: Cell<u64>,
+    /// The downstream byte meter.
+    pub downstream: Meter,
+    /// The upstream byte meter.
+    pub upstream_meter: Meter,
+    /// The upstream side.
+    pub upstream: RefCell<UpstreamInfo>,
+    /// Upstream attempts, 0 before the first.
+    pub attempts: Cell<u32>,
+    /// A random number kept for the stream: weighted clusters and fractions decide the same way when a route is chosen again.
+    pub random: Cell<u64>,
+    /// Bytes buffered for this stream by filters and bodies.
+    pub buffered: Cell<usize>,
+    /// The request is a health check (set by the health check filter).
+    pub health_check: Cell<bool>,
+    /// `%VIRTUAL_CLUSTER_NAME%`.
+    pub virtual_cluster: RefCell<Option<Arc<str>>>,
+    /// `%STREAM_ID%`: the request id, or a UUID made up for it.
+    pub stream_id: RefCell<Option<Box<str>>>,
+    /// `%LOCAL_REPLY_BODY%`.
+    pub local_reply_body: RefCell<Chunk>,
+    /// Objects that live as long as the stream.
+    pub filter_state: RefCell<FilterState>,
+    /// Dynamic metadata; `None` until the first is set.
+    pub metadata: RefCell<Option<Box<Metadata>>>,
+}
+
+impl StreamInfo {
+    /// Facts of a stream that begins now.
+    pub fn new() -> StreamInfo {
+        StreamInfo {
+            start: crate::clock::now(),
+            start_wall: crate::clock::wall(),
+            times: Times::default(),
+            protocol: Cell::new(None),
+            flags: Cell::default(),
+            response_code: Cell::new(0),
+            details: RefCell::new(Cow::Borrowed("")),
+            bytes_received: Cell::new(0),
+            bytes_sent: Cell::new(0),
+            downstream: Meter::default(),
+            upstream_meter: Meter::default(),
+            upstream: RefCell::default(),
+            attempts: Cell::new(0),
+            random: Cell::new(crate::rng::u64()),
+            buffered: Cell::new(0),
+            health_check: Cell::new(false),
+            virtual_cluster: RefCell::default(),
+            stream_id: RefCell::default(),
+            local_reply_body: RefCell::default(),
+            filter_state: RefCell::default(),
+            metadata: RefCell::default(),
+        }
+    }
+    /// Sets a response flag.
+    pub fn set_flag(&self, f: Flag) {
+        let mut flags = self.flags.get();
+        flags.set(f);
+        self.flags.set(flags);
+    }
+    /// True when the flag is set.
+    pub fn has_flag(&self, f: Flag) -> bool {
+        self.flags.get().has(f)
+    }
+    /// Sets `%RESPONSE_CODE_DETAILS%`.
+    pub fn set_details(&self, d: impl Into<Cow<'static, str>>) {
+        *self.details.borrow_mut() = d.into();
+    }
+    /// Merges dynamic metadata.
+    pub fn set_metadata(&self, namespace: &str, s: prost_types::Struct) {
+        self.metadata.borrow_mut().get_or_insert_default().merge(namespace, s);
+    }
+}
+
+impl Default for StreamInfo {
+    fn default() -> StreamInfo {
+        StreamInfo::new()
+    }
+}
+
+/// Something that ends a stream from outside its filters: a timer, overload, a codec error.
+#[derive(Debug)]
+pub enum Interrupt {
+    /// Answer with this; it passes the response hooks like any other reply.
+    Reply(Box<LocalReply>),
+    /// End without an answer.
+    Reset(ResetReason),
+}
+
+/// What everybody who works on a stream shares.
+pub struct StreamShared {
+    /// Facts.
+    pub info: StreamInfo,
+    /// Facts of its connection.
+    pub conn: Rc<ConnInfo>,
+    pub(crate) route: RefCell<RouteState>,
+    interrupt: RefCell<Option<Interrupt>>,
+    sides: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
+    informational: RefCell<VecDeque<ResponseHead>>,
+    deadline: RefCell<Option<(Sleep, fn() -> Interrupt)>>,
+    deadline_passed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Default)]
+pub(crate) struct RouteState {
+    pub source: Option<Rc<dyn RouteSource>>,
+    pub resolved: bool,
+    pub route: Option<Arc<dyn Route>>,
+}
+
+impl StreamShared {
+    /// A stream that begins now on `conn`; routes come from `source`.
+    pub fn new(conn: Rc<ConnInfo>, source: Option<Rc<dyn RouteSource>>) -> Rc<StreamShared> {
+        Rc::new(StreamShared {
+            info: StreamInfo::new(),
+            conn,
+            route: RefCell::new(RouteState { source, resolved: false, route: None }),
+            interrupt: RefCell::default(),
+            sides: RefCell::default(),
+            informational: RefCell::default(),
+            deadline: RefCell::default(),
+            deadline_passed: Cell::new(false),
+            waker: RefCell::default(),
+        })
+    }
+    /// The route chosen so far, without choosing one (access logs).
+    pub fn current_route(&self) -> Option<Arc<dyn Route>> {
+        self.route.borrow().route.clone()
+    }
+    /// Runs `f` beside the stream: polled whenever the stream is, dropped with it. For the request pump, ext_proc.
+    pub fn side(&self, f: impl Future<Output = ()> + 'static) {
+        self.sides.borrow_mut().push(Box::pin(f));
+        self.wake();
+    }
+    /// Runs `f` on this worker, also after the stream has ended. For mirrored requests and the like.
+    pub fn detach(&self, f: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(f);
+    }
+    /// Ends the stream from outside; the first interrupt wins.
+    pub fn interrupt(&self, i: Interrupt) {
+        self.interrupt.borrow_mut().get_or_insert(i);
+        self.wake();
+    }
+    /// Interrupts the stream when `sleep` ends, unless it is over by then; replaces an earlier deadline.
+    pub fn set_deadline(&self, sleep: Sleep, then: fn() -> Interrupt) {
+        *self.deadline.borrow_mut() = Some((sleep, then));
+        self.wake();
+    }
+    /// Takes the deadline back.
+    pub fn clear_deadline(&self) {
+        *self.deadline.borrow_mut() = None;
+    }
+    /// The deadline has interrupted the stream.
+    pub fn deadline_passed(&self) -> bool {
+        self.deadline_passed.get()
+    }
+    fn poll_deadline(&self, cx: &mut Context<'_>) {
+        let mut d = self.deadline.borrow_mut();
+        if let Some((sleep, then)) = &mut *d
+            && Pin::new(sleep).poll(cx).is_ready()
+        {
+            let i = then();
+            *d = None;
+            self.deadline_passed.set(true);
+            self.interrupt.borrow_mut().get_or_insert(i);
+        }
+    }
+    /// Sends a 1xx head to the client before the response.
+    pub fn inform(&self, head: ResponseHead) {
+        self.informational.borrow_mut().push_back(head);
+        self.wake();
+    }
+    /// For connection drivers: the next 1xx head to send.
+    pub fn next_informational(&self) -> Option<ResponseHead> {
+        self.informational.borrow_mut().pop_front()
+    }
+    /// For connection drivers: polls everything that runs beside the stream and takes an interrupt if there is one.
+    /// The waker is kept, so that `side`, `interrupt` and `inform` wake the driver.
+    pub fn poll_beside(&self, cx: &mut Context<'_>) -> Option<Interrupt> {
+        {
+            let mut w = self.waker.borrow_mut();
+            if !w.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
+                *w = Some(cx.waker().clone());
+            }
+        }
+        if !self.sides.borrow().is_empty() {
+            self.poll_sides(cx);
+        }
+        self.poll_deadline(cx);
+        self.interrupt.borrow_mut().take()
+    }
+    fn poll_sides(&self, cx: &mut Context<'_>) {
+        // Taken out while polled: a side future may add another.
+        let mut sides = std::mem::take(&mut *self.sides.borrow_mut());
+        sides.retain_mut(|f| f.as_mut().poll(cx).is_pending());
+        let mut now = self.sides.borrow_mut();
+        let added = std::mem::replace(&mut *now, sides);
+        now.extend(added);
+    }
+    /// Drops everything that runs beside the stream (the request pump lets go of the request body).
+    pub fn drop_sides(&self) {
+        drop(std::mem::take(&mut *self.sides.borrow_mut()));
+    }
+    fn wake(&self) {
+        if let Some(w) = &*self.waker.borrow() {
+            w.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The other kinds of extension, in the shape of [`HttpFilter`](crate::filter::HttpFilter): a typed trait for the
+//! author, erased by the registry. Kinds whose work needs sockets (listener filters, transport sockets) have their
+//! traits in the engine, beside the code that calls them.
+
+use crate::error::BuildResult;
+use crate::filter::{BuildCx, decode};
+use crate::format::FormatCx;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+/// Writes access log entries. Shared by all workers; never blocks.
+pub trait AccessLogger: Sized + Send + Sync + 'static {
+    /// The proto in `typed_config`.
+    type Config: prost::Message + prost::Name + Default;
+    /// Builds the logger.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    fn new(config: Self::Config, cx: &BuildCx<'_>) -> BuildResult<Self>;
+    /// One entry.
+    fn log(&self, entry: &FormatCx<'_>);
+}
+
+/// What callers see of an access logger.
+pub trait DynAccessLogger: Send + Sync {
+    /// One entry.
+    fn log(&self, entry: &FormatCx<'_>);
+}
+impl<L: AccessLogger> DynAccessLogger for L {
+    fn log(&self, entry: &FormatCx<'_>) {
+        AccessLogger::log(self, entry);
+    }
+}
+
+/// What the registry sees of an access logger.
+pub trait AccessLoggerFactory: Send + Sync {
+    /// Builds the logger from the bytes of its config message.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    fn build(&self, config: &[u8], cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DynAccessLogger>>;
+}
+
+pub(crate) struct LoggerFactory<L>(pub PhantomData<fn() -> L>);
+impl<L: AccessLogger> AccessLoggerFactory for LoggerFactory<L> {
+    fn build(&self, config: &[u8], cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DynAccessLogger>> {
+        Ok(Arc::new(L::new(decode::<L::Config>(config)?, cx)?))
+    }
+}

@@ -1,0 +1,85 @@
+//! What the floors above share about routes; tables and matching are the engine's.
+
+use crate::info::StreamShared;
+use crate::metadata::Metadata;
+use nuncio_wire::RequestHead;
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// A filter's configured name as a number: the key of `typed_per_filter_config`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FilterId(u32);
+
+impl FilterId {
+    /// No filter.
+    pub const NONE: FilterId = FilterId(u32::MAX);
+    /// The number of `name`; equal names have equal numbers. Main thread, while configuration is built.
+    pub fn of(name: &str) -> FilterId {
+        static NAMES: OnceLock<Mutex<HashMap<String, u32>>> = OnceLock::new();
+        // A poisoned lock still guards a map that is whole: insertion is its last step.
+        let mut names = NAMES.get_or_init(Mutex::default).lock().unwrap_or_else(|e| e.into_inner());
+        let next = names.len() as u32;
+        FilterId(*names.entry(name.to_owned()).or_insert(next))
+    }
+}
+
+/// A parsed per-route config of some filter.
+pub type AnyConfig = Arc<dyn Any + Send + Sync>;
+
+/// The per-filter configs of one level, parsed on main.
+#[derive(Default, Clone)]
+pub struct PerFilter {
+    configs: Vec<(FilterId, AnyConfig)>,
+    disabled: Vec<(FilterId, bool)>,
+}
+
+impl PerFilter {
+    /// Adds the config of a filter.
+    pub fn insert(&mut self, id: FilterId, config: AnyConfig) {
+        self.configs.push((id, config));
+    }
+    /// Switches a filter off (`FilterConfig.disabled`) or on again.
+    pub fn set_disabled(&mut self, id: FilterId, disabled: bool) {
+        self.disabled.push((id, disabled));
+    }
+    /// The config of a filter.
+    pub fn get(&self, id: FilterId) -> Option<&AnyConfig> {
+        self.configs.iter().find(|c| c.0 == id).map(|c| &c.1)
+    }
+    /// Whether this level says that a filter is off.
+    pub fn disabled(&self, id: FilterId) -> Option<bool> {
+        self.disabled.iter().find(|c| c.0 == id).map(|c| c.1)
+    }
+    /// True when nothing is configured.
+    pub fn is_empty(&self) -> bool {
+        self.configs.is_empty() && self.disabled.is_empty()
+    }
+}
+
+/// A chosen route, as everybody but the router sees it.
+pub trait Route: Any + Send + Sync {
+    /// `Route.name`; empty when it has none.
+    fn name(&self) -> &str;
+    /// Name of its virtual host.
+    fn virtual_host(&self) -> &str;
+    /// `Route.metadata`.
+    fn metadata(&self) -> &Metadata;
+    /// Per-filter configs from the most to the least specific level:
+    /// weighted cluster, route, virtual host, route configuration.
+    fn per_filter(&self) -> [Option<&PerFilter>; 4];
+}
+
+impl dyn Route {
+    /// The engine's own type behind the trait.
+    pub fn downcast<T: Route>(self: Arc<Self>) -> Option<Arc<T>> {
+        let any: Arc<dyn Any + Send + Sync> = self;
+        any.downcast().ok()
+    }
+}
+
+/// Chooses routes for one stream, from the table the stream began with.
+pub trait RouteSource {
+    /// The first route that matches, or none.
+    fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<dyn Route>>;
+}

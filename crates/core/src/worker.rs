@@ -1,0 +1,181 @@
+//! Workers: threads that carry traffic, each with a runtime of its own, and the jobs main posts to them.
+//!
+//! Jobs of one worker run in the order they were posted; that order is what live configuration relies on.
+//! `done` runs on main when every worker has run the job: the moment at which an old generation may drain.
+
+use crate::stats::Store;
+use crate::{clock, rng};
+use std::any::Any;
+use std::any::TypeId;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// Work for one thread.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// The main thread's number in [`current_index`]; workers count from 0.
+pub const MAIN: usize = usize::MAX;
+
+thread_local! {
+    static INDEX: Cell<usize> = const { Cell::new(MAIN) };
+    static TO_MAIN: RefCell<Option<UnboundedSender<Job>>> = const { RefCell::new(None) };
+    static STATE: RefCell<HashMap<TypeId, Rc<dyn Any>>> = RefCell::new(HashMap::new());
+}
+
+/// Which worker this thread is; [`MAIN`] on any other thread.
+pub fn current_index() -> usize {
+    INDEX.get()
+}
+
+/// State that each worker keeps for itself (pools, VMs, clients), made on first use; `T` names it.
+pub fn local<T: 'static>(make: impl FnOnce() -> T) -> Rc<T> {
+    let found = STATE.with(|s| s.borrow().get(&TypeId::of::<T>()).cloned());
+    if let Some(t) = found.and_then(|a| a.downcast::<T>().ok()) {
+        return t;
+    }
+    let t = Rc::new(make());
+    STATE.with(|s| s.borrow_mut().insert(TypeId::of::<T>(), t.clone()));
+    t
+}
+
+/// Hands a plan that this thread no longer needs to main, which frees it.
+pub fn retire<T: Send + 'static>(t: T) {
+    let rest = TO_MAIN.with(|m| match &*m.borrow() {
+        Some(main) if current_index() != MAIN => main.send(Box::new(move || drop(t))).err().map(|e| e.0),
+        _ => {
+            drop(t);
+            None
+        }
+    });
+    drop(rest); // main is gone: the process is ending
+}
+
+/// Runs `job` on main.
+pub fn post_to_main(job: impl FnOnce() + Send + 'static) {
+    TO_MAIN.with(|m| {
+        if let Some(main) = &*m.borrow() {
+            let _ = main.send(Box::new(job)); // main is gone: the process is ending
+        }
+    });
+}
+
+/// Main's handle to all workers.
+pub struct Workers {
+    tx: Vec<UnboundedSender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    main: UnboundedSender<Job>,
+}
+
+/// Where main receives jobs; [`MainJobs::run`] runs beside main's other work.
+pub struct MainJobs(UnboundedReceiver<Job>);
+
+impl MainJobs {
+    /// Runs jobs as they come, for ever.
+    pub async fn run(mut self) {
+        while let Some(job) = self.0.recv().await {
+            job();
+        }
+    }
+}
+
+impl Workers {
+    /// Starts `n` workers; `setup` runs first on each, inside its runtime.
+    ///
+    /// # Errors
+    /// A thread or a runtime cannot be made.
+    pub fn start(
+        n: usize,
+        store: &Store,
+        setup: impl Fn(usize) + Send + Sync + Clone + 'static,
+    ) -> std::io::Result<(Workers, MainJobs)> {
+        let (main, main_rx) = unbounded_channel();
+        TO_MAIN.with(|m| *m.borrow_mut() = Some(main.clone()));
+        let mut w = Workers { tx: vec![], threads: vec![], main };
+        for index in 0..n {
+            let (tx, mut rx) = unbounded_channel::<Job>();
+            let (store, main, setup) = (store.clone(), w.main.clone(), setup.clone());
+            let mut rt = runtime_builder();
+            let run = move || {
+                INDEX.set(index);
+                TO_MAIN.with(|m| *m.borrow_mut() = Some(main));
+                rng::seed_from_os();
+                let _shard = store.register_shard();
+                let Ok(rt) = rt.build_local(tokio::runtime::LocalOptions::default()) else { return };
+                rt.block_on(async move {
+                    tokio::task::spawn_local(clock::run_wheel());
+                    setup(index);
+                    while let Some(job) = rx.recv().await {
+                        job();
+                    }
+                });
+                // Tasks go before thread-local state, which they may use while they are dropped.
+                drop(rt);
+                STATE.with(|s| s.borrow_mut().clear());
+            };
+            w.threads.push(std::thread::Builder::new().name(format!("wrk:{index}")).spawn(run)?);
+            w.tx.push(tx);
+        }
+        Ok((w, MainJobs(main_rx)))
+    }
+    /// Number of workers.
+    pub fn len(&self) -> usize {
+        self.tx.len()
+    }
+    /// True without workers.
+    pub fn is_empty(&self) -> bool {
+        self.tx.is_empty()
+    }
+    /// Runs `f` on every worker, then `done` on main.
+    pub fn run_on_all(
+        &self,
+        f: impl Fn(usize) + Send + Sync + 'static,
+        done: impl FnOnce() + Send + 'static,
+    ) {
+        let (f, done) =
+            (Arc::new(f), Arc::new(Done { main: self.main.clone(), job: Mutex::new(Some(Box::new(done))) }));
+        for (i, t) in self.tx.iter().enumerate() {
+            let (f, done) = (f.clone(), done.clone());
+            let _ = t.send(Box::new(move || {
+                f(i);
+                drop((f, done));
+            })); // a worker that is gone counts as done
+        }
+    }
+    /// Runs `f` on one worker.
+    pub fn run_on(&self, worker: usize, f: impl FnOnce() + Send + 'static) {
+        if let Some(t) = self.tx.get(worker) {
+            let _ = t.send(Box::new(f)); // the worker is gone: so is what `f` would change
+        }
+    }
+    /// Ends all workers: each finishes its queued jobs, then drops its connections.
+    pub fn stop(self) {
+        drop(self.tx);
+        for t in self.threads {
+            let _ = t.join(); // a worker that panicked has ended, which is all that is asked here
+        }
+    }
+}
+
+/// Posts its job to main when the last clone goes.
+struct Done {
+    main: UnboundedSender<Job>,
+    /// Behind a lock only because it is shared; the last owner alone takes it.
+    job: Mutex<Option<Job>>,
+}
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(j) = self.job.get_mut().unwrap_or_else(|e| e.into_inner()).take() {
+            let _ = self.main.send(j); // main is gone: the process is ending
+        }
+    }
+}
+
+fn runtime_builder() -> tokio::runtime::Builder {
+    let mut b = tokio::runtime::Builder::new_current_thread();
+    b.enable_io().enable_time().max_blocking_threads(4);
+    b
+}
