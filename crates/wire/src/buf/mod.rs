@@ -398,5 +398,8 @@ fn give_back(mut v: Vec<u8>) {
     }
 }
 
+mod queue;
+pub use queue::ChunkQueue;
+
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@
 use super::error::{Fault, details};
 use super::hpack::{DecodeError, Field};
 use super::settings::{Settings, Underscores};
-use super::streams::{self, GOT_HEAD, HEAD_REQUEST, RECV_END};
+use super::streams::{self, CONNECT, GOT_HEAD, HEAD_REQUEST, RECV_END};
 use super::{Connection, Counters, ErrorCode, Event, StreamId, message};
 use crate::head::{RequestHead, ResponseHead, Version};
 use crate::headers::HeaderMap;
@@ -104,7 +104,7 @@ impl Block {
             }
             self.seen |= bit;
             if f.id == name::STATUS {
-                self.status = message::status(f.value).ok_or(INVALID)?;
+                self.status = message::status(f.value).filter(|&s| s != 101).ok_or(INVALID)?;
                 return Ok(());
             }
         } else {
@@ -254,20 +254,29 @@ impl Connection {
                 if !message::is_request(b.seen, get(name::METHOD), get(name::PATH)) {
                     return Err(details::MESSAGING);
                 }
-                s.expect = b.length.unwrap_or(streams::ANY);
+                let tunnel = get(name::METHOD) == b"CONNECT";
+                s.expect = b.length.filter(|_| !tunnel).unwrap_or(streams::ANY);
                 s.set(GOT_HEAD);
             }
             Kind::Response => {
-                if b.status == 0 || b.status == 101 || (b.status < 200 && b.end_stream) {
+                if b.status == 0 || (b.status < 200 && b.end_stream) {
                     return Err(details::MESSAGING);
+                }
+                let tunnel = s.has(CONNECT) && b.status < 300;
+                if b.status < 200 || b.status == 204 || tunnel {
+                    // A content-length has no meaning here (RFC 9110 §8.6): Envoy refuses it with 1xx, and all but 0 with 204.
+                    if !tunnel && b.length.is_some_and(|n| n > 0 || b.status < 200) {
+                        return Err(details::INVALID_HEADER);
+                    }
+                    b.map.remove(name::CONTENT_LENGTH);
                 }
                 if b.status >= 200 {
                     s.set(GOT_HEAD);
-                    let announces = !s.has(HEAD_REQUEST) && b.status != 304;
-                    s.expect = b.length.filter(|_| announces).unwrap_or(streams::ANY);
-                }
-                if (b.status < 200 || b.status == 204) && b.length.is_some_and(|n| n > 0) {
-                    return Err(details::MESSAGING);
+                    s.expect = match b.length {
+                        _ if tunnel => streams::ANY,
+                        _ if s.has(HEAD_REQUEST) || b.status == 204 || b.status == 304 => 0,
+                        length => length.unwrap_or(streams::ANY),
+                    };
                 }
             }
             Kind::Trailers => {

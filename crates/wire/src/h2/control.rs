@@ -157,10 +157,9 @@ impl Connection {
                 opened.sort_unstable();
                 opened.into_iter().for_each(|id| self.enqueue(id));
             }
-            settings::MAX_FRAME_SIZE => {
-                if !(settings::DEFAULT_FRAME..=0xff_ffff).contains(&value) {
-                    return bad(ErrorCode::PROTOCOL_ERROR, "bad SETTINGS_MAX_FRAME_SIZE");
-                }
+            // What we send is never longer than the initial value, so a good one changes nothing.
+            settings::MAX_FRAME_SIZE if !(settings::DEFAULT_FRAME..=0xff_ffff).contains(&value) => {
+                return bad(ErrorCode::PROTOCOL_ERROR, "bad SETTINGS_MAX_FRAME_SIZE");
             }
             settings::ENABLE_CONNECT_PROTOCOL => {
                 if value > 1 || (value == 0 && self.peer.connect_protocol) {

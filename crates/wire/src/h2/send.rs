@@ -2,7 +2,7 @@
 
 use super::frame::{self, Head};
 use super::settings::{DEFAULT_FRAME, MAX_WINDOW};
-use super::streams::{BLOCKED, GRANTED, HEAD_REQUEST, QUEUED, SEND_END, SENT_HEAD};
+use super::streams::{BLOCKED, CONNECT, GRANTED, HEAD_REQUEST, QUEUED, SEND_END, SENT_HEAD};
 use super::{Connection, ErrorCode, StreamId, message};
 use crate::buf::Chunk;
 use crate::head::{RequestHead, ResponseHead};
@@ -49,7 +49,12 @@ impl Connection {
         }
         let id = StreamId(self.next_id);
         self.next_id += 2;
-        self.new_stream(id, token, SENT_HEAD | if head.is_head() { HEAD_REQUEST } else { 0 });
+        let kind = match head.method() {
+            b"HEAD" => HEAD_REQUEST,
+            b"CONNECT" => CONNECT,
+            _ => 0,
+        };
+        self.new_stream(id, token, SENT_HEAD | kind);
         self.put_headers(id, None, &head.headers, end);
         if end {
             self.ended(id);

@@ -49,6 +49,8 @@ pub const GOT_HEAD: u16 = 8;
 pub const HEAD_REQUEST: u16 = 16;
 /// Stands in the queue of those who wait for the connection.
 pub const QUEUED: u16 = 32;
+/// The request is CONNECT: content-length means nothing (RFC 9110 §8.6).
+pub const CONNECT: u16 = 256;
 /// Was woken and has not sent since.
 pub const GRANTED: u16 = 128;
 /// Waits for its own window.

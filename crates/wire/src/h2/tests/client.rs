@@ -27,6 +27,12 @@ fn responses_by_the_rules() {
     let bad = |details| format!("error PROTOCOL_ERROR silent on 1 {details}");
     let (field, message) = (bad("http2.invalid.header.field"), bad("http2.violation.of.messaging.rule"));
     let all: Vec<(&str, &str, Vec<u8>, String)> = vec![
+        ("HEAD has no body", "HEAD", cat(&[head(4, &[(":status", "200"), ("content-length", "5")]), fr(DATA, 1, 1, b"hello")]),
+            "response 1 200 content-length=5\nstream-error 1 PROTOCOL_ERROR http2.remote_reset\n> RST_STREAM 1 PROTOCOL_ERROR".into()),
+        ("204 may say 0", "GET", head(5, &[(":status", "204"), ("content-length", "0")]), "response 1 204 end".into()),
+        ("1xx with a length", "GET", head(4, &[(":status", "103"), ("content-length", "0")]), field.clone()),
+        ("a tunnel announces nothing", "CONNECT", cat(&[head(4, &[(":status", "200"), ("content-length", "2")]), fr(DATA, 0, 1, b"hello")]),
+            "response 1 200\ndata 1 hello".into()),
         ("plain", "GET", head(5, &[(":status", "200"), ("x", "y")]), "response 1 200 x=y end".into()),
         (
             "1xx first",
@@ -35,12 +41,12 @@ fn responses_by_the_rules() {
             "response 1 103\nresponse 1 200\ndata 1 abc end".into(),
         ),
         ("1xx that ends", "GET", head(5, &[(":status", "103")]), message.clone()),
-        ("101", "GET", head(4, &[(":status", "101")]), message.clone()),
+        ("101", "GET", head(4, &[(":status", "101")]), field.clone()),
         ("no status", "GET", head(5, &[("x", "y")]), message.clone()),
         ("two statuses", "GET", head(5, &[(":status", "200"), (":status", "200")]), field.clone()),
         ("odd status", "GET", head(5, &[(":status", "20")]), field.clone()),
         ("status with a sign", "GET", head(5, &[(":status", "+20")]), field.clone()),
-        ("a request's field", "GET", head(5, &[(":status", "200"), (":path", "/")]), field),
+        ("a request's field", "GET", head(5, &[(":status", "200"), (":path", "/")]), field.clone()),
         (
             "HEAD announces what does not come",
             "HEAD",
@@ -53,7 +59,7 @@ fn responses_by_the_rules() {
             head(5, &[(":status", "304"), ("content-length", "5")]),
             "response 1 304 content-length=5 end".into(),
         ),
-        ("204 must not", "GET", head(5, &[(":status", "204"), ("content-length", "5")]), message.clone()),
+        ("204 must not", "GET", head(5, &[(":status", "204"), ("content-length", "5")]), field.clone()),
         ("announced, not sent", "GET", head(5, &[(":status", "200"), ("content-length", "5")]), message),
         (
             "DATA before the head",
