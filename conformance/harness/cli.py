@@ -94,7 +94,10 @@ class Suite:
         bare = case.without()
         if bare is None:
             return "skip", []
-        if hard(case, differences(case, self.recordings.get(case), self.run(bare))):
+        seen = self.run(bare)
+        if isinstance(seen["exit"], dict) and seen["exit"].get("started") is False:
+            return "FAIL", ["does not start without the configuration: " + seen["exit"]["output"][-300:]]
+        if hard(case, differences(case, self.recordings.get(case), seen)):
             return "ok", []
         return "FAIL", ["nothing changed without the configuration"]
 

@@ -6,6 +6,7 @@ PATTERNS = [
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
     (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "<date>"),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "<time>"),
+    (r"\b1[6-9]\d{8}\b", "<seconds>"),
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3}", "<log time>"),
     (r"(127\.0\.0\.1|\[::1\]):(3[2-9]|[45]\d|6[0-5])\d{3}\b", r"\1:<ephemeral>"),
     (r"(?i)(x-envoy-upstream-service-time: )\d+", r"\1<ms>"),
