@@ -149,7 +149,7 @@ impl Block {
                     return Ok(());
                 }
                 _ if server && s.underscores != Underscores::Allow && f.name.contains(&b'_') => {
-                    if s.underscores == Underscores::Drop {
+                    if s.underscores == Underscores::DropHeader {
                         c.dropped_headers_with_underscores += 1;
                         return Ok(());
                     }

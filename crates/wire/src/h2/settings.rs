@@ -9,7 +9,7 @@ pub enum Underscores {
     /// Reset the stream.
     Reject,
     /// Drop the header.
-    Drop,
+    DropHeader,
 }
 
 /// Our side: `envoy.config.core.v3.Http2ProtocolOptions` and the limits of `HttpProtocolOptions`.

@@ -474,7 +474,7 @@ fn underscores() {
     let run = |underscores| Bench::server(Settings { underscores, ..Settings::default() }).run(&bytes);
     let third = REQ.replace("request 1", "request 3");
     is(&run(Underscores::Allow), &format!("{} a_b=1 x=y end\n{third}", REQ.trim_end_matches(" end")));
-    is(&run(Underscores::Drop), &format!("{} x=y end\n{third}", REQ.trim_end_matches(" end")));
+    is(&run(Underscores::DropHeader), &format!("{} x=y end\n{third}", REQ.trim_end_matches(" end")));
     is(
         &run(Underscores::Reject),
         &format!(
