@@ -145,5 +145,7 @@ impl Drop for Sandbox {
         // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // One that was killed left its files.
+        let _ = std::fs::remove_dir_all(self.files());
     }
 }
