@@ -13,6 +13,8 @@
 //! forges lines (Envoy does not for `%QUERY_PARAM%`, nor did it for `%REQUESTED_SERVER_NAME%`: CVE-2024-45808); in a
 //! header value they become blanks; JSON escapes them, and bytes that are not UTF-8 too (CVE-2024-34363).
 
+mod calendar;
+mod command;
 mod eval;
 mod json;
 mod operator;
@@ -21,9 +23,10 @@ mod parse;
 mod time;
 mod xfcc;
 
+pub use calendar::Civil;
 pub use json::append_value;
 pub use operator::Operator;
-pub use time::{Civil, TimeFormat};
+pub use time::TimeFormat;
 
 use crate::error::{BuildError, BuildResult};
 use crate::info::{ConnInfo, StreamInfo};

@@ -723,3 +723,55 @@ fn cost_of_a_line() {
     }
     println!("default line: {:?}", t.elapsed() / N);
 }
+
+#[test]
+fn random_formats_do_not_panic() {
+    crate::rng::seed(34);
+    const PIECES: &[&str] = &[
+        "%",
+        "%%",
+        "REQ",
+        "(",
+        ")",
+        ":",
+        "?",
+        "x",
+        "é",
+        "\n",
+        "START_TIME",
+        "%START_TIME(",
+        "%Y",
+        "%3f",
+        "%E4Y",
+        "%-d",
+        "%9",
+        "5",
+        "99999999999999999999",
+        "%METADATA(ROUTE:ns:",
+        "%PATH(",
+        "NQ",
+        "%QUERY_PARAM(q)",
+        "%ENVIRONMENT(PATH)",
+        "%COALESCE(",
+        "{\"operators\":[\"PROTOCOL\"]}",
+        "%REQUESTED_SERVER_NAME(",
+        "SNI_FIRST",
+        "%FILTER_STATE(",
+        "PLAIN",
+        "\\",
+        "\"",
+    ];
+    let f = Fixture::new();
+    let mut taken = 0;
+    for _ in 0..10_000 {
+        let n = 1 + crate::rng::below(7);
+        let s: String = (0..n).map(|_| PIECES[crate::rng::below(PIECES.len() as u64) as usize]).collect();
+        if let Ok(format) = Formatter::text(&s, Purpose::Log) {
+            taken += 1;
+            f.run(&format);
+        }
+        _ = f.json(object([("k", text("%REQ(x)%"))]), false);
+        _ = HeaderFormatter::new(&s);
+    }
+    assert!(taken > 400, "only {taken} formats were valid");
+}

@@ -24,6 +24,7 @@ pub fn translate(pattern: &str) -> Result<String, String> {
         text: pattern.bytes().map(char::from).collect(),
         at: 0,
         out: String::with_capacity(pattern.len() + 16),
+        void: false,
     }
     .run()
 }
@@ -32,6 +33,9 @@ struct Parser {
     text: Vec<char>,
     at: usize,
     out: String,
+    /// Flags or an empty quotation were read last. RE2 repeats what stands before them; that is refused here, for
+    /// nobody writes it.
+    void: bool,
 }
 
 /// What stands before the current position, as far as a repetition operator cares.
@@ -80,12 +84,14 @@ impl Parser {
             // The outermost group is only popped below when another one is left.
             let Some(group) = groups.last_mut() else { break };
             let mut atom = Before::Atom(1);
+            let void = std::mem::take(&mut self.void);
             match c {
                 '(' => {
                     if groups.len() > MAX_DEPTH {
                         return Err(format!("expression nests too deeply: {}", self.rest(0)));
                     }
-                    if self.open_group()? {
+                    self.void = !self.open_group()?;
+                    if !self.void {
                         groups.push(Group { before: Before::Nothing, most: 1 });
                     }
                     // A group that only sets flags leaves what stands before it as it is.
@@ -110,13 +116,13 @@ impl Parser {
                 }
                 '*' | '+' | '?' => {
                     self.at += 1;
-                    atom = self.repetition(start, group.before, c.to_string(), 1)?;
+                    atom = self.repetition(start, group.before, void, c.to_string(), 1)?;
                 }
                 '{' => match self.counts() {
                     Some((text, largest)) => {
                         let op = self.slice(start, self.at);
                         match largest {
-                            Some(n) => atom = self.repetition(start, group.before, text, n)?,
+                            Some(n) => atom = self.repetition(start, group.before, void, text, n)?,
                             None => return Err(format!("invalid repetition size: {op}")),
                         }
                     }
@@ -154,6 +160,7 @@ impl Parser {
         &mut self,
         start: usize,
         before: Before,
+        void: bool,
         text: String,
         count: u32,
     ) -> Result<Before, String> {
@@ -161,6 +168,7 @@ impl Parser {
         self.at += usize::from(lazy);
         let op = self.slice(start, self.at);
         let inner = match before {
+            _ if void => return Err(format!("bad repetition operator: {op}")),
             Before::Nothing => {
                 let op = self.slice(start, self.at - usize::from(lazy));
                 return Err(format!("no argument for repetition operator: {op}"));
@@ -301,12 +309,14 @@ impl Parser {
             }
             'Q' => {
                 self.at += 2;
+                let before = self.out.len();
                 while self.at < self.text.len() && !self.at_text("\\E") {
                     let c = self.text[self.at];
                     self.at += 1;
                     self.literal(c);
                 }
                 self.at = (self.at + 2).min(self.text.len());
+                self.void = self.out.len() == before;
             }
             _ => {
                 if let Some(set) = self.set_escape()? {

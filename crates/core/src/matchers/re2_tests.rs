@@ -205,3 +205,69 @@ fn matches_the_whole_value() {
     assert!(!Regex::parse("a$").unwrap().matches(b"a\n"));
     assert_eq!(r.source(), "a|ab");
 }
+
+/// Whatever is translated the crate takes, and nothing panics.
+#[test]
+fn random_patterns() {
+    crate::rng::seed(26);
+    const PIECES: &[&str] = &[
+        "a",
+        "b",
+        "é",
+        "(",
+        ")",
+        "(?:",
+        "(?i)",
+        "(?-s:",
+        "(?P<n>",
+        "[",
+        "]",
+        "[^",
+        "-",
+        "\\d",
+        "\\W",
+        "\\pL",
+        "\\P{Greek}",
+        "|",
+        "*",
+        "+",
+        "?",
+        "{2}",
+        "{1,3}",
+        "{,2}",
+        "{",
+        "}",
+        ".",
+        "^",
+        "$",
+        "\\b",
+        "\\Q",
+        "\\E",
+        "\\x41",
+        "\\x{ff}",
+        "\\0",
+        "[:alpha:]",
+        "&&",
+        "~~",
+        "#",
+        " ",
+        "\\.",
+        "\\",
+        "[[:^word:]]",
+        "\\C",
+        "\\z",
+    ];
+    let mut taken = 0;
+    for _ in 0..4_000 {
+        let n = 1 + crate::rng::below(8);
+        let p: String = (0..n).map(|_| PIECES[crate::rng::below(PIECES.len() as u64) as usize]).collect();
+        if let Ok(t) = translate(&p) {
+            taken += 1;
+            match Regex::parse(&p) {
+                Ok(r) => _ = r.matches(p.as_bytes()),
+                Err(e) => assert_eq!(e.0, "pattern too large - compile failed", "{p} as {t}"),
+            }
+        }
+    }
+    assert!(taken > 400, "only {taken} patterns were valid");
+}
