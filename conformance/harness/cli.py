@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 import traceback
+import unittest
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def arguments():
     parser.add_argument("--uncovered", action="store_true", help="print the contract rows that no case names")
     parser.add_argument("--masks", action="store_true", help="print how much of each recording is masked")
     parser.add_argument("--check-without", action="store_true", help="each case must differ without its feature's configuration (on Envoy)")
+    parser.add_argument("--self-test", action="store_true", help="run the tests of the harness itself")
     parser.add_argument("--show", action="store_true", help="print the full records of the selected cases")
     return parser.parse_args()
 
@@ -159,9 +161,17 @@ def print_records(cases, binary):
         print(json.dumps(record, indent=1, ensure_ascii=False))
 
 
+def self_test():
+    """Runs ``tests/``."""
+    tests = unittest.defaultTestLoader.discover(str(ROOT / "tests"), top_level_dir=str(ROOT))
+    return 0 if unittest.TextTestRunner().run(tests).wasSuccessful() else 1
+
+
 def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no proxy stays behind
     options = arguments()
+    if options.self_test:
+        return self_test()
     if options.uncovered:
         return print_uncovered()
     cases = load_cases(options.pattern)

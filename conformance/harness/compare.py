@@ -11,7 +11,7 @@ def merge(a, b):
         return {key: merge(a[key], b[key]) if key in a and key in b else MASK for key in {**a, **b}}
     if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
         return [merge(x, y) for x, y in zip(a, b)]
-    return a if a == b else MASK
+    return a if same(a, b) else MASK
 
 
 def masks(value):
@@ -35,13 +35,18 @@ class Difference:
         return f"{self.path} {self.word}: Envoy {show(self.want)}  here {show(self.got)}"
 
 
+def same(a, b):
+    """Equal as JSON; to Python 1, 1.0 and True are equal."""
+    return a == b and json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
+
+
 def is_lines(value):
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
 
 
 def compare(want, got, path=""):
     """Yields the differences between a reference record and another."""
-    if want == MASK or want == got:
+    if want == MASK or same(want, got):
         return
     if isinstance(want, dict) and isinstance(got, dict):
         for key in {**want, **got}:

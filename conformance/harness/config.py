@@ -22,6 +22,7 @@ ALIASES = {
     "HttpProtocolOptions": "extensions.upstreams.http.v3.HttpProtocolOptions",
     "DownstreamTlsContext": "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     "UpstreamTlsContext": "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+    "CaresDnsResolverConfig": "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
     "TlsInspector": "extensions.filters.listener.tls_inspector.v3.TlsInspector",
 }
 PARTS = {"routes", "virtual_hosts", "filters", "hcm", "listener", "listeners", "clusters", "bootstrap", "access_log"}
@@ -93,8 +94,13 @@ def access_log(form):
     return [any_config("envoy.access_loggers.file", "FileAccessLog", **fields)]
 
 
+def servers(upstreams):
+    """The upstreams that get a cluster by themselves: all but name servers and further addresses of another."""
+    return {name: up or {} for name, up in upstreams.items() if not ((up or {}).get("protocol") == "dns" or (up or {}).get("port_of"))}
+
+
 def connection_manager(parts, upstreams):
-    first = next(iter(upstreams), None)
+    first = next(iter(servers(upstreams)), None)
     action = {"route": {"cluster": first}} if first else {"direct_response": {"status": 200, "body": {"inline_string": "hi"}}}
     routes = parts.get("routes") or [{"match": {"prefix": "/"}, **action}]
     hosts = parts.get("virtual_hosts") or [{"name": "v", "domains": ["*"], "routes": routes}]
@@ -122,7 +128,7 @@ def bootstrap(parts, upstreams):
         "address": socket_address("${l0}"),
         "filter_chains": [{"filters": [connection_manager(parts, upstreams)]}],
     }
-    clusters = {name: default_cluster(name, up) for name, up in upstreams.items()}
+    clusters = {name: default_cluster(name, up) for name, up in servers(upstreams).items()}
     clusters = merge_patch(clusters, parts.get("clusters", {}))
     tree = {
         "node": {"id": "node0", "cluster": "cl0"},

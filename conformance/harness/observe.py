@@ -113,7 +113,8 @@ def traffic(env):
     """A case with steps: start upstreams and proxy, play, collect."""
     case = env.case
     for name, spec in case.get("upstreams", {}).items():
-        env.upstreams[name] = Upstream(name, spec, env.ports[name])
+        port = env.ports[(spec or {}).get("port_of", name)]
+        env.upstreams[name] = Upstream(name, spec, port)
     path = env.write_config()
     args = [env.text(str(arg)) for arg in case.get("args", [])]
     env.proxy = Proxy(env.binary, path, env.folder, args, env.ports["admin"])

@@ -1,6 +1,6 @@
 """Scripted upstreams. ``UPSTREAMS`` maps the protocol of a case's upstream to the function that serves a connection.
 
-``dead`` does not listen, ``full`` never completes a connection.
+``dead`` does not listen, ``full`` never completes a connection, ``dns`` is a name server.
 
 A script is looked up by the longest matching path prefix and is a response mapping (``status``, ``headers``, ``body``,
 ``chunked``, ``trailers``, ``close``), a list of actions, or ``{sequence: [...]}`` of either (the last one repeats).
@@ -8,7 +8,7 @@ A script is looked up by the longest matching path prefix and is a response mapp
 import socket
 import threading
 
-from . import net, upstream_h1, upstream_h2
+from . import net, upstream_dns, upstream_h1, upstream_h2
 from .ports import HOST
 
 RESPONSE_KEYS = {"status", "reason", "version", "headers", "body", "chunked", "trailers", "close", "until_close"}
@@ -23,13 +23,15 @@ class Upstream:
         self.seen, self.connections, self.counts = [], [], {}
         self.mutex = threading.Lock()
         self.socket = None
-        if self.protocol != "dead":
+        if self.protocol == "dns":
+            self.socket = upstream_dns.serve(self)
+        elif self.protocol != "dead":
             self.listen()
 
     def listen(self):
         self.socket = socket.socket()
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind((HOST, self.port))
+        self.socket.bind((self.spec.get("address", HOST), self.port))
         if self.protocol == "full":
             self.fill()
             return
@@ -69,6 +71,13 @@ class Upstream:
             with self.mutex:
                 self.seen.append(record)
 
+    def turn(self, key):
+        """How often `key` was asked for before."""
+        with self.mutex:
+            turn = self.counts.get(key, 0)
+            self.counts[key] = turn + 1
+            return turn
+
     def script(self, path):
         """The list of actions for a request to `path`; None for the default answer."""
         paths = self.spec.get("paths", {})
@@ -77,10 +86,7 @@ class Upstream:
             return None
         found = paths[key]
         if isinstance(found, dict) and "sequence" in found:
-            with self.mutex:
-                turn = self.counts.get(key, 0)
-                self.counts[key] = turn + 1
-            found = found["sequence"][min(turn, len(found["sequence"]) - 1)]
+            found = found["sequence"][min(self.turn(key), len(found["sequence"]) - 1)]
         if isinstance(found, dict) and (not found or set(found) <= RESPONSE_KEYS):
             return [{"respond": found}]
         return found if isinstance(found, list) else [found]
