@@ -283,10 +283,7 @@ fn with_params(name: &str, params: &str, max: Option<usize>, extras: Extras) -> 
         "UPSTREAM_FILTER_STATE" => filter_state(params).map(|_| Op::Unset)?,
         "RESPONSE_CODE_DETAILS" => Op::Details { blanks: params == "ALLOW_WHITESPACES" },
         "ENVIRONMENT" => {
-            let mut value = std::env::var(params).unwrap_or_else(|_| "-".into());
-            if let Some(max) = max {
-                value.truncate(value.floor_char_boundary(max));
-            }
+            let value = std::env::var(params).unwrap_or_else(|_| "-".into());
             Op::Fixed(value.into())
         }
         "XFCC_VALUE" => {
