@@ -301,7 +301,7 @@ fn with_tokio_never_early_and_hardly_late() {
             sleep(KIND, ms(after)).await;
             let took = now() - before;
             assert!(took >= ms(after), "{after} ms: fired after {took:?}");
-            assert!(took < ms(after + 50), "{after} ms: fired after {took:?}");
+            assert!(took < ms(after + 500), "{after} ms: fired after {took:?}");
         }
     });
 }
