@@ -15,7 +15,7 @@ from pathlib import Path
 
 from . import certs, coverage
 from .case import ROOT, load_cases
-from .compare import apply_masks, compare, masks
+from .compare import Difference, apply_masks, compare, masks
 from .known import Known
 from .observe import run_case
 from .recording import Recordings
@@ -27,7 +27,7 @@ def arguments():
     parser = argparse.ArgumentParser(prog="conformance/run", description=__doc__)
     parser.add_argument("pattern", nargs="?", default="", help="regular expression on the case id")
     parser.add_argument("--bin", help="the binary to hold against Envoy (default: the release build of nuncio)")
-    parser.add_argument("--jobs", "-j", type=int, default=3, help="cases at the same time")
+    parser.add_argument("--jobs", "-j", type=int, default=4, help="cases at the same time")
     parser.add_argument("--fresh", action="store_true", help="record Envoy anew")
     parser.add_argument("--verbose", "-v", action="store_true", help="print all differences, excused ones too")
     parser.add_argument("--json", metavar="FILE", help="write the outcome of every case")
@@ -80,7 +80,7 @@ class Suite:
         seen = self.run(case)
         found = differences(case, self.recordings.get(case), seen)
         unexpected, excused, stale = self.known.split(case, hard(case, found), seen)
-        if unexpected:
+        if unexpected and started(seen):
             seen = self.run(case)
             found = differences(case, self.recordings.again(case), seen)
             unexpected, excused, stale = self.known.split(case, hard(case, found), seen)
@@ -97,7 +97,7 @@ class Suite:
         if bare is None:
             return "skip", []
         seen = self.run(bare)
-        if isinstance(seen["exit"], dict) and seen["exit"].get("started") is False:
+        if not started(seen):
             return "FAIL", ["does not start without the configuration: " + seen["exit"]["output"][-300:]]
         if hard(case, differences(case, self.recordings.get(case), seen)):
             return "ok", []
@@ -119,7 +119,13 @@ class Suite:
         return outcome
 
 
+def started(seen):
+    return not (isinstance(seen["exit"], dict) and seen["exit"].get("started") is False)
+
+
 def differences(case, reference, seen):
+    if not started(seen):  # then everything else is missing too
+        return [Difference("exit", "starts", seen["exit"]["output"][-280:])]
     return apply_masks(case, compare(reference, seen))
 
 

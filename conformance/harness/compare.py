@@ -41,7 +41,7 @@ def same(a, b):
 
 
 def is_lines(value):
-    return isinstance(value, list) and bool(value) and all(isinstance(item, str) for item in value)
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def compare(want, got, path=""):

@@ -15,13 +15,14 @@ def serve(upstream, sock, number):
             return
         first, lines = head
         method, path = (first.split(" ") + [""])[:2]
-        record = {"connection": number, "line": first, "headers": lines}
+        record, size = {"connection": number, "line": first, "headers": lines}, 0
         script = upstream.script(path)
         early = script is not None and script[0] == "early"
         if not early:
             if header(lines, "expect") == "100-continue":
                 sock.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             framing, body, trailers, whole = read_body(reader, lines, time.monotonic() + IDLE, until_close=False)
+            size = len(body)
             record.update(framing=framing, body=net.latin(body))
             if trailers:
                 record["trailers"] = trailers
@@ -30,7 +31,7 @@ def serve(upstream, sock, number):
                 return
         upstream.saw(record)
         if script is None:
-            body = f"{upstream.name} {method} {path} {len(record['body'])}"
+            body = f"{upstream.name} {method} {path} {size}"
             script = [{"respond": {"headers": [f"x-up: {upstream.name}"], "body": body}}]
         if not play(upstream, sock, reader, script[1:] if early else script, method):
             return
