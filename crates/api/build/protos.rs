@@ -20,6 +20,9 @@ const ROOTS: [&str; 8] = [
     "ratelimit/api",
 ];
 
+/// Types that any message may hold, whether another proto imports them or not.
+const WELL_KNOWN: [&str; 7] = ["any", "duration", "empty", "field_mask", "struct", "timestamp", "wrappers"];
+
 /// Compiles every proto below [`ROOTS`] and below `protos/new`, with the amendments of `protos/amend`.
 pub fn compile(manifest_dir: &Path) -> Result<DescriptorPool, Error> {
     let carrier = package_dir(manifest_dir, CARRIER)?.join("proto");
@@ -31,6 +34,7 @@ pub fn compile(manifest_dir: &Path) -> Result<DescriptorPool, Error> {
     for root in &roots {
         list(root, root, &mut files)?;
     }
+    files.extend(WELL_KNOWN.iter().map(|name| format!("google/protobuf/{name}.proto")));
     files.sort();
     files.dedup();
 

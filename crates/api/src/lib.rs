@@ -10,9 +10,11 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 }
 
+pub mod any;
 pub mod encode;
 pub mod error;
 pub mod extensions;
+pub mod json;
 pub mod load;
 pub mod schema;
 mod suggest;

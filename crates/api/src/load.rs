@@ -206,21 +206,28 @@ fn undecodable(error: &prost::DecodeError) -> ConfigErrors {
     ConfigError::new(Stage::Shape, format!("Unable to parse protobuf: {error}")).into()
 }
 
-/// Whether a violation only says again what is wrong already: it is about the message, or inside the value, that could
-/// not be encoded.
+/// Whether a violation only says again what is wrong already: it is about a message of which something could not be
+/// encoded, or about a value around or inside of that.
 fn follows(violation: &Violation, errors: &[ConfigError]) -> bool {
     if errors.is_empty() {
         return false;
     }
     let path = violation.path_text();
-    let parent = path.rsplit_once('.').map_or("", |(parent, _)| parent);
+    let parent = |path: &str| path.rsplit_once('.').map_or(0, |(parent, _)| parent.len());
+    let holder = &path[..parent(&path)];
     errors.iter().any(|error| {
-        let known = error.path.rsplit_once('.').map_or("", |(parent, _)| parent);
-        known == parent
-            || error.path == parent
-            || path.starts_with(&error.path)
-            || error.path.starts_with(&path)
+        // The path of an unknown field ends at the message that does not have it.
+        error.path == holder
+            || error.path[..parent(&error.path)] == *holder
+            || is_inside(&path, &error.path)
+            || is_inside(&error.path, &path)
     })
+}
+
+/// Whether a path is another, or goes on from it.
+fn is_inside(path: &str, around: &str) -> bool {
+    let rest = path.strip_prefix(around).filter(|_| !around.is_empty());
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// The node at a path, or the nearest one around it.

@@ -90,6 +90,16 @@ impl<'a> Wire<'a> {
         }
     }
 
+    /// Its wire type.
+    pub fn wire_type(self) -> u8 {
+        match self {
+            Self::Varint(_) => 0,
+            Self::Eight(_) => 1,
+            Self::Bytes(_) => 2,
+            Self::Four(_) => 5,
+        }
+    }
+
     /// The default value of a wire type.
     pub fn zero(wire_type: u8) -> Wire<'static> {
         match wire_type {
@@ -106,15 +116,17 @@ pub fn packed(mut bytes: &[u8], wire_type: u8) -> impl Iterator<Item = Wire<'_>>
     std::iter::from_fn(move || if bytes.is_empty() { None } else { take_value(&mut bytes, wire_type) })
 }
 
-/// The value of the last record with that number.
-pub fn last(bytes: &[u8], number: u32) -> Option<Wire<'_>> {
-    records(bytes).flatten().filter(|(found, _)| *found == number).last().map(|(_, value)| value)
+/// The value of the last record with that number and wire type. A record of another wire type is another, unknown field.
+pub fn last(bytes: &[u8], number: u32, wire_type: u8) -> Option<Wire<'_>> {
+    let records = records(bytes).flatten();
+    let same = records.filter(|(found, value)| *found == number && value.wire_type() == wire_type);
+    same.last().map(|(_, value)| value)
 }
 
 /// Type URL and value of a `google.protobuf.Any`.
 pub fn any_parts(bytes: &[u8]) -> (&str, &[u8]) {
-    let url = last(bytes, 1).map_or(&[][..], Wire::bytes);
-    (std::str::from_utf8(url).unwrap_or_default(), last(bytes, 2).map_or(&[], Wire::bytes))
+    let url = last(bytes, 1, 2).map_or(&[][..], Wire::bytes);
+    (std::str::from_utf8(url).unwrap_or_default(), last(bytes, 2, 2).map_or(&[], Wire::bytes))
 }
 
 /// Nanoseconds of a `google.protobuf.Duration` or `Timestamp`.
@@ -125,7 +137,7 @@ pub fn nanoseconds(bytes: &[u8]) -> i128 {
 
 /// Seconds and nanoseconds of a `google.protobuf.Duration` or `Timestamp`.
 pub fn seconds_and_nanos(bytes: &[u8]) -> (i64, i32) {
-    let number = |field| match last(bytes, field) {
+    let number = |field| match last(bytes, field, 0) {
         Some(Wire::Varint(value)) => value,
         _ => 0,
     };

@@ -308,6 +308,11 @@ impl Field {
         RULES[usize::from(self.rules)]
     }
 
+    /// Whether a record of that wire type is of this field: a list of numbers may be packed or not.
+    pub fn takes(&self, wire_type: u8) -> bool {
+        wire_type == self.ty.wire_type() || self.is_list() && wire_type == 2 && self.ty.wire_type() != 2
+    }
+
     /// It is a list.
     pub fn is_list(&self) -> bool {
         matches!(self.presence, Presence::Repeated | Presence::Packed)

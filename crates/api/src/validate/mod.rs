@@ -137,7 +137,9 @@ impl Validator {
                 self.report(format!("Unable to parse protobuf: {} is malformed", message.name()));
                 break;
             };
-            let Some(index) = message.index_of_number(number) else {
+            let index =
+                message.index_of_number(number).filter(|index| fields[*index].takes(wire.wire_type()));
+            let Some(index) = index else {
                 unknown.push(number.to_string());
                 continue;
             };
@@ -204,8 +206,8 @@ impl Validator {
         entry: &[u8],
     ) {
         let Some([key_field, value_field]) = field.ty.message().map(Message::fields) else { return };
-        let key = last(entry, 1).unwrap_or(Wire::zero(key_field.ty.wire_type()));
-        let value = last(entry, 2).unwrap_or(Wire::zero(value_field.ty.wire_type()));
+        let key = value_of(entry, 1, key_field.ty);
+        let value = value_of(entry, 2, value_field.ty);
         let name = match key {
             Wire::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Wire::Varint(number) | Wire::Eight(number) => (number as i64).to_string(),
@@ -239,7 +241,7 @@ impl Validator {
         match inner.kind {
             Kind::Wrapper => {
                 let Some(value) = inner.fields().first() else { return };
-                let wire = last(bytes, 1).unwrap_or(Wire::zero(value.ty.wire_type()));
+                let wire = value_of(bytes, 1, value.ty);
                 return self.scalar(message, field, value.ty, rules, element, wire);
             }
             Kind::Any => {
@@ -436,6 +438,11 @@ fn each(rules: &'static [Rule]) -> &'static [Rule] {
         .iter()
         .find_map(|rule| if let Rule::Each(rules) = rule { Some(*rules) } else { None })
         .unwrap_or(&[])
+}
+
+/// The value of a field that is a scalar or a message, or its default.
+fn value_of(bytes: &[u8], number: u32, ty: schema::Type) -> Wire<'_> {
+    last(bytes, number, ty.wire_type()).unwrap_or(Wire::zero(ty.wire_type()))
 }
 
 fn step_of(element: &Element) -> Option<Step> {

@@ -52,12 +52,14 @@ pub(super) fn of(message: &'static Message) -> Special {
 
 impl Validator {
     pub(super) fn special(&mut self, message: &'static Message, bytes: &[u8]) {
-        // These come after the rules of the message.
+        // Envoy makes these checks when it uses a message, after the rules of the whole.
+        let marker = self.marker;
+        self.order[marker] = 1;
         self.order.push(u32::MAX);
         match of(message) {
             Special::Nothing | Special::StaticResources => {}
             Special::Percent => {
-                if let Some(Wire::Eight(bits)) = last(bytes, 1)
+                if let Some(Wire::Eight(bits)) = last(bytes, 1, 1)
                     && f64::from_bits(bits).is_nan()
                 {
                     self.report("Value not in the range of 0..100 range.".to_string());
@@ -67,6 +69,7 @@ impl Validator {
             Special::ExtensionPoint => self.extension(message, bytes),
         }
         self.order.pop();
+        self.order[marker] = 0;
     }
 
     /// An extension is found by the type of its configuration. Whether Nuncio has it is for those who make it to say;
@@ -75,10 +78,10 @@ impl Validator {
         let number = |name: &str| message.field(name).map(|field| field.number);
         let Some(typed_config) = number("typed_config") else { return };
         // Extension configuration discovery brings the type later.
-        if number("config_discovery").is_some_and(|discovery| last(bytes, discovery).is_some()) {
+        if number("config_discovery").is_some_and(|discovery| last(bytes, discovery, 2).is_some()) {
             return;
         }
-        let (url, _) = any_parts(last(bytes, typed_config).map_or(&[], Wire::bytes));
+        let (url, _) = any_parts(last(bytes, typed_config, 2).map_or(&[], Wire::bytes));
         let known = match schema::message_of_url(url) {
             Some(known) if known.kind == schema::Kind::TypedStruct => true,
             Some(_) => extensions::by_type_url(url).next().is_some(),
@@ -88,7 +91,7 @@ impl Validator {
         if known {
             return;
         }
-        let name = number("name").and_then(|name| last(bytes, name)).map_or(&[][..], Wire::bytes);
+        let name = number("name").and_then(|name| last(bytes, name, 2)).map_or(&[][..], Wire::bytes);
         self.report(extensions::unregistered(&String::from_utf8_lossy(name), url));
         self.extend(&[Step::Field("typed_config")]);
     }
