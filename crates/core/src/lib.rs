@@ -8,6 +8,7 @@
 //! [`pipeline`] (how a chain runs) → [`registry`] and [`kinds`] (how extensions are found) → [`worker`] and
 //! [`live`] (how the main thread changes what workers see).
 
+pub mod access_log;
 pub mod address;
 pub mod body;
 pub mod clock;
