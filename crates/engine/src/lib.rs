@@ -1,1 +1,42 @@
+//! Floor 4: the data plane. Listeners, the HTTP connection manager, the router, upstreams, TLS.
+//!
+//! Main builds everything from configuration and posts it to the workers:
+//!
+//! ```text
+//! ClusterManager::add … → initialize().await → publish(workers)
+//! ListenerManager::add … → start(workers)
+//! admin::serve(address, handler) on main
+//! ```
+//!
+//! A request's way: [`listener`] accepts → [`http`] (codec, connection manager, filters) → [`router`] →
+//! [`upstream`] (cluster, host, pool, connection) and back.
 
+pub mod admin;
+mod guard;
+pub mod http;
+pub mod io;
+pub mod listener;
+mod mux;
+mod proto;
+pub mod route;
+pub mod router;
+mod slab;
+pub mod stats;
+pub mod tls;
+pub mod upstream;
+
+pub use guard::panics;
+pub use listener::manager::ListenerManager;
+pub use upstream::manager::ClusterManager;
+
+use nuncio_core::coverage::Coverage;
+
+/// Adds what this floor reads of the configuration.
+pub fn cover(c: &mut Coverage) {
+    c.add(http::config::COVERED);
+    c.add(route::action::covered());
+    c.add(upstream::config::COVERED);
+    c.add(upstream::dns::COVERED);
+    c.add(tls::COVERED);
+    c.add(listener::config::COVERED);
+}

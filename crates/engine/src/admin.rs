@@ -1,0 +1,44 @@
+//! The admin interface's transport: an ordinary listener and connection manager on main, with a function as the last
+//! filter (`http.admin.`, `listener.admin.`).
+
+use crate::http::config::ListenerCx;
+use crate::http::{Handler, Hcm, HcmPlan, Last};
+use crate::listener::config::{ChainPlan, ListenerPlan};
+use crate::listener::worker::LocalListeners;
+use crate::route::RouteTable;
+use crate::stats::ListenerStats;
+use nuncio_core::address::Address;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
+use nuncio_core::info::{Direction, ListenerInfo};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+/// Serves `handler` at `address`, on this thread. Returns the address, in which port 0 has become a real port.
+///
+/// # Errors
+/// The address cannot be bound.
+pub fn serve(address: &Address, handler: Handler, cx: &BuildCx<'_>) -> BuildResult<Address> {
+    let scope = cx.scope.scope("listener").scope("admin");
+    let mut hcm = HcmPlan::bare("admin", &ListenerCx { scope: &scope }, cx, Arc::new(RouteTable::empty()));
+    hcm.use_remote_address = true;
+    let hcm = Arc::new(hcm);
+    let socket = crate::listener::bind_one(address)?;
+    let bound = socket.address(address);
+    let info = ListenerInfo { name: "admin".into(), direction: Direction::Unspecified, ..Default::default() };
+    let plan = ListenerPlan {
+        info: Arc::new(info),
+        address: bound.clone(),
+        chain: ChainPlan { name: "admin".into(), tls: None, handshake_timeout: None, hcm: hcm.clone() },
+        backlog: 128,
+        stats: ListenerStats::new(&scope),
+        scope,
+        connection_limit: u64::MAX,
+        connections: AtomicU64::new(0),
+    };
+    let hcm = Hcm::new(hcm, Last::Handler(handler));
+    LocalListeners::here()
+        .start(Arc::new(plan), hcm, socket, "main_thread")
+        .map_err(|e| BuildError(e.to_string()))?;
+    Ok(bound)
+}

@@ -1,0 +1,104 @@
+//! Which protocol a client speaks: said by configuration, by ALPN, or by its first bytes.
+
+use super::{CloseReason, Hcm, h1, h2};
+use crate::io::Io;
+use nuncio_core::clock;
+use nuncio_core::info::ConnInfo;
+use nuncio_wire::ReadBuf;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+/// `HttpConnectionManager.codec_type`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum CodecType {
+    /// ALPN, else the HTTP/2 preface, else HTTP/1.
+    #[default]
+    Auto,
+    /// HTTP/1 only.
+    Http1,
+    /// HTTP/2 only.
+    Http2,
+}
+
+/// First bytes of every HTTP/2 client (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Serves a connection to its end and counts it.
+pub async fn serve(io: Io, hcm: Rc<Hcm>, info: Rc<ConnInfo>) {
+    let s = &hcm.stats;
+    let ssl = info.tls.get().is_some();
+    s.downstream_cx_total().inc();
+    s.downstream_cx_active().inc();
+    if ssl {
+        s.downstream_cx_ssl_total().inc();
+        s.downstream_cx_ssl_active().inc();
+    }
+    let reason = choose(io, &hcm, &info).await;
+    s.downstream_cx_active().dec();
+    if ssl {
+        s.downstream_cx_ssl_active().dec();
+    }
+    s.downstream_cx_destroy().inc();
+    if reason.is_remote() {
+        s.downstream_cx_destroy_remote().inc();
+    } else {
+        s.downstream_cx_destroy_local().inc();
+    }
+    let lived = clock::now().saturating_duration_since(info.start);
+    s.downstream_cx_length_ms().record(lived.as_millis() as u64);
+}
+
+async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> CloseReason {
+    let mut read = ReadBuf::new();
+    let http2 = match hcm.plan.codec {
+        CodecType::Http1 => false,
+        CodecType::Http2 => true,
+        CodecType::Auto => match info.tls.get().map(|t| &t.alpn[..]) {
+            Some(b"h2") => true,
+            Some(b"http/1.1" | b"http/1.0") => false,
+            _ => match sniff(&mut io, &mut read, hcm).await {
+                Some(http2) => http2,
+                None => return CloseReason::Remote,
+            },
+        },
+    };
+    if http2 {
+        h2::serve(io, read, hcm.clone(), info.clone()).await
+    } else {
+        h1::serve(io, read, hcm.clone(), info.clone()).await
+    }
+}
+
+/// Reads until the bytes are the preface or cannot become it. `None`: the client left, or stayed silent too long.
+async fn sniff(io: &mut Io, read: &mut ReadBuf, hcm: &Hcm) -> Option<bool> {
+    let bytes = poll_fn(|cx| {
+        loop {
+            let have = read.data();
+            let n = have.len().min(PREFACE.len());
+            if n > 0 && have[..n] != PREFACE[..n] {
+                return Poll::Ready(Some(false));
+            }
+            if n == PREFACE.len() {
+                return Poll::Ready(Some(true));
+            }
+            match io.poll_read(cx, read) {
+                Poll::Ready(Ok(0)) if !read.is_empty() => return Poll::Ready(Some(false)),
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(n)) => hcm.stats.downstream_cx_rx_bytes_total().add(n as u64),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    });
+    match hcm.timeouts.idle {
+        None => bytes.await,
+        Some(idle) => match clock::timeout(clock::TimerKind::HttpDownstreamConnectionIdle, idle, bytes).await
+        {
+            Ok(r) => r,
+            Err(_) => {
+                hcm.stats.downstream_cx_idle_timeout().inc();
+                None
+            }
+        },
+    }
+}

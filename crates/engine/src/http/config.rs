@@ -1,0 +1,458 @@
+//! Builds a connection manager from its proto, on main.
+
+use super::codec::CodecType;
+use super::path::PathRules;
+use super::{Hcm, Last, Timeouts};
+use crate::proto::{duration, duration_or, positive};
+use crate::route::RouteTable;
+use crate::router::Router;
+use crate::stats::{HttpStats, ListenerHttpStats};
+use nuncio_api::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
+use nuncio_api::envoy::extensions::filters::http::router::v3::Router as RouterConfig;
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::{BuildCx, NodeInfo};
+use nuncio_core::matchers::CidrSet;
+use nuncio_core::pipeline::{Chain, ChainFilter};
+use nuncio_core::route::FilterId;
+use nuncio_core::runtime::ServerState;
+use nuncio_core::stats::Scope;
+use nuncio_wire::{h1, h2};
+use pb::http_connection_manager as hcm;
+use prost::Name;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is read of `HttpConnectionManager` and the messages in it.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        &[
+            "codec_type",
+            "stat_prefix",
+            "route_config",
+            "http_filters",
+            "add_user_agent",
+            "common_http_protocol_options",
+            "http_protocol_options",
+            "http2_protocol_options",
+            "server_name",
+            "server_header_transformation",
+            "max_request_headers_kb",
+            "stream_idle_timeout",
+            "drain_timeout",
+            "delayed_close_timeout",
+            "access_log",
+            "use_remote_address",
+            "xff_num_trusted_hops",
+            "internal_address_config",
+            "skip_xff_append",
+            "via",
+            "generate_request_id",
+            "preserve_external_request_id",
+            "always_set_request_id_in_response",
+            "forward_client_cert_details",
+            "proxy_100_continue",
+            "normalize_path",
+            "merge_slashes",
+            "path_with_escaped_slashes_action",
+            "strip_matching_host_port",
+            "strip_any_host_port",
+            "strip_trailing_host_dot",
+        ],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
+        &["cidr_ranges"],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
+        &["name", "typed_config", "disabled", "is_optional"],
+    ),
+    Covered::new(
+        "envoy.config.core.v3.HttpProtocolOptions",
+        &[
+            "idle_timeout",
+            "max_headers_count",
+            "headers_with_underscores_action",
+            "max_requests_per_connection",
+        ],
+    ),
+    Covered::new(
+        "envoy.config.core.v3.Http1ProtocolOptions",
+        &[
+            "allow_absolute_url",
+            "accept_http_10",
+            "default_host_for_http_10",
+            "enable_trailers",
+            "allow_chunked_length",
+            "header_key_format",
+        ],
+    ),
+    Covered::new("envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat", &["proper_case_words"]),
+    Covered::new("envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat.ProperCaseWords", &[]),
+    Covered::new(
+        "envoy.config.core.v3.Http2ProtocolOptions",
+        &[
+            "hpack_table_size",
+            "max_concurrent_streams",
+            "initial_stream_window_size",
+            "initial_connection_window_size",
+            "max_outbound_frames",
+            "max_outbound_control_frames",
+            "max_consecutive_inbound_frames_with_empty_payload",
+            "max_inbound_priority_frames_per_stream",
+            "max_inbound_window_update_frames_per_data_frame_sent",
+            "override_stream_error_on_invalid_http_message",
+        ],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.http.router.v3.Router",
+        &["suppress_envoy_headers", "dynamic_stats"],
+    ),
+];
+
+/// `server_header_transformation`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum ServerHeader {
+    /// Ours, always.
+    #[default]
+    Overwrite,
+    /// Ours, unless the upstream sent one.
+    AppendIfAbsent,
+    /// The upstream's, or none.
+    PassThrough,
+}
+
+/// Which addresses count as internal (`internal_address_config`); without configuration none does.
+#[derive(Default)]
+pub struct InternalAddresses(Option<CidrSet>);
+
+impl InternalAddresses {
+    /// True for an internal address.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        self.0.as_ref().is_some_and(|s| s.contains(ip))
+    }
+}
+
+/// What a listener gives to the connection managers in it.
+pub struct ListenerCx<'a> {
+    /// `listener.<address>.`
+    pub scope: &'a Scope,
+}
+
+/// A connection manager as main builds it; every worker makes an [`Hcm`] of it.
+pub struct HcmPlan {
+    /// `codec_type`
+    pub codec: CodecType,
+    /// `http.<stat_prefix>.`
+    pub stats: HttpStats,
+    /// `listener.<address>.http.<stat_prefix>.`
+    pub listener_stats: ListenerHttpStats,
+    /// The store's root, for `http1.` and `http2.`.
+    pub root_scope: Scope,
+    /// Timeouts.
+    pub timeouts: Timeouts,
+    /// Settings of HTTP/1 connections.
+    pub h1: Arc<h1::ServerSettings>,
+    /// Settings of HTTP/2 connections.
+    pub h2: Arc<h2::Settings>,
+    /// `proxy_100_continue`
+    pub proxy_100_continue: bool,
+    /// The route table; replaced on workers when it changes.
+    pub routes: Arc<RouteTable>,
+    /// `use_remote_address`
+    pub use_remote_address: bool,
+    /// `xff_num_trusted_hops`
+    pub xff_num_trusted_hops: u32,
+    /// `skip_xff_append`
+    pub skip_xff_append: bool,
+    /// Our address, for x-forwarded-for of loopback peers.
+    pub local_address: IpAddr,
+    /// `internal_address_config`
+    pub internal_addresses: InternalAddresses,
+    /// `add_user_agent`: the service cluster's name.
+    pub user_agent: Option<String>,
+    /// This proxy.
+    pub node: Arc<NodeInfo>,
+    /// `via`
+    pub via: String,
+    /// `generate_request_id`
+    pub generate_request_id: bool,
+    /// `preserve_external_request_id`
+    pub preserve_external_request_id: bool,
+    /// `always_set_request_id_in_response`
+    pub always_set_request_id_in_response: bool,
+    /// `server_header_transformation`
+    pub server_header: ServerHeader,
+    /// `server_name`
+    pub server_name: String,
+    /// Drain and health state of the server.
+    pub server: Arc<ServerState>,
+    /// Path and host normalisation.
+    pub path: PathRules,
+    /// `access_log`
+    pub access_logs: Vec<nuncio_core::access_log::Logger>,
+    filters: Vec<(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)>,
+    suppress_envoy_headers: Option<bool>,
+}
+
+impl HcmPlan {
+    /// Builds a connection manager.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(
+        c: &pb::HttpConnectionManager,
+        listener: &ListenerCx<'_>,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<HcmPlan> {
+        let filter_scope = cx.scope.store().root().scope("http").scope(&c.stat_prefix);
+        let cx = BuildCx { scope: &filter_scope, ..*cx };
+        let (filters, suppress_envoy_headers) = filters(&c.http_filters, &cx)?;
+        let Some(hcm::RouteSpecifier::RouteConfig(routes)) = &c.route_specifier else {
+            return Err(BuildError::not_implemented("HttpConnectionManager.rds / scoped_routes"));
+        };
+        let common = c.common_http_protocol_options.clone().unwrap_or_default();
+        let mut plan = HcmPlan::bare(&c.stat_prefix, listener, &cx, Arc::new(RouteTable::new(routes, &cx)?));
+        plan.codec = match hcm::CodecType::try_from(c.codec_type) {
+            Ok(hcm::CodecType::Http1) => CodecType::Http1,
+            Ok(hcm::CodecType::Http2) => CodecType::Http2,
+            Ok(hcm::CodecType::Http3) => {
+                return Err(BuildError::not_implemented("HttpConnectionManager.codec_type: HTTP3"));
+            }
+            _ => CodecType::Auto,
+        };
+        plan.timeouts = Timeouts {
+            idle: match &common.idle_timeout {
+                None => Some(Duration::from_secs(3600)),
+                some => duration(some)?.filter(|d| !d.is_zero()),
+            },
+            stream_idle: Some(duration_or(&c.stream_idle_timeout, Duration::from_secs(300))?)
+                .filter(|d| !d.is_zero()),
+            delayed_close: Some(duration_or(&c.delayed_close_timeout, Duration::from_secs(1))?)
+                .filter(|d| !d.is_zero()),
+            drain: duration_or(&c.drain_timeout, Duration::from_secs(5))?,
+        };
+        let head_bytes = c.max_request_headers_kb.unwrap_or(60) as usize * 1024;
+        plan.h1 = Arc::new(h1_settings(c.http_protocol_options.as_deref(), &common, head_bytes)?);
+        plan.h2 = Arc::new(h2_settings(c.http2_protocol_options.as_deref(), &common, head_bytes)?);
+        plan.proxy_100_continue = c.proxy_100_continue;
+        plan.use_remote_address = c.use_remote_address.unwrap_or(false);
+        plan.xff_num_trusted_hops = c.xff_num_trusted_hops;
+        plan.skip_xff_append = c.skip_xff_append;
+        if let Some(i) = &c.internal_address_config {
+            plan.internal_addresses = InternalAddresses(Some(CidrSet::new(&i.cidr_ranges)?));
+        }
+        plan.user_agent = c.add_user_agent.unwrap_or(false).then(|| cx.node.cluster.clone());
+        plan.via = c.via.clone();
+        plan.generate_request_id = c.generate_request_id.unwrap_or(true);
+        plan.preserve_external_request_id = c.preserve_external_request_id;
+        plan.always_set_request_id_in_response = c.always_set_request_id_in_response;
+        if c.forward_client_cert_details != hcm::ForwardClientCertDetails::Sanitize as i32 {
+            return Err(BuildError::not_implemented("HttpConnectionManager.forward_client_cert_details"));
+        }
+        plan.server_header = match hcm::ServerHeaderTransformation::try_from(c.server_header_transformation) {
+            Ok(hcm::ServerHeaderTransformation::AppendIfAbsent) => ServerHeader::AppendIfAbsent,
+            Ok(hcm::ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
+            _ => ServerHeader::Overwrite,
+        };
+        if !c.server_name.is_empty() {
+            plan.server_name = c.server_name.clone();
+        }
+        plan.path = PathRules::new(c)?;
+        plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
+        (plan.filters, plan.suppress_envoy_headers) = (filters, suppress_envoy_headers);
+        Ok(plan)
+    }
+
+    /// A connection manager with Envoy's defaults and no filters (the admin interface).
+    pub fn bare(
+        stat_prefix: &str,
+        listener: &ListenerCx<'_>,
+        cx: &BuildCx<'_>,
+        routes: Arc<RouteTable>,
+    ) -> HcmPlan {
+        let root = cx.scope.store().root();
+        HcmPlan {
+            codec: CodecType::Auto,
+            stats: HttpStats::new(&root.scope("http").scope(stat_prefix)),
+            listener_stats: ListenerHttpStats::new(&listener.scope.scope("http").scope(stat_prefix)),
+            root_scope: root,
+            timeouts: Timeouts {
+                idle: Some(Duration::from_secs(3600)),
+                stream_idle: Some(Duration::from_secs(300)),
+                delayed_close: Some(Duration::from_secs(1)),
+                drain: Duration::from_secs(5),
+            },
+            h1: Arc::default(),
+            h2: Arc::default(),
+            proxy_100_continue: false,
+            routes,
+            use_remote_address: false,
+            xff_num_trusted_hops: 0,
+            skip_xff_append: false,
+            local_address: local_address(),
+            internal_addresses: InternalAddresses::default(),
+            user_agent: None,
+            node: Arc::new(cx.node.clone()),
+            via: String::new(),
+            generate_request_id: true,
+            preserve_external_request_id: false,
+            always_set_request_id_in_response: false,
+            server_header: ServerHeader::Overwrite,
+            server_name: "envoy".into(),
+            server: cx.server.state(),
+            path: PathRules::default(),
+            access_logs: vec![],
+            filters: vec![],
+            suppress_envoy_headers: None,
+        }
+    }
+
+    /// The filters, for one worker.
+    pub(super) fn chain(&self) -> Chain {
+        let filter = |(id, f, disabled): &(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)| {
+            ChainFilter { id: *id, filter: f.clone(), disabled: *disabled }
+        };
+        let filters: Vec<_> = self.filters.iter().map(filter).collect();
+        let switchable = self.routes.switches_filters() || filters.iter().any(|f| f.disabled);
+        Chain { filters, switchable }
+    }
+    /// The connection manager for one worker.
+    pub fn instantiate(self: &Arc<Self>) -> Rc<Hcm> {
+        let router = Router {
+            suppress_envoy_headers: self.suppress_envoy_headers.unwrap_or(false),
+            stats: self.stats.clone(),
+        };
+        Hcm::new(self.clone(), Last::Router(router))
+    }
+}
+
+type Filters = Vec<(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)>;
+
+/// The chain before the router, and the router's `suppress_envoy_headers`; `None` without a router.
+fn filters(all: &[pb::HttpFilter], cx: &BuildCx<'_>) -> BuildResult<(Filters, Option<bool>)> {
+    let router_type = RouterConfig::full_name();
+    let mut filters = vec![];
+    for (i, f) in all.iter().enumerate() {
+        let Some(pb::http_filter::ConfigType::TypedConfig(any)) = &f.config_type else {
+            if matches!(f.config_type, Some(pb::http_filter::ConfigType::ConfigDiscovery(_))) {
+                return Err(BuildError::not_implemented("HttpFilter.config_discovery"));
+            }
+            return Err(format!(
+                "Didn't find a registered implementation for '{}' with type URL: ''",
+                f.name
+            )
+            .into());
+        };
+        let last = i + 1 == all.len();
+        if any.type_url.rsplit('/').next() == Some(&router_type) {
+            if !last {
+                return Err(format!(
+                    "Error: terminal filter named {} of type envoy.filters.http.router must be the last filter in a http filter chain.",
+                    f.name
+                )
+                .into());
+            }
+            let router: RouterConfig = crate::proto::unpack(any)?;
+            return Ok((filters, Some(router.suppress_envoy_headers)));
+        }
+        match cx.registry.build_http_filter(&f.name, any, cx) {
+            Ok(built) => filters.push((FilterId::of(&f.name), built, f.disabled)),
+            Err(e) if f.is_optional && e.0.starts_with("Didn't find") => {}
+            Err(e) => return Err(e),
+        }
+        if last {
+            return Err(format!(
+                "Error: non-terminal filter named {} of type {} is the last filter in a http filter chain.",
+                f.name,
+                cx.registry
+                    .name_of(nuncio_core::registry::Kind::HttpFilter, &any.type_url)
+                    .unwrap_or(&f.name)
+            )
+            .into());
+        }
+    }
+    Ok((filters, None))
+}
+
+/// Settings of HTTP/1 connections from clients.
+fn h1_settings(
+    o: Option<&Http1ProtocolOptions>,
+    common: &HttpProtocolOptions,
+    head_bytes: usize,
+) -> BuildResult<h1::ServerSettings> {
+    let o = o.cloned().unwrap_or_default();
+    Ok(h1::ServerSettings {
+        max_head_bytes: head_bytes,
+        max_headers: common.max_headers_count.unwrap_or(100) as usize,
+        accept_http_10: o.accept_http_10,
+        default_host_for_http_10: o.default_host_for_http_10,
+        allow_absolute_url: o.allow_absolute_url.unwrap_or(true),
+        allow_chunked_length: o.allow_chunked_length,
+        enable_trailers: o.enable_trailers,
+        underscores: match common.headers_with_underscores_action {
+            1 => h1::Underscores::Reject,
+            2 => h1::Underscores::DropHeader,
+            _ => h1::Underscores::Allow,
+        },
+        header_case: if o.header_key_format.is_some() {
+            h1::HeaderCase::Proper
+        } else {
+            h1::HeaderCase::Lower
+        },
+        ..Default::default()
+    })
+}
+
+/// Settings of HTTP/2 connections, of either side.
+pub fn h2_settings(
+    o: Option<&Http2ProtocolOptions>,
+    common: &HttpProtocolOptions,
+    head_bytes: usize,
+) -> BuildResult<h2::Settings> {
+    let o = o.cloned().unwrap_or_default();
+    let d = h2::Settings::default();
+    Ok(h2::Settings {
+        header_table_size: o.hpack_table_size.unwrap_or(d.header_table_size),
+        max_concurrent_streams: o.max_concurrent_streams.unwrap_or(d.max_concurrent_streams),
+        initial_window_size: o.initial_stream_window_size.unwrap_or(d.initial_window_size),
+        connection_window: o.initial_connection_window_size.unwrap_or(d.connection_window),
+        max_headers_bytes: head_bytes as u32,
+        max_headers_count: common.max_headers_count.unwrap_or(100),
+        underscores: match common.headers_with_underscores_action {
+            1 => h2::Underscores::Reject,
+            2 => h2::Underscores::DropHeader,
+            _ => h2::Underscores::Allow,
+        },
+        stream_error_on_invalid_messaging: o.override_stream_error_on_invalid_http_message.unwrap_or(false),
+        max_outbound_frames: o.max_outbound_frames.unwrap_or(d.max_outbound_frames),
+        max_outbound_control_frames: o.max_outbound_control_frames.unwrap_or(d.max_outbound_control_frames),
+        max_consecutive_empty_frames: o
+            .max_consecutive_inbound_frames_with_empty_payload
+            .unwrap_or(d.max_consecutive_empty_frames),
+        max_priority_frames_per_stream: o
+            .max_inbound_priority_frames_per_stream
+            .unwrap_or(d.max_priority_frames_per_stream),
+        max_window_updates_per_data_frame: positive(
+            o.max_inbound_window_update_frames_per_data_frame_sent,
+            d.max_window_updates_per_data_frame,
+        ),
+        ..d
+    })
+}
+
+/// The address of this machine as Envoy finds it: the first that is not loopback, else 127.0.0.1.
+fn local_address() -> IpAddr {
+    // Connecting a datagram socket sends nothing; it only asks the kernel which address would be used.
+    let probe = || {
+        let s = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        s.connect("192.0.2.1:9").ok()?;
+        Some(s.local_addr().ok()?.ip())
+    };
+    probe().unwrap_or(IpAddr::from([127, 0, 0, 1]))
+}

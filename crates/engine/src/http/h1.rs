@@ -1,0 +1,360 @@
+//! Drives one HTTP/1 downstream connection: one request after the other, each in a future of its own.
+
+use super::stream::{Downstream, Gone, drive};
+use super::{CloseReason, Hcm};
+use crate::io::Io;
+use crate::slab::FuturePool;
+use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::error::ResetReason;
+use nuncio_core::info::{ConnInfo, StreamShared};
+use nuncio_core::{Body, BodyError, ConnBody, Exchange, Flag, Frame, LocalReply};
+use nuncio_wire::h1::{BodyEvent, Eof, H1Error, RequestStart, Server, Upgrade};
+use nuncio_wire::{Chunk, HeaderMap, OutBuf, ReadBuf, ResponseHead, Version, name};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+/// Response bytes that may wait before no more are pulled.
+const HIGH_WATER: usize = 64 * 1024;
+/// Bytes of pipelined requests kept while a response is under way; a client that sends more is not read further.
+const PIPELINE: usize = 64 * 1024;
+
+/// One downstream connection.
+pub struct H1Conn {
+    io: RefCell<Io>,
+    bufs: RefCell<Bufs>,
+    codec: RefCell<Server>,
+    hcm: Rc<Hcm>,
+    info: Rc<ConnInfo>,
+    /// The stream of the request under way.
+    gone: Cell<Option<CloseReason>>,
+    reading_body: Cell<bool>,
+    /// The client sent FIN.
+    eof: Cell<bool>,
+}
+
+#[derive(Default)]
+struct Bufs {
+    read: ReadBuf,
+    out: OutBuf,
+}
+
+/// Serves `io` until it ends; `prefix` holds what was read from it already.
+pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> CloseReason {
+    let tls = info.tls.get().is_some();
+    let conn = Rc::new(H1Conn {
+        io: RefCell::new(io),
+        bufs: RefCell::new(Bufs { read: prefix, out: OutBuf::new() }),
+        codec: RefCell::new(Server::new(hcm.h1.clone(), tls)),
+        hcm,
+        info,
+        gone: Cell::new(None),
+        reading_body: Cell::new(false),
+        eof: Cell::new(false),
+    });
+    conn.hcm.http1_stats();
+    conn.hcm.stats.downstream_cx_http1_total().inc();
+    conn.hcm.stats.downstream_cx_http1_active().inc();
+    let reason = requests(&conn).await;
+    conn.hcm.stats.downstream_cx_http1_active().dec();
+    reason
+}
+
+async fn requests(conn: &Rc<H1Conn>) -> CloseReason {
+    let pool = FuturePool::of(exchange);
+    let mut idle = None;
+    loop {
+        let start = match conn.next_head(&mut idle).await {
+            Ok(Some(start)) => start,
+            Ok(None) => return conn.gone.take().unwrap_or(CloseReason::Remote),
+            Err(error) => {
+                conn.refuse(error).await;
+                return conn.linger().await;
+            }
+        };
+        pool.start(exchange((conn.clone(), start))).await;
+        if let Some(reason) = conn.gone.take() {
+            return reason;
+        }
+        let codec = conn.codec.borrow();
+        if !codec.is_idle() || !codec.keep_alive() {
+            let complete = codec.request_complete();
+            drop(codec);
+            if !complete {
+                return conn.linger().await;
+            }
+            conn.shutdown().await;
+            return CloseReason::Local;
+        }
+    }
+}
+
+/// One request: everything between its head and the last byte of its response.
+async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
+    let hcm = conn.hcm.clone();
+    let sx = StreamShared::new(conn.info.clone(), Some(hcm.routes()));
+    let info = &sx.info;
+    info.protocol.set(Some(start.head.version));
+    info.downstream.header_rx.set(u64::from(start.header_bytes));
+    hcm.stats.downstream_rq_http1_total().inc();
+    let has_body = start.has_body || start.upgrade != Upgrade::None;
+    conn.reading_body.set(has_body);
+    let mut head = start.head;
+    let body = if has_body {
+        Body::conn(conn.clone(), 0)
+    } else {
+        info.times.ds_rx_end.set(Some(clock::now()));
+        Body::Empty
+    };
+    if start.expect_continue && !hcm.proxy_100_continue {
+        conn.send_informational(&ResponseHead::new(100));
+        head.headers.remove(name::EXPECT);
+    }
+    let early = hcm.begin_request(&mut head, &sx, &*conn);
+    let ex = Exchange::new(head, body, sx);
+    drive(&*conn, &hcm, ex, early).await;
+}
+
+impl H1Conn {
+    /// Waits for the next request's head. `None`: the connection is over.
+    async fn next_head(&self, idle: &mut Option<Sleep>) -> Result<Option<RequestStart>, H1Error> {
+        let began = clock::now();
+        poll_fn(|cx| {
+            loop {
+                {
+                    let mut bufs = self.bufs.borrow_mut();
+                    if let Some(start) = self.codec.borrow_mut().read_head(&mut bufs.read)? {
+                        return Poll::Ready(Ok(Some(start)));
+                    }
+                }
+                match self.poll_fill(cx, 1) {
+                    Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(Ok(None)),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+            if self.hcm.draining.get() && !self.codec.borrow().head_begun() {
+                self.gone.set(Some(CloseReason::Drained));
+                return Poll::Ready(Ok(None));
+            }
+            // Armed once and looked at lazily: a busy connection does not touch the wheel.
+            let Some(timeout) = self.hcm.timeouts.idle else { return Poll::Pending };
+            loop {
+                let sleep = idle
+                    .get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));
+                if Pin::new(&mut *sleep).poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                let waited = clock::now().saturating_duration_since(began);
+                if waited >= timeout {
+                    self.hcm.stats.downstream_cx_idle_timeout().inc();
+                    self.gone.set(Some(CloseReason::IdleTimeout));
+                    return Poll::Ready(Ok(None));
+                }
+                sleep.reset(timeout - waited);
+            }
+        })
+        .await
+    }
+
+    /// Reads once from the socket.
+    fn poll_fill(&self, cx: &mut Context<'_>, min: usize) -> Poll<io::Result<usize>> {
+        if self.eof.get() {
+            return Poll::Ready(Ok(0));
+        }
+        let r = ready!(self.io.borrow_mut().poll_read_at_least(cx, &mut self.bufs.borrow_mut().read, min));
+        match &r {
+            Ok(0) | Err(_) => self.eof.set(true),
+            Ok(n) => self.hcm.stats.downstream_cx_rx_bytes_total().add(*n as u64),
+        }
+        Poll::Ready(r)
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bufs = self.bufs.borrow_mut();
+        let before = bufs.out.len();
+        if before == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let r = self.io.borrow_mut().poll_write(cx, &mut bufs.out);
+        self.hcm.stats.downstream_cx_tx_bytes_total().add((before - bufs.out.len()) as u64);
+        r
+    }
+
+    /// Answers what the codec refused, through the response path but without filters, as Envoy does.
+    async fn refuse(self: &Rc<Self>, e: H1Error) {
+        self.hcm.stats.downstream_cx_protocol_error().inc();
+        let sx = StreamShared::new(self.info.clone(), None);
+        sx.info.protocol.set(Some(Version::Http11));
+        let reply = LocalReply::new(e.status, e.body, e.details).flag(Flag::DownstreamProtocolError);
+        self.hcm.count_request_begun();
+        let ex = Exchange::new(Default::default(), Body::Empty, sx);
+        drive(&**self, &self.hcm, ex, Some(Box::new(reply))).await;
+    }
+
+    async fn shutdown(&self) {
+        // Best effort: the peer may be gone already.
+        let _ = poll_fn(|cx| {
+            ready!(self.poll_write(cx))?;
+            self.io.borrow_mut().poll_shutdown(cx)
+        })
+        .await;
+    }
+
+    /// Delayed close: everything is written; the client gets `delayed_close_timeout` to read it and close, since
+    /// closing with unread input would reset the connection under the response.
+    async fn linger(&self) -> CloseReason {
+        let Some(timeout) = self.hcm.timeouts.delayed_close else {
+            self.shutdown().await;
+            return CloseReason::Local;
+        };
+        let drain = poll_fn(|cx| {
+            if ready!(self.poll_write(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            loop {
+                match ready!(self.poll_fill(cx, 1)) {
+                    Ok(0) | Err(_) => return Poll::Ready(()),
+                    Ok(_) => {
+                        let read = &mut self.bufs.borrow_mut().read;
+                        let n = read.len();
+                        read.consume(n);
+                    }
+                }
+            }
+        });
+        if clock::timeout(TimerKind::Other, timeout, drain).await.is_err() {
+            self.hcm.stats.downstream_cx_delayed_close_timeout().inc();
+            return CloseReason::Local;
+        }
+        CloseReason::Remote
+    }
+}
+
+impl Downstream for H1Conn {
+    fn send_informational(&self, head: &ResponseHead) {
+        self.codec.borrow_mut().write_informational(head, &mut self.bufs.borrow_mut().out);
+    }
+    fn send_head(&self, head: &ResponseHead, end: bool) {
+        self.codec.borrow_mut().write_head(head, end, &mut self.bufs.borrow_mut().out);
+    }
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        if self.bufs.borrow().out.len() < HIGH_WATER {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_flush(cx)
+    }
+    fn send_data(&self, data: Chunk) {
+        self.codec.borrow_mut().write_data(data, &mut self.bufs.borrow_mut().out);
+    }
+    fn send_end(&self, trailers: Option<&HeaderMap>) {
+        self.codec.borrow_mut().write_end(trailers, &mut self.bufs.borrow_mut().out);
+    }
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.poll_write(cx).map_err(|_| {
+            self.gone.set(Some(CloseReason::Remote));
+            Gone::Disconnected
+        })
+    }
+    fn reset(&self, _: ResetReason) {
+        self.gone.set(Some(CloseReason::LocalReset));
+    }
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
+        if self.gone.get().is_some() {
+            return Poll::Ready(Gone::Disconnected);
+        }
+        // 100 Continue and early 1xx heads leave even while nothing else is written.
+        if self.poll_write(cx).is_ready_and(|r| r.is_err()) {
+            self.gone.set(Some(CloseReason::Remote));
+            return Poll::Ready(Gone::Disconnected);
+        }
+        // While a body is being pulled, its reader sees the end of the connection.
+        if self.reading_body.get() || self.bufs.borrow().read.len() >= PIPELINE {
+            return Poll::Pending;
+        }
+        loop {
+            match ready!(self.poll_fill(cx, 1)) {
+                Ok(0) | Err(_) => {
+                    self.gone.set(Some(CloseReason::Remote));
+                    return Poll::Ready(Gone::Disconnected);
+                }
+                Ok(_) if self.bufs.borrow().read.len() >= PIPELINE => return Poll::Pending,
+                Ok(_) => {}
+            }
+        }
+    }
+    fn set_close(&self) {
+        self.codec.borrow_mut().close_after_response();
+    }
+}
+
+impl ConnBody for H1Conn {
+    fn poll_frame(
+        &self,
+        _: u32,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        loop {
+            let event = {
+                let mut bufs = self.bufs.borrow_mut();
+                self.codec.borrow_mut().read_body(&mut bufs.read)
+            };
+            match event {
+                Ok(BodyEvent::Data(c)) => {
+                    sx.info.bytes_received.set(sx.info.bytes_received.get() + c.len() as u64);
+                    return Poll::Ready(Some(Ok(Frame::Data(c))));
+                }
+                Ok(BodyEvent::Trailers(t)) => return Poll::Ready(Some(Ok(Frame::Trailers(Box::new(t))))),
+                Ok(BodyEvent::End) => {
+                    self.reading_body.set(false);
+                    sx.info.times.ds_rx_end.set(Some(clock::now()));
+                    return Poll::Ready(None);
+                }
+                Ok(BodyEvent::NeedMore) => {}
+                Err(e) => {
+                    self.reading_body.set(false);
+                    self.hcm.stats.downstream_cx_protocol_error().inc();
+                    let reply =
+                        LocalReply::new(e.status, e.body, e.details).flag(Flag::DownstreamProtocolError);
+                    return Poll::Ready(Some(Err(BodyError::Reply(Box::new(reply)))));
+                }
+            }
+            // What waits to be written (100 Continue) may be what the client waits for.
+            let _ = self.poll_write(cx); // a broken connection is noticed by reading
+            match ready!(self.poll_fill(cx, 1)) {
+                Ok(0) | Err(_) => {
+                    self.reading_body.set(false);
+                    if self.codec.borrow_mut().read_eof() == Eof::BodyEnd {
+                        continue;
+                    }
+                    self.gone.set(Some(CloseReason::Remote));
+                    return Poll::Ready(Some(Err(BodyError::Reset(ResetReason::ConnectionTermination))));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    fn is_end(&self, _: u32) -> bool {
+        self.codec.borrow().request_complete()
+    }
+    fn abandon(&self, _: u32) {
+        self.reading_body.set(false);
+    }
+}
+
+/// `Poll<Result>` helper that reads well in conditions.
+trait ReadyAnd<T> {
+    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool;
+}
+impl<T> ReadyAnd<T> for Poll<T> {
+    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool {
+        match self {
+            Poll::Ready(t) => f(t),
+            Poll::Pending => false,
+        }
+    }
+}

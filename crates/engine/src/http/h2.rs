@@ -1,0 +1,222 @@
+//! Drives one HTTP/2 downstream connection; each request runs in a task of its own.
+
+use super::stream::{Downstream, Gone, drive};
+use super::{CloseReason, Hcm};
+use crate::io::Io;
+use crate::mux::{End, Incoming, Mux};
+use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::error::ResetReason;
+use nuncio_core::info::{ConnInfo, StreamShared};
+use nuncio_core::{Body, BodyError, ConnBody, Exchange, Frame};
+use nuncio_wire::h2::{Connection, ErrorCode, Kind};
+use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead, Version, name};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// One downstream connection.
+pub struct H2Conn {
+    mux: Mux,
+    hcm: Rc<Hcm>,
+    info: Rc<ConnInfo>,
+    closing: Cell<bool>,
+}
+
+/// One stream of a connection: the client's side of one exchange.
+struct H2Stream {
+    conn: Rc<H2Conn>,
+    slot: u32,
+}
+
+/// Serves `io` until it ends; `prefix` holds what was read from it already.
+pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> CloseReason {
+    let codec = Connection::server(hcm.h2.clone());
+    let conn = Rc::new(H2Conn { mux: Mux::new(io, prefix, codec), hcm, info, closing: Cell::new(false) });
+    let s = &conn.hcm.stats;
+    s.downstream_cx_http2_total().inc();
+    s.downstream_cx_http2_active().inc();
+    conn.hcm.http2_stats().oghttp2_downstream_connections().inc();
+    let reason = run(&conn).await;
+    conn.count();
+    conn.hcm.stats.downstream_cx_http2_active().dec();
+    reason
+}
+
+async fn run(conn: &Rc<H2Conn>) -> CloseReason {
+    let idle = RefCell::new(Idle { since: clock::now(), sleep: None });
+    poll_fn(|cx| {
+        let end = conn.mux.poll(cx, &mut |incoming| {
+            if let Incoming::Request { slot, head, end } = incoming {
+                tokio::task::spawn_local(exchange(H2Stream { conn: conn.clone(), slot }, head, end));
+            }
+        });
+        conn.count();
+        match end {
+            Poll::Ready(End::Remote) => return Poll::Ready(CloseReason::Remote),
+            Poll::Ready(End::Protocol(e)) => {
+                if e.kind == Kind::Protocol {
+                    conn.hcm.stats.downstream_cx_protocol_error().inc();
+                }
+                return Poll::Ready(CloseReason::LocalReset);
+            }
+            Poll::Pending => {}
+        }
+        if conn.mux.in_use() > 0 {
+            idle.borrow_mut().since = clock::now();
+        } else if conn.closing.get() && conn.mux.poll_write(cx).is_ready() {
+            conn.mux.close();
+            return Poll::Ready(CloseReason::Local);
+        }
+        conn.poll_idle(cx, &mut idle.borrow_mut())
+    })
+    .await
+}
+
+/// One request: everything between its head and the last frame of its response.
+async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
+    let hcm = d.conn.hcm.clone();
+    let sx = StreamShared::new(d.conn.info.clone(), Some(hcm.routes()));
+    let info = &sx.info;
+    info.protocol.set(Some(Version::Http2));
+    info.downstream.header_rx.set(head.headers.byte_size() as u64);
+    hcm.stats.downstream_rq_http2_total().inc();
+    let body = if end {
+        info.times.ds_rx_end.set(Some(clock::now()));
+        Body::Empty
+    } else {
+        Body::conn(d.conn.clone(), d.slot)
+    };
+    if head.headers.get(name::EXPECT).is_some_and(|v| v.eq_ignore_ascii_case(b"100-continue"))
+        && !hcm.proxy_100_continue
+    {
+        d.send_informational(&ResponseHead::new(100));
+        head.headers.remove(name::EXPECT);
+    }
+    let early = hcm.begin_request(&mut head, &sx, &d);
+    let ex = Exchange::new(head, body, sx);
+    drive(&d, &hcm, ex, early).await;
+}
+
+impl Drop for H2Stream {
+    fn drop(&mut self) {
+        // NO_ERROR asks the client to stop sending a body that nobody needs (RFC 9113 §8.1).
+        self.conn.mux.release(self.slot, ErrorCode::NO_ERROR);
+    }
+}
+
+struct Idle {
+    since: std::time::Instant,
+    sleep: Option<Sleep>,
+}
+
+impl H2Conn {
+    /// Moves the codec's and the socket's counts into the stats.
+    fn count(&self) {
+        let (rx, tx) = self.mux.take_bytes();
+        let s = &self.hcm.stats;
+        if rx > 0 {
+            s.downstream_cx_rx_bytes_total().add(rx);
+        }
+        if tx > 0 {
+            s.downstream_cx_tx_bytes_total().add(tx);
+        }
+        crate::stats::count_http2(self.hcm.http2_stats(), &self.mux.codec(Connection::take_counters));
+    }
+    /// Refuses new streams from now on; the connection closes when the last one has ended.
+    fn go_away(&self) {
+        if !self.closing.replace(true) {
+            self.mux.codec(|c| c.goaway(ErrorCode::NO_ERROR, b""));
+            self.mux.wake();
+        }
+    }
+    fn poll_idle(&self, cx: &mut Context<'_>, idle: &mut Idle) -> Poll<CloseReason> {
+        let Some(timeout) = self.hcm.timeouts.idle else { return Poll::Pending };
+        loop {
+            let sleep = idle
+                .sleep
+                .get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));
+            if Pin::new(&mut *sleep).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let waited = clock::now().saturating_duration_since(idle.since);
+            if waited >= timeout && self.mux.in_use() == 0 {
+                self.hcm.stats.downstream_cx_idle_timeout().inc();
+                self.go_away();
+                let _ = self.mux.poll_write(cx); // the client may not read it
+                self.mux.close();
+                return Poll::Ready(CloseReason::IdleTimeout);
+            }
+            sleep.reset(timeout.saturating_sub(waited).max(std::time::Duration::from_millis(1)));
+        }
+    }
+}
+
+impl Downstream for H2Stream {
+    fn send_informational(&self, head: &ResponseHead) {
+        self.conn.mux.send_response(self.slot, head, false);
+    }
+    fn send_head(&self, head: &ResponseHead, end: bool) {
+        self.conn.mux.send_response(self.slot, head, end);
+    }
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        self.conn.mux.poll_ready(self.slot, cx).map_err(gone)
+    }
+    fn send_data(&self, data: Chunk) {
+        self.conn.mux.send_data(self.slot, data, false);
+    }
+    fn send_end(&self, trailers: Option<&HeaderMap>) {
+        self.conn.mux.send_end(self.slot, trailers);
+    }
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        // Handed to the connection is as good as handed to the kernel: its task writes.
+        self.conn.mux.poll_ready(self.slot, cx).map_err(gone)
+    }
+    fn reset(&self, reason: ResetReason) {
+        let code = match reason {
+            ResetReason::ProtocolError => ErrorCode::PROTOCOL_ERROR,
+            ResetReason::LocalRefusedStream => ErrorCode::REFUSED_STREAM,
+            _ => ErrorCode::INTERNAL_ERROR,
+        };
+        self.conn.hcm.stats.downstream_rq_tx_reset().inc();
+        self.conn.mux.reset(self.slot, code);
+    }
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
+        self.conn.mux.poll_reset(self.slot, cx).map(gone)
+    }
+    fn set_close(&self) {
+        self.conn.go_away();
+    }
+}
+
+fn gone(r: ResetReason) -> Gone {
+    if r == ResetReason::ConnectionTermination { Gone::Disconnected } else { Gone::Reset }
+}
+
+impl ConnBody for H2Conn {
+    fn poll_frame(
+        &self,
+        slot: u32,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        let r = self.mux.poll_frame(slot, cx);
+        match &r {
+            Poll::Ready(Some(Ok(Frame::Data(c)))) => {
+                sx.info.bytes_received.set(sx.info.bytes_received.get() + c.len() as u64);
+            }
+            Poll::Ready(None | Some(Ok(Frame::Trailers(_)))) => {
+                sx.info.times.ds_rx_end.set(Some(clock::now()))
+            }
+            _ => {}
+        }
+        r
+    }
+    fn is_end(&self, slot: u32) -> bool {
+        self.mux.is_end(slot)
+    }
+    fn abandon(&self, _: u32) {
+        // The stream's slot is freed with the exchange; what still arrives is dropped with it.
+    }
+}

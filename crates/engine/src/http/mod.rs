@@ -1,0 +1,156 @@
+//! The HTTP connection manager: from bytes of a client to an exchange, and back.
+//!
+//! In the order a request passes: [`codec`] (which protocol is spoken) – [`h1`] / [`h2`] (connection drivers) –
+//! [`request`] (what Envoy does to a request's head before filters see it) – [`stream`] (filter chain, response,
+//! body) – [`response`] (what it does to a response's head) – [`done`] (stats and access log at the end).
+//! [`config`] builds all of it from the `HttpConnectionManager` proto, on main.
+
+pub mod codec;
+pub mod config;
+mod date;
+mod done;
+mod h1;
+mod h2;
+pub mod path;
+mod request;
+mod response;
+pub mod stream;
+
+use crate::route::{RouteTable, TableSource};
+use crate::router::Router;
+use crate::stats::{Http1Stats, Http2Stats, HttpStats, ListenerHttpStats};
+pub use config::HcmPlan;
+use nuncio_core::LocalBoxFuture;
+use nuncio_core::filter::Step;
+use nuncio_core::pipeline::{Chain, Terminal};
+use nuncio_core::route::RouteSource;
+use nuncio_core::{Body, Exchange};
+use nuncio_wire::{RequestHead, ResponseHead};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Why a downstream connection ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloseReason {
+    /// The client closed it.
+    Remote,
+    /// We closed it after a response.
+    Local,
+    /// We cut it short, with an exchange under way.
+    LocalReset,
+    /// `idle_timeout`.
+    IdleTimeout,
+    /// The listener drains.
+    Drained,
+}
+
+impl CloseReason {
+    /// True when the client closed it.
+    pub fn is_remote(self) -> bool {
+        self == CloseReason::Remote
+    }
+}
+
+/// Timeouts of a connection manager; `None` is off.
+#[derive(Clone, Debug)]
+pub struct Timeouts {
+    /// `common_http_protocol_options.idle_timeout`
+    pub idle: Option<Duration>,
+    /// `stream_idle_timeout`
+    pub stream_idle: Option<Duration>,
+    /// `delayed_close_timeout`
+    pub delayed_close: Option<Duration>,
+    /// `drain_timeout`
+    pub drain: Duration,
+}
+
+/// The last filter of a chain.
+pub enum Last {
+    /// `envoy.filters.http.router`
+    Router(Router),
+    /// A function: the admin interface.
+    Handler(Handler),
+}
+
+/// Answers requests on this thread.
+pub type Handler = Rc<dyn Fn(RequestHead, Body) -> LocalBoxFuture<'static, (ResponseHead, Body)>>;
+
+impl Terminal for Last {
+    async fn serve<'a>(&'a self, ex: &'a mut Exchange) -> Step<'static> {
+        match self {
+            Last::Router(r) => r.serve(ex).await,
+            Last::Handler(h) => {
+                let (head, body) = h(ex.request.clone(), ex.request_body.take()).await;
+                ex.sx.info.set_details("admin_filter_response");
+                ex.response = Some(head);
+                ex.response_body = body;
+                Step::Next
+            }
+        }
+    }
+}
+
+/// A connection manager on one worker.
+pub struct Hcm {
+    /// What main built.
+    pub plan: Arc<HcmPlan>,
+    /// The filters, held by this thread.
+    pub chain: Rc<Chain>,
+    /// The last filter.
+    pub terminal: Last,
+    /// `http.<stat_prefix>.`
+    pub stats: HttpStats,
+    /// `listener.<address>.http.<stat_prefix>.`
+    pub listener_stats: ListenerHttpStats,
+    /// Timeouts.
+    pub timeouts: Timeouts,
+    /// Settings of HTTP/1 connections.
+    pub h1: Arc<nuncio_wire::h1::ServerSettings>,
+    /// Settings of HTTP/2 connections.
+    pub h2: Arc<nuncio_wire::h2::Settings>,
+    /// `proxy_100_continue`
+    pub proxy_100_continue: bool,
+    /// The listener or the server drains: responses ask clients to go elsewhere.
+    pub draining: Cell<bool>,
+    routes: RefCell<Rc<TableSource>>,
+    http1: OnceCell<Http1Stats>,
+    http2: OnceCell<Http2Stats>,
+}
+
+impl Hcm {
+    /// The connection manager on this thread.
+    pub fn new(plan: Arc<HcmPlan>, terminal: Last) -> Rc<Hcm> {
+        Rc::new(Hcm {
+            chain: Rc::new(plan.chain()),
+            terminal,
+            stats: plan.stats.clone(),
+            listener_stats: plan.listener_stats.clone(),
+            timeouts: plan.timeouts.clone(),
+            h1: plan.h1.clone(),
+            h2: plan.h2.clone(),
+            proxy_100_continue: plan.proxy_100_continue,
+            draining: Cell::new(false),
+            routes: RefCell::new(Rc::new(TableSource::new(plan.routes.clone()))),
+            http1: OnceCell::new(),
+            http2: OnceCell::new(),
+            plan,
+        })
+    }
+    /// The current route table, for a stream that begins.
+    pub fn routes(&self) -> Rc<dyn RouteSource> {
+        self.routes.borrow().clone()
+    }
+    /// Replaces the route table for streams that begin from now on.
+    pub fn set_routes(&self, table: Arc<RouteTable>) {
+        *self.routes.borrow_mut() = Rc::new(TableSource::new(table));
+    }
+    /// Envoy makes the codec's stats with its first connection.
+    fn http1_stats(&self) -> &Http1Stats {
+        self.http1.get_or_init(|| Http1Stats::new(&self.plan.root_scope.scope("http1")))
+    }
+    fn http2_stats(&self) -> &Http2Stats {
+        self.http2.get_or_init(|| Http2Stats::new(&self.plan.root_scope.scope("http2")))
+    }
+}

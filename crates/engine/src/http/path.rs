@@ -1,0 +1,248 @@
+//! Normalisation of paths and hosts, before anything matches on them.
+
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
+use nuncio_core::LocalReply;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_wire::{RequestHead, name};
+
+/// What to do with paths and hosts.
+#[derive(Default)]
+pub struct PathRules {
+    normalize: bool,
+    merge_slashes: bool,
+    escaped_slashes: EscapedSlashes,
+    strip_port: StripPort,
+    strip_trailing_dot: bool,
+}
+
+/// `path_with_escaped_slashes_action`
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum EscapedSlashes {
+    #[default]
+    Keep,
+    Reject,
+    Redirect,
+    Forward,
+}
+
+/// `strip_any_host_port`, `strip_matching_host_port`
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum StripPort {
+    #[default]
+    No,
+    Any,
+}
+
+impl PathRules {
+    /// Reads the rules.
+    ///
+    /// # Errors
+    /// A rule is not built.
+    pub fn new(c: &HttpConnectionManager) -> BuildResult<PathRules> {
+        use hcm::PathWithEscapedSlashesAction as A;
+        Ok(PathRules {
+            normalize: c.normalize_path.unwrap_or(false),
+            merge_slashes: c.merge_slashes,
+            escaped_slashes: match A::try_from(c.path_with_escaped_slashes_action) {
+                Ok(A::RejectRequest) => EscapedSlashes::Reject,
+                Ok(A::UnescapeAndRedirect) => EscapedSlashes::Redirect,
+                Ok(A::UnescapeAndForward) => EscapedSlashes::Forward,
+                _ => EscapedSlashes::Keep,
+            },
+            strip_port: match c.strip_port_mode {
+                Some(hcm::StripPortMode::StripAnyHostPort(true)) => StripPort::Any,
+                _ if c.strip_matching_host_port => {
+                    return Err(BuildError::not_implemented(
+                        "HttpConnectionManager.strip_matching_host_port",
+                    ));
+                }
+                _ => StripPort::No,
+            },
+            strip_trailing_dot: c.strip_trailing_host_dot,
+        })
+    }
+
+    /// Applies the rules; a reply means that the request is refused or redirected.
+    pub fn apply(&self, head: &mut RequestHead) -> Option<LocalReply> {
+        if self.strip_trailing_dot || self.strip_port != StripPort::No {
+            self.host(head);
+        }
+        if !self.normalize && !self.merge_slashes && self.escaped_slashes == EscapedSlashes::Keep {
+            return None;
+        }
+        let full = head.headers.get(name::PATH)?;
+        let (path, query) = match full.iter().position(|b| *b == b'?') {
+            Some(i) => full.split_at(i),
+            None => (full, &b""[..]),
+        };
+        let mut path = path.to_vec();
+        let query = query.to_vec();
+        let mut redirect = false;
+        if self.escaped_slashes != EscapedSlashes::Keep && unescape_slashes(&mut path) {
+            match self.escaped_slashes {
+                EscapedSlashes::Reject => return Some(refused()),
+                EscapedSlashes::Redirect => redirect = true,
+                _ => {}
+            }
+        }
+        if self.normalize {
+            match canonical(&path) {
+                Some(p) => path = p,
+                None => return Some(refused()),
+            }
+        }
+        if self.merge_slashes {
+            path.dedup_by(|a, b| *a == b'/' && *b == b'/');
+        }
+        path.extend_from_slice(&query);
+        if redirect {
+            return Some(LocalReply::new(307, "", "path_normalization_failed").header(name::LOCATION, &path));
+        }
+        head.headers.set(name::PATH, &path);
+        None
+    }
+
+    fn host(&self, head: &mut RequestHead) {
+        let host = head.authority().to_vec();
+        let (mut h, mut port) = (&host[..], &b""[..]);
+        if let Some(i) = host.iter().rposition(|b| *b == b':')
+            && !host[i..].contains(&b']')
+            && host[i + 1..].iter().all(u8::is_ascii_digit)
+        {
+            (h, port) = host.split_at(i);
+        }
+        if self.strip_trailing_dot {
+            h = h.strip_suffix(b".").unwrap_or(h);
+        }
+        if self.strip_port == StripPort::Any {
+            port = b"";
+        }
+        let new = [h, port].concat();
+        if new != host {
+            head.headers.set(name::AUTHORITY, &new);
+        }
+    }
+}
+
+fn refused() -> LocalReply {
+    LocalReply::new(400, "", "path_normalization_failed")
+}
+
+/// `%2F` and `%5C` become `/` and `\`; says whether there were any.
+fn unescape_slashes(path: &mut Vec<u8>) -> bool {
+    let mut out = Vec::with_capacity(path.len());
+    let (mut i, mut found) = (0, false);
+    while i < path.len() {
+        let slash = match path.get(i..i + 3) {
+            Some([b'%', b'2', b'f' | b'F']) => Some(b'/'),
+            Some([b'%', b'5', b'c' | b'C']) => Some(b'\\'),
+            _ => None,
+        };
+        match slash {
+            Some(s) => {
+                out.push(s);
+                found = true;
+                i += 3;
+            }
+            None => {
+                out.push(path[i]);
+                i += 1;
+            }
+        }
+    }
+    *path = out;
+    found
+}
+
+/// RFC 3986 §6.2.2 as Envoy does it: unreserved characters decoded, `\` is `/`, dot segments removed.
+/// `None` for a path that cannot be normalised.
+fn canonical(path: &[u8]) -> Option<Vec<u8>> {
+    if path.first() != Some(&b'/') {
+        return None;
+    }
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut i = 0;
+    while i < path.len() {
+        let hex = |b: Option<&u8>| b.and_then(|b| (*b as char).to_digit(16));
+        match path[i] {
+            b'%' => match (hex(path.get(i + 1)), hex(path.get(i + 2))) {
+                (Some(a), Some(b)) => {
+                    let c = (a * 16 + b) as u8;
+                    if c == 0 {
+                        return None;
+                    }
+                    if c.is_ascii_alphanumeric() || b"-._~".contains(&c) {
+                        decoded.push(c);
+                    } else {
+                        decoded.push(b'%');
+                        decoded.extend(path[i + 1..i + 3].iter().map(u8::to_ascii_uppercase));
+                    }
+                    i += 3;
+                    continue;
+                }
+                _ => decoded.push(b'%'),
+            },
+            b'\\' => decoded.push(b'/'),
+            c => decoded.push(c),
+        }
+        i += 1;
+    }
+    let mut out: Vec<&[u8]> = vec![];
+    let mut segments = decoded[1..].split(|b| *b == b'/').peekable();
+    while let Some(s) = segments.next() {
+        let last = segments.peek().is_none();
+        match s {
+            b"." if last => out.push(b""),
+            b"." => {}
+            b".." => {
+                out.pop();
+                if last {
+                    out.push(b"");
+                }
+            }
+            s => out.push(s),
+        }
+    }
+    let mut path = Vec::with_capacity(decoded.len());
+    for s in out {
+        path.push(b'/');
+        path.extend_from_slice(s);
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn canonical_paths() {
+        for (from, to) in [
+            ("/a/../b", "/b"),
+            ("/a/./b/", "/a/b/"),
+            ("/a/..", "/"),
+            ("/../..", "/"),
+            ("/%61%2f", "/a%2F"),
+            ("/a\\b", "/a/b"),
+            ("//a", "//a"),
+        ] {
+            assert_eq!(canonical(from.as_bytes()).as_deref(), Some(to.as_bytes()), "{from}");
+        }
+        assert_eq!(canonical(b"/%00"), None);
+        assert_eq!(canonical(b"a"), None);
+    }
+
+    #[test]
+    fn hosts() {
+        let rules = PathRules { strip_port: StripPort::Any, strip_trailing_dot: true, ..Default::default() };
+        for (from, to) in
+            [("a.com:80", "a.com"), ("a.com.:80", "a.com"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]")]
+        {
+            let mut h = RequestHead::default();
+            h.headers.append(name::AUTHORITY, from.as_bytes());
+            rules.apply(&mut h);
+            assert_eq!(h.authority(), to.as_bytes(), "{from}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! What the connection manager does to a request's head before any filter sees it: counts it, refuses what it must,
+//! and sets the headers that say where the request came from (CONTRACT §5).
+
+use super::Hcm;
+use super::stream::Downstream;
+use nuncio_core::address::Address;
+use nuncio_core::info::StreamShared;
+use nuncio_core::{LocalReply, rng};
+use nuncio_wire::{HeaderMap, Id, RequestHead, name};
+use std::net::IpAddr;
+
+/// Headers that only a trusted, internal caller may set.
+const INTERNAL_ONLY: [Id; 14] = [
+    name::X_ENVOY_RETRIABLE_STATUS_CODES,
+    name::X_ENVOY_RETRIABLE_HEADER_NAMES,
+    name::X_ENVOY_RETRY_ON,
+    name::X_ENVOY_RETRY_GRPC_ON,
+    name::X_ENVOY_MAX_RETRIES,
+    name::X_ENVOY_UPSTREAM_ALT_STAT_NAME,
+    name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+    name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+    name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS,
+    name::X_ENVOY_FORCE_TRACE,
+    name::X_ENVOY_IP_TAGS,
+    name::X_ENVOY_ORIGINAL_URL,
+    name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+];
+/// Headers that nobody outside the mesh's edge may set.
+const EDGE_ONLY: [Id; 5] = [
+    name::X_ENVOY_DECORATOR_OPERATION,
+    name::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
+    name::X_ENVOY_DOWNSTREAM_SERVICE_NODE,
+    name::X_ENVOY_ORIGINAL_PATH,
+    name::X_ENVOY_ORIGINAL_HOST,
+];
+
+impl Hcm {
+    /// A request was begun: counts it.
+    pub(super) fn count_request_begun(&self) {
+        self.stats.downstream_rq_total().inc();
+        self.stats.downstream_rq_active().inc();
+    }
+
+    /// Prepares a request's head; a reply means that it must not be served.
+    pub(super) fn begin_request(
+        &self,
+        head: &mut RequestHead,
+        sx: &StreamShared,
+        d: &impl Downstream,
+    ) -> Option<Box<LocalReply>> {
+        self.count_request_begun();
+        if self.draining.get() || self.plan.server.draining() {
+            self.stats.downstream_cx_drain_close().inc();
+            d.set_close();
+        }
+        let refuse = |status, details: &'static str| Some(Box::new(LocalReply::new(status, "", details)));
+        if !head.headers.contains(name::AUTHORITY) {
+            return refuse(400, "missing_host_header");
+        }
+        let connect = head.is_connect();
+        if !connect || head.headers.contains(name::PATH) {
+            match head.path().first() {
+                None => return refuse(404, "missing_path_rejected"),
+                Some(b'/') => {}
+                Some(b'*') if head.method() == b"OPTIONS" && head.path() == b"*" => {}
+                Some(_) => {
+                    self.stats.downstream_rq_non_relative_path().inc();
+                    return refuse(404, "absolute_path_rejected");
+                }
+            }
+            if head.path().contains(&b'#') {
+                self.stats.downstream_rq_failed_path_normalization().inc();
+                return refuse(400, "path_normalization_failed");
+            }
+        }
+        if let Some(reply) = self.plan.path.apply(head) {
+            self.stats.downstream_rq_failed_path_normalization().inc();
+            return Some(Box::new(reply));
+        }
+        self.mutate(&mut head.headers, sx);
+        None
+    }
+
+    /// Envoy's `mutateRequestHeaders`, in its order, because the order of headers shows.
+    fn mutate(&self, h: &mut HeaderMap, sx: &StreamShared) {
+        let (p, conn) = (&self.plan, &sx.conn);
+        let encrypted = conn.tls.get().is_some();
+        if !is_upgrade(h) {
+            h.remove(name::CONNECTION);
+            h.remove(name::UPGRADE);
+            sanitize_te(h);
+        }
+        h.remove(name::X_ENVOY_INTERNAL);
+        h.remove(name::KEEP_ALIVE);
+        h.remove(name::PROXY_CONNECTION);
+        h.remove(name::TRANSFER_ENCODING);
+        sanitize_referer(h);
+
+        let had_xff = h.contains(name::X_FORWARDED_FOR);
+        let peer = conn.remote.borrow().clone();
+        let (mut trusted, mut checked) = (None, false);
+        if p.use_remote_address {
+            checked = !had_xff;
+            if p.xff_num_trusted_hops > 0 {
+                trusted = nth_last_xff(h, p.xff_num_trusted_hops as usize - 1).map(|x| x.0);
+            }
+            let ip = trusted.or_else(|| peer.ip());
+            if !p.skip_xff_append {
+                self.append_xff(h, &peer);
+            }
+            if p.xff_num_trusted_hops == 0 || !h.contains(name::X_FORWARDED_PROTO) {
+                h.set(name::X_FORWARDED_PROTO, scheme_bytes(encrypted));
+            }
+            trusted = ip;
+        } else if let Some((ip, single)) = nth_last_xff(h, p.xff_num_trusted_hops as usize) {
+            // Without `use_remote_address` the default detection reads x-forwarded-for and appends nothing.
+            (trusted, checked) = (Some(ip), single && p.xff_num_trusted_hops == 0);
+        }
+        if !h.contains(name::X_FORWARDED_PROTO) {
+            h.append(name::X_FORWARDED_PROTO, scheme_bytes(encrypted));
+        }
+        set_scheme(h, encrypted);
+
+        let internal = checked && trusted.is_some_and(|ip| p.internal_addresses.contains(ip));
+        let edge = !internal && p.use_remote_address;
+        if let Some(ip) = trusted {
+            // What logs call the client's address.
+            if Some(ip) != peer.ip() || !p.use_remote_address {
+                *sx.conn.remote.borrow_mut() = Address::Ip(std::net::SocketAddr::new(ip, 0));
+            }
+        }
+        if internal {
+            h.set(name::X_ENVOY_INTERNAL, b"true");
+        } else {
+            if edge {
+                for n in EDGE_ONLY {
+                    h.remove(n);
+                }
+            }
+            for n in INTERNAL_ONLY {
+                h.remove(n);
+            }
+        }
+        if let Some(agent) = &p.user_agent {
+            h.set(name::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, agent.as_bytes());
+            if h.get(name::USER_AGENT).is_none_or(<[u8]>::is_empty) {
+                h.set(name::USER_AGENT, agent.as_bytes());
+            }
+            if !p.node.id.is_empty() {
+                h.set(name::X_ENVOY_DOWNSTREAM_SERVICE_NODE, p.node.id.as_bytes());
+            }
+        }
+        if !p.via.is_empty() {
+            h.append_to(name::VIA, b", ", p.via.as_bytes());
+        }
+        if edge && let Some(ip) = trusted {
+            h.set(name::X_ENVOY_EXTERNAL_ADDRESS, ip.to_string().as_bytes());
+        }
+        if p.generate_request_id
+            && (!h.contains(name::X_REQUEST_ID) || (edge && !p.preserve_external_request_id))
+        {
+            h.set(name::X_REQUEST_ID, &rng::uuid4());
+        }
+        h.remove(name::X_FORWARDED_CLIENT_CERT);
+    }
+
+    /// A loopback peer says nothing: Envoy appends its own address instead.
+    fn append_xff(&self, h: &mut HeaderMap, peer: &Address) {
+        let text = if peer.is_loopback() { self.plan.local_address.to_string() } else { peer.without_port() };
+        h.append_to(name::X_FORWARDED_FOR, b",", text.as_bytes());
+    }
+}
+
+/// True for a request (or response) that upgrades: `connection: upgrade` with an `upgrade` header.
+pub fn is_upgrade(h: &HeaderMap) -> bool {
+    h.contains(name::UPGRADE)
+        && h.get_all(name::CONNECTION)
+            .flat_map(|v| v.split(|b| *b == b','))
+            .any(|t| t.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+fn scheme_bytes(encrypted: bool) -> &'static [u8] {
+    if encrypted { b"https" } else { b"http" }
+}
+
+/// `:scheme` follows x-forwarded-proto when that is http or https, else the connection.
+fn set_scheme(h: &mut HeaderMap, encrypted: bool) {
+    match h.get(name::SCHEME) {
+        None => {
+            let s = match h.get(name::X_FORWARDED_PROTO) {
+                Some(b"http") => b"http",
+                Some(b"https") => &b"https"[..],
+                _ => scheme_bytes(encrypted),
+            };
+            h.append(name::SCHEME, s);
+        }
+        Some(s) if s.iter().any(u8::is_ascii_uppercase) => {
+            let lower = s.to_ascii_lowercase();
+            h.set(name::SCHEME, &lower);
+        }
+        Some(_) => {}
+    }
+}
+
+/// Of `te` only `trailers` is passed on (RFC 9110 §10.1.4).
+fn sanitize_te(h: &mut HeaderMap) {
+    match h.joined(name::TE).map(|te| te.split(|b| *b == b',').any(|t| t.trim_ascii() == b"trailers")) {
+        Some(true) => h.set(name::TE, b"trailers"),
+        Some(false) => drop(h.remove(name::TE)),
+        None => {}
+    }
+}
+
+/// A referer that is repeated or is no http(s) URL is dropped.
+fn sanitize_referer(h: &mut HeaderMap) {
+    let Some(first) = h.get(name::REFERER) else { return };
+    let path = first.starts_with(b"/");
+    let url = first.strip_prefix(b"http://").or_else(|| first.strip_prefix(b"https://"));
+    let valid = path || (url.is_some_and(|r| !r.is_empty() && r[0] != b'/') && !first.contains(&b'#'));
+    if !valid || h.get_all(name::REFERER).count() > 1 {
+        h.remove(name::REFERER);
+    }
+}
+
+/// The address `skip` places before the last of x-forwarded-for, and whether it is the only one.
+fn nth_last_xff(h: &HeaderMap, skip: usize) -> Option<(IpAddr, bool)> {
+    let all = h.joined(name::X_FORWARDED_FOR)?;
+    let mut parts = all.rsplit(|b| *b == b',');
+    let part = parts.nth(skip)?;
+    let text = std::str::from_utf8(part.trim_ascii()).ok()?;
+    let ip = text.parse().ok().or_else(|| text.parse::<std::net::SocketAddr>().ok().map(|a| a.ip()))?;
+    Some((ip, !all.contains(&b',')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_from_xff() {
+        let h: HeaderMap = [("x-forwarded-for", "1.1.1.1, 2.2.2.2,3.3.3.3")].into_iter().collect();
+        assert_eq!(nth_last_xff(&h, 0), Some(("3.3.3.3".parse().unwrap(), false)));
+        assert_eq!(nth_last_xff(&h, 2), Some(("1.1.1.1".parse().unwrap(), false)));
+        assert_eq!(nth_last_xff(&h, 3), None);
+    }
+
+    #[test]
+    fn te_keeps_only_trailers() {
+        for (value, kept) in
+            [("trailers", Some("trailers")), ("gzip, trailers", Some("trailers")), ("gzip", None)]
+        {
+            let mut h: HeaderMap = [("te", value)].into_iter().collect();
+            sanitize_te(&mut h);
+            assert_eq!(h.get_str(name::TE), kept, "{value}");
+        }
+    }
+
+    #[test]
+    fn upgrades() {
+        let h: HeaderMap =
+            [("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")].into_iter().collect();
+        assert!(is_upgrade(&h));
+        let h: HeaderMap = [("connection", "close"), ("upgrade", "websocket")].into_iter().collect();
+        assert!(!is_upgrade(&h));
+    }
+}

@@ -1,0 +1,63 @@
+//! What the connection manager does to a response's head on its way out (CONTRACT §5).
+
+use super::request::is_upgrade;
+use super::stream::Downstream;
+use super::{Hcm, date};
+use crate::http::config::ServerHeader;
+use nuncio_core::Exchange;
+use nuncio_wire::{ResponseHead, name};
+
+impl Hcm {
+    /// Removes hop-by-hop headers, sets `date`, `server`, `via`, `x-request-id`, and counts the response.
+    pub(super) fn finish_response_head(&self, head: &mut ResponseHead, ex: &Exchange, d: &impl Downstream) {
+        let (p, h) = (&self.plan, &mut head.headers);
+        if !(is_upgrade(&ex.request.headers) && is_upgrade(h)) {
+            h.remove(name::CONNECTION);
+            h.remove(name::UPGRADE);
+        }
+        h.remove(name::TRANSFER_ENCODING);
+        h.remove(name::KEEP_ALIVE);
+        h.remove(name::PROXY_CONNECTION);
+        if p.always_set_request_id_in_response
+            && let Some(id) = ex.request.headers.get(name::X_REQUEST_ID)
+        {
+            h.set(name::X_REQUEST_ID, id);
+        }
+        if !p.via.is_empty() {
+            h.append_to(name::VIA, b", ", p.via.as_bytes());
+        }
+        if !h.contains(name::DATE) {
+            date::with_date(|d| h.append(name::DATE, d));
+        }
+        match p.server_header {
+            ServerHeader::Overwrite => h.set(name::SERVER, p.server_name.as_bytes()),
+            ServerHeader::AppendIfAbsent if !h.contains(name::SERVER) => {
+                h.append(name::SERVER, p.server_name.as_bytes());
+            }
+            _ => {}
+        }
+        if p.server.health_check_failed() {
+            d.set_close();
+        }
+        let info = &ex.sx.info;
+        info.response_code.set(head.status);
+        self.count_code(head.status);
+        if info.details.borrow().is_empty() {
+            info.set_details("via_upstream");
+        }
+    }
+
+    fn count_code(&self, status: u16) {
+        let (s, l) = (&self.stats, &self.listener_stats);
+        s.downstream_rq_completed().inc();
+        l.downstream_rq_completed().inc();
+        match status / 100 {
+            1 => (s.downstream_rq_1xx().inc(), l.downstream_rq_1xx().inc()),
+            2 => (s.downstream_rq_2xx().inc(), l.downstream_rq_2xx().inc()),
+            3 => (s.downstream_rq_3xx().inc(), l.downstream_rq_3xx().inc()),
+            4 => (s.downstream_rq_4xx().inc(), l.downstream_rq_4xx().inc()),
+            5 => (s.downstream_rq_5xx().inc(), l.downstream_rq_5xx().inc()),
+            _ => ((), ()),
+        };
+    }
+}

@@ -1,0 +1,209 @@
+//! One exchange, whatever the client speaks: runs the filter chain, then writes the response and pulls its body.
+//!
+//! The protocol drivers ([`h1`](super::h1), [`h2`](super::h2)) call [`drive`] with a [`Downstream`] that knows how
+//! their protocol writes heads and data, and how it learns that the client is gone.
+
+use super::Hcm;
+use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::error::ResetReason;
+use nuncio_core::info::{Interrupt, StreamShared};
+use nuncio_core::pipeline::{Outcome, Run};
+use nuncio_core::{BodyError, Exchange, Flag, Frame, LocalReply};
+use nuncio_wire::{Chunk, HeaderMap, ResponseHead};
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// The client's side of one exchange.
+pub trait Downstream {
+    /// Sends a 1xx head.
+    fn send_informational(&self, head: &ResponseHead);
+    /// Sends the response's head; `end`: it is the whole response.
+    fn send_head(&self, head: &ResponseHead, end: bool);
+    /// Ready when more data may be sent. An error: the client is gone.
+    fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
+    /// Sends data; legal after `poll_ready`.
+    fn send_data(&self, data: Chunk);
+    /// Ends the response.
+    fn send_end(&self, trailers: Option<&HeaderMap>);
+    /// Hands what was sent to the kernel, as far as it takes it. Ready when all is handed over.
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
+    /// Ends the stream (HTTP/1: the connection) without a whole response.
+    fn reset(&self, reason: ResetReason);
+    /// Ready when the client is gone or has reset the stream.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone>;
+    /// True when the connection may go on after this exchange, as far as the proxy is concerned.
+    fn set_close(&self);
+}
+
+/// The client went away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Gone {
+    /// Its connection ended.
+    Disconnected,
+    /// It reset the stream (HTTP/2).
+    Reset,
+}
+
+/// Runs one exchange to its end.
+pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Option<Box<LocalReply>>) {
+    let sx = ex.sx.clone();
+    let mut run = Run::new(hcm.chain.clone(), ex, Some(hcm.clone()));
+    let mut idle = IdleTimer::new(hcm);
+    let outcome = match early {
+        Some(reply) => {
+            run.ex.reply(*reply);
+            Ok(Outcome::Respond)
+        }
+        None => {
+            let mut hooks = pin!(run.hooks(&hcm.terminal));
+            poll_fn(|cx| {
+                let r = hooks.as_mut().poll(cx);
+                send_informational(d, &sx);
+                match r {
+                    Poll::Ready(o) => Poll::Ready(Ok(o)),
+                    Poll::Pending => {
+                        idle.poll(cx, &sx);
+                        d.poll_gone(cx).map(Err)
+                    }
+                }
+            })
+            .await
+        }
+    };
+    match outcome {
+        Ok(Outcome::Respond) => respond(d, hcm, &mut run, idle).await,
+        Ok(Outcome::Reset) => d.reset(ResetReason::LocalReset),
+        Err(gone) => client_gone(&sx, gone),
+    }
+}
+
+async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: IdleTimer) {
+    let sx = run.ex.sx.clone();
+    send_informational(d, &sx);
+    let Some(mut head) = run.ex.response.take() else { return d.reset(ResetReason::LocalReset) };
+    hcm.finish_response_head(&mut head, &run.ex, d);
+    let end = run.ex.response_body.is_end();
+    d.send_head(&head, end);
+    sx.info.times.ds_tx_beg.set(Some(clock::now()));
+    run.ex.response = Some(head);
+    let body = &mut run.ex.response_body;
+    let mut ended = end;
+    let done = poll_fn(|cx| {
+        loop {
+            if let Some(i) = sx.poll_beside(cx) {
+                if let Interrupt::Reset(r) = i {
+                    return Poll::Ready(Err(Fail::Body(BodyError::Reset(r))));
+                }
+                return Poll::Ready(Err(Fail::Interrupt));
+            }
+            if ended {
+                return d.poll_flush(cx).map_err(Fail::Gone);
+            }
+            match d.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(g)) => return Poll::Ready(Err(Fail::Gone(g))),
+                Poll::Pending => break,
+            }
+            match body.poll_frame(cx, &sx) {
+                Poll::Ready(Some(Ok(Frame::Data(c)))) => {
+                    sx.info.bytes_sent.set(sx.info.bytes_sent.get() + c.len() as u64);
+                    idle.active();
+                    d.send_data(c);
+                }
+                Poll::Ready(Some(Ok(Frame::Trailers(t)))) => {
+                    d.send_end(Some(&t));
+                    ended = true;
+                }
+                Poll::Ready(None) => {
+                    d.send_end(None);
+                    ended = true;
+                }
+                Poll::Ready(Some(Err(e))) => return Poll::Ready(Err(Fail::Body(e))),
+                Poll::Pending => match d.poll_flush(cx) {
+                    Poll::Ready(Err(g)) => return Poll::Ready(Err(Fail::Gone(g))),
+                    _ => break,
+                },
+            }
+        }
+        idle.poll(cx, &sx);
+        d.poll_gone(cx).map(|g| Err(Fail::Gone(g)))
+    })
+    .await;
+    sx.info.times.ds_tx_end.set(Some(clock::now()));
+    match done {
+        Ok(()) => {}
+        Err(Fail::Gone(g)) => client_gone(&sx, g),
+        Err(Fail::Body(BodyError::Reset(r))) => d.reset(r),
+        // The head has left: a reply is no longer possible.
+        Err(Fail::Body(BodyError::Reply(_)) | Fail::Interrupt) => {
+            hcm.stats.rq_reset_after_downstream_response_started().inc();
+            d.reset(ResetReason::LocalReset);
+        }
+    }
+}
+
+enum Fail {
+    Gone(Gone),
+    Body(BodyError),
+    Interrupt,
+}
+
+fn send_informational<D: Downstream>(d: &D, sx: &StreamShared) {
+    while let Some(head) = sx.next_informational() {
+        d.send_informational(&head);
+    }
+}
+
+fn client_gone(sx: &StreamShared, gone: Gone) {
+    let info = &sx.info;
+    let (flag, details) = match gone {
+        Gone::Disconnected => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
+        Gone::Reset => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
+    };
+    info.set_flag(flag);
+    info.set_details(details);
+}
+
+/// `stream_idle_timeout`: answers 504 when nothing moves for too long. One timer per stream; activity only notes the
+/// time, and the timer looks at the note when it fires.
+struct IdleTimer {
+    timeout: Option<std::time::Duration>,
+    last: std::time::Instant,
+    sleep: Option<Sleep>,
+}
+
+impl IdleTimer {
+    fn new(hcm: &Hcm) -> IdleTimer {
+        IdleTimer { timeout: hcm.timeouts.stream_idle, last: clock::now(), sleep: None }
+    }
+    fn active(&mut self) {
+        if self.sleep.is_some() {
+            self.last = clock::now();
+        }
+    }
+    fn poll(&mut self, cx: &mut Context<'_>, sx: &StreamShared) {
+        let Some(timeout) = self.timeout else { return };
+        let last = self.last;
+        loop {
+            let sleep =
+                self.sleep.get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamStreamIdle, timeout));
+            if Pin::new(&mut *sleep).poll(cx).is_pending() {
+                return;
+            }
+            let idle = clock::now().saturating_duration_since(last);
+            if idle >= timeout {
+                // 408 while the request is incomplete, 504 afterwards.
+                let status = if sx.info.times.ds_rx_end.get().is_some() { 504 } else { 408 };
+                let reply = LocalReply::new(status, "stream timeout", "stream_idle_timeout")
+                    .flag(Flag::StreamIdleTimeout);
+                sx.interrupt(Interrupt::Reply(Box::new(reply)));
+                cx.waker().wake_by_ref();
+                self.timeout = None;
+                return;
+            }
+            sleep.reset(timeout - idle);
+        }
+    }
+}

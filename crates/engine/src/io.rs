@@ -1,0 +1,128 @@
+//! Byte streams under connections: TCP, Unix domain and TLS sockets behind one enum.
+//!
+//! Reading fills a [`ReadBuf`], writing drains an [`OutBuf`] with one vectored write. Both are polled; the waker that
+//! is registered last wins, so exactly one task drives a connection at any time.
+
+use nuncio_core::address::Address;
+use nuncio_core::info::TlsInfo;
+use nuncio_wire::{OutBuf, ReadBuf};
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Pieces per vectored write.
+const SLICES: usize = 32;
+
+/// A connected byte stream.
+pub enum Io {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix domain socket.
+    Unix(UnixStream),
+    /// TLS over one of the others; boxed, because its state is large and most connections have none.
+    Tls(Box<crate::tls::TlsIo>),
+}
+
+impl Io {
+    /// Reads once into `buf`. `Ready(Ok(0))` is end of file.
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf) -> Poll<io::Result<usize>> {
+        self.poll_read_at_least(cx, buf, 1)
+    }
+    /// As [`poll_read`](Self::poll_read), with room for `min` bytes: large bodies come in large pieces.
+    pub fn poll_read_at_least(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf,
+        min: usize,
+    ) -> Poll<io::Result<usize>> {
+        if let Io::Tls(t) = self {
+            return t.poll_read(cx, buf);
+        }
+        let mut room = tokio::io::ReadBuf::new(buf.space(min));
+        let r = match self {
+            Io::Tcp(s) => Pin::new(s).poll_read(cx, &mut room),
+            Io::Unix(s) => Pin::new(s).poll_read(cx, &mut room),
+            Io::Tls(_) => Poll::Pending, // handled above
+        };
+        let n = room.filled().len();
+        match r {
+            Poll::Ready(Ok(())) => {
+                buf.filled(n);
+                buf.release();
+                Poll::Ready(Ok(n))
+            }
+            Poll::Ready(Err(e)) => {
+                buf.release();
+                Poll::Ready(Err(e))
+            }
+            Poll::Pending => {
+                buf.release();
+                Poll::Pending
+            }
+        }
+    }
+    /// Writes until `out` is empty. `Pending` leaves the rest in `out`.
+    pub fn poll_write(&mut self, cx: &mut Context<'_>, out: &mut OutBuf) -> Poll<io::Result<()>> {
+        if let Io::Tls(t) = self {
+            return t.poll_write(cx, out);
+        }
+        while !out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let n = out.slices(&mut slices);
+            let r = match (&mut *self, n) {
+                (Io::Tcp(s), 1) => Pin::new(s).poll_write(cx, &slices[0]),
+                (Io::Tcp(s), _) => Pin::new(s).poll_write_vectored(cx, &slices[..n]),
+                (Io::Unix(s), _) => Pin::new(s).poll_write_vectored(cx, &slices[..n]),
+                (Io::Tls(_), _) => return Poll::Pending, // handled above
+            };
+            match r {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => out.advance(n),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(e)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+    /// Says that nothing more will be written (FIN; TLS close_notify before it).
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Io::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+            Io::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            Io::Tls(t) => t.poll_shutdown(cx),
+        }
+    }
+    /// Closes with RST instead of FIN.
+    pub fn set_reset_on_close(&self) {
+        if let Io::Tcp(s) = self {
+            // Best effort: a socket that refuses the option is closed with FIN.
+            let _ = socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+    /// TLS facts, for TLS streams.
+    pub fn tls_info(&self) -> Option<Rc<TlsInfo>> {
+        match self {
+            Io::Tls(t) => Some(t.info()),
+            _ => None,
+        }
+    }
+    /// Our end.
+    pub fn local_address(&self) -> Option<Address> {
+        match self {
+            Io::Tcp(s) => s.local_addr().ok().map(Address::Ip),
+            Io::Unix(_) => None,
+            Io::Tls(t) => t.inner().local_address(),
+        }
+    }
+    /// The peer's end.
+    pub fn remote_address(&self) -> Option<Address> {
+        match self {
+            Io::Tcp(s) => s.peer_addr().ok().map(Address::Ip),
+            Io::Unix(_) => None,
+            Io::Tls(t) => t.inner().remote_address(),
+        }
+    }
+}

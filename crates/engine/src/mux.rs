@@ -1,0 +1,468 @@
+//! An HTTP/2 connection with its socket, shared by the streams on it; the server's and the client's drivers build on it.
+//!
+//! One task drives the connection: it reads, hands frames to the streams' slots and writes. Streams append to the
+//! codec's output and wake that task, which runs after them: what one turn of the loop produced leaves in one write.
+
+use crate::io::Io;
+use nuncio_core::body::{BodyError, Frame};
+use nuncio_core::error::ResetReason;
+use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Sent, StreamId};
+use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+/// Reads in a row before what they caused is written and other tasks run.
+const READS: usize = 8;
+
+/// A connection and its streams.
+pub struct Mux {
+    st: RefCell<State>,
+}
+
+struct State {
+    io: Io,
+    read: ReadBuf,
+    codec: Connection,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    driver: Option<Waker>,
+    closed: bool,
+    rx: u64,
+    tx: u64,
+}
+
+/// What arrived for one stream, and what waits to be sent on it.
+#[derive(Default)]
+struct Slot {
+    id: StreamId,
+    used: bool,
+    heads: VecDeque<(ResponseHead, bool)>,
+    frames: VecDeque<Frame>,
+    ended: bool,
+    reset: Option<(ResetReason, &'static str)>,
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+    /// Data that the windows did not take yet, and whether it ends the stream.
+    rest: Chunk,
+    rest_ends: bool,
+}
+
+/// What the driver must act on itself.
+pub enum Incoming {
+    /// Server: a request; its slot is made.
+    Request {
+        /// Slot of the stream.
+        slot: u32,
+        /// Its head.
+        head: RequestHead,
+        /// No body follows.
+        end: bool,
+    },
+    /// The peer will take no more streams.
+    GoAway,
+    /// The peer's limits may have changed.
+    Settings,
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum End {
+    /// The peer closed it.
+    Remote,
+    /// The peer broke the protocol; what it should be told was written.
+    Protocol(ConnError),
+}
+
+impl Mux {
+    /// A connection over `io`; `read` holds what was read already.
+    pub fn new(io: Io, read: ReadBuf, codec: Connection) -> Mux {
+        let st =
+            State { io, read, codec, slots: vec![], free: vec![], driver: None, closed: false, rx: 0, tx: 0 };
+        Mux { st: RefCell::new(st) }
+    }
+    /// Access to the codec.
+    pub fn codec<R>(&self, f: impl FnOnce(&mut Connection) -> R) -> R {
+        f(&mut self.st.borrow_mut().codec)
+    }
+    /// Access to the socket.
+    pub fn io<R>(&self, f: impl FnOnce(&Io) -> R) -> R {
+        f(&self.st.borrow().io)
+    }
+    /// Bytes read and written since the last call.
+    pub fn take_bytes(&self) -> (u64, u64) {
+        let mut st = self.st.borrow_mut();
+        (std::mem::take(&mut st.rx), std::mem::take(&mut st.tx))
+    }
+    /// The connection has ended.
+    pub fn is_closed(&self) -> bool {
+        self.st.borrow().closed
+    }
+    /// Wakes the driver, which writes what waits.
+    pub fn wake(&self) {
+        if let Some(w) = &self.st.borrow().driver {
+            w.wake_by_ref();
+        }
+    }
+
+    /// Reads, dispatches and writes as far as it goes. `sink` is called without any borrow held.
+    pub fn poll(&self, cx: &mut Context<'_>, sink: &mut dyn FnMut(Incoming)) -> Poll<End> {
+        self.st.borrow_mut().driver = Some(cx.waker().clone());
+        let (mut ended, mut reads) = (None, 0);
+        while reads < READS {
+            loop {
+                let event = self.st.borrow_mut().next_event();
+                match event {
+                    Ok(Some(e)) => {
+                        let incoming = self.st.borrow_mut().dispatch(e);
+                        if let Some(i) = incoming {
+                            sink(i);
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(e) => {
+                        ended = Some(End::Protocol(e));
+                        break;
+                    }
+                }
+            }
+            if ended.is_some() {
+                break;
+            }
+            let got = {
+                let st = &mut *self.st.borrow_mut();
+                st.io.poll_read(cx, &mut st.read)
+            };
+            match got {
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => ended = Some(End::Remote),
+                Poll::Ready(Ok(n)) => {
+                    self.st.borrow_mut().rx += n as u64;
+                    reads += 1;
+                    continue;
+                }
+                Poll::Pending => {}
+            }
+            break;
+        }
+        // One attempt to say GOAWAY is enough for a peer that does not read.
+        let written = self.poll_write(cx);
+        if let Some(end) = ended {
+            self.close();
+            return Poll::Ready(end);
+        }
+        if let Poll::Ready(Err(_)) = written {
+            self.close();
+            return Poll::Ready(End::Remote);
+        }
+        if reads == READS {
+            cx.waker().wake_by_ref(); // there may be more to read; others run first
+        }
+        Poll::Pending
+    }
+
+    /// Writes what waits; streams whose windows opened go on first.
+    pub fn poll_write(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        loop {
+            let mut st = self.st.borrow_mut();
+            st.resume();
+            if !st.codec.wants_write() {
+                return Poll::Ready(Ok(()));
+            }
+            let State { io, codec, tx, .. } = &mut *st;
+            let out = codec.out();
+            let before = out.len();
+            let r = io.poll_write(cx, out);
+            *tx += (before - out.len()) as u64;
+            match r {
+                Poll::Ready(Ok(())) => {}
+                r => return r,
+            }
+        }
+    }
+
+    /// Ends every stream with the connection.
+    pub fn close(&self) {
+        let mut wake = vec![];
+        {
+            let mut st = self.st.borrow_mut();
+            st.closed = true;
+            for s in st.slots.iter_mut().filter(|s| s.used) {
+                s.reset.get_or_insert((ResetReason::ConnectionTermination, ""));
+                wake.extend(s.reader.take());
+                wake.extend(s.writer.take());
+            }
+            wake.extend(st.driver.take());
+        }
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    /// Client: opens a stream.
+    ///
+    /// # Errors
+    /// The peer takes no more streams.
+    pub fn open(&self, head: &RequestHead, end: bool) -> Result<u32, ResetReason> {
+        let mut st = self.st.borrow_mut();
+        if st.closed {
+            return Err(ResetReason::ConnectionTermination);
+        }
+        let slot = st.new_slot(StreamId(0));
+        match st.codec.open(head, end, slot) {
+            Ok(id) => {
+                st.slots[slot as usize].id = id;
+                drop(st);
+                self.wake();
+                Ok(slot)
+            }
+            Err(_) => {
+                st.free_slot(slot);
+                Err(ResetReason::LocalRefusedStream)
+            }
+        }
+    }
+    /// Server: sends a head.
+    pub fn send_response(&self, slot: u32, head: &ResponseHead, end: bool) {
+        let mut st = self.st.borrow_mut();
+        let id = st.slots[slot as usize].id;
+        // A stream that is gone has told its reader so.
+        let _ = st.codec.send_response(id, head, end);
+        drop(st);
+        self.wake();
+    }
+    /// Ready when nothing of this stream waits for a window.
+    pub fn poll_ready(&self, slot: u32, cx: &mut Context<'_>) -> Poll<Result<(), ResetReason>> {
+        let s = &mut self.st.borrow_mut().slots[slot as usize];
+        if let Some((r, _)) = s.reset {
+            return Poll::Ready(Err(r));
+        }
+        if s.rest.is_empty() && !s.rest_ends {
+            return Poll::Ready(Ok(()));
+        }
+        s.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+    /// Sends data; what the windows do not take waits.
+    pub fn send_data(&self, slot: u32, mut data: Chunk, end: bool) {
+        let mut st = self.st.borrow_mut();
+        let id = st.slots[slot as usize].id;
+        if st.codec.send_data(id, &mut data, end) == Sent::Wait {
+            let s = &mut st.slots[slot as usize];
+            (s.rest, s.rest_ends) = (data, end);
+        }
+        drop(st);
+        self.wake();
+    }
+    /// Ends the stream's sending side.
+    pub fn send_end(&self, slot: u32, trailers: Option<&HeaderMap>) {
+        match trailers {
+            None => self.send_data(slot, Chunk::default(), true),
+            Some(t) => {
+                let mut st = self.st.borrow_mut();
+                let id = st.slots[slot as usize].id;
+                let _ = st.codec.send_trailers(id, t); // as in `send_response`
+                drop(st);
+                self.wake();
+            }
+        }
+    }
+    /// The stream's response heads, client side.
+    pub fn poll_head(
+        &self,
+        slot: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(ResponseHead, bool), ResetReason>> {
+        let s = &mut self.st.borrow_mut().slots[slot as usize];
+        if let Some(h) = s.heads.pop_front() {
+            return Poll::Ready(Ok(h));
+        }
+        if let Some((r, _)) = s.reset {
+            return Poll::Ready(Err(r));
+        }
+        s.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+    /// The stream's next body frame. Reading it opens the windows.
+    pub fn poll_frame(&self, slot: u32, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
+        let mut st = self.st.borrow_mut();
+        let State { slots, codec, .. } = &mut *st;
+        let s = &mut slots[slot as usize];
+        match s.frames.pop_front() {
+            Some(Frame::Data(c)) => {
+                codec.release(s.id, c.len());
+                let write = codec.wants_write();
+                drop(st);
+                if write {
+                    self.wake();
+                }
+                return Poll::Ready(Some(Ok(Frame::Data(c))));
+            }
+            Some(f) => return Poll::Ready(Some(Ok(f))),
+            None => {}
+        }
+        if s.ended {
+            return Poll::Ready(None);
+        }
+        if let Some((r, _)) = s.reset {
+            return Poll::Ready(Some(Err(BodyError::Reset(r))));
+        }
+        s.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+    /// No frame follows.
+    pub fn is_end(&self, slot: u32) -> bool {
+        let st = self.st.borrow();
+        let s = &st.slots[slot as usize];
+        s.ended && s.frames.is_empty()
+    }
+    /// Ready when the peer has reset the stream.
+    pub fn poll_reset(&self, slot: u32, cx: &mut Context<'_>) -> Poll<ResetReason> {
+        let s = &mut self.st.borrow_mut().slots[slot as usize];
+        if let Some((r, _)) = s.reset {
+            return Poll::Ready(r);
+        }
+        s.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+    /// Resets the stream, unless both sides have ended it.
+    pub fn reset(&self, slot: u32, code: ErrorCode) {
+        let mut st = self.st.borrow_mut();
+        let id = st.slots[slot as usize].id;
+        st.codec.reset(id, code);
+        drop(st);
+        self.wake();
+    }
+    /// The stream is of no more use to us: resets what is not over, frees the slot.
+    pub fn release(&self, slot: u32, code: ErrorCode) {
+        let mut st = self.st.borrow_mut();
+        let State { slots, codec, closed, .. } = &mut *st;
+        let s = &mut slots[slot as usize];
+        if !s.used {
+            return;
+        }
+        if !*closed {
+            for f in s.frames.drain(..) {
+                if let Frame::Data(c) = f {
+                    codec.release(s.id, c.len());
+                }
+            }
+            codec.reset(s.id, code); // nothing is sent when both sides have ended
+        }
+        st.free_slot(slot);
+        drop(st);
+        self.wake();
+    }
+    /// Streams in use.
+    pub fn in_use(&self) -> usize {
+        let st = self.st.borrow();
+        st.slots.len() - st.free.len()
+    }
+}
+
+impl State {
+    fn next_event(&mut self) -> Result<Option<Event>, ConnError> {
+        self.codec.read(&mut self.read)
+    }
+    fn new_slot(&mut self, id: StreamId) -> u32 {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            self.slots.len() as u32 - 1
+        });
+        let s = &mut self.slots[slot as usize];
+        (s.id, s.used) = (id, true);
+        slot
+    }
+    fn free_slot(&mut self, slot: u32) {
+        let s = &mut self.slots[slot as usize];
+        s.heads.clear();
+        s.frames.clear();
+        let (heads, frames) = (std::mem::take(&mut s.heads), std::mem::take(&mut s.frames));
+        *s = Slot { heads, frames, ..Slot::default() };
+        self.free.push(slot);
+    }
+    fn slot(&mut self, token: u32, id: StreamId) -> Option<&mut Slot> {
+        self.slots.get_mut(token as usize).filter(|s| s.used && s.id == id)
+    }
+    fn dispatch(&mut self, e: Event) -> Option<Incoming> {
+        match e {
+            Event::Request { id, head, end } => {
+                let slot = self.new_slot(id);
+                self.slots[slot as usize].ended = end;
+                self.codec.set_token(id, slot);
+                return Some(Incoming::Request { slot, head, end });
+            }
+            Event::Response { id, token, head, end } => {
+                if let Some(s) = self.slot(token, id) {
+                    s.ended = end;
+                    s.heads.push_back((head, end));
+                    wake(&mut s.reader);
+                }
+            }
+            Event::Data { id, token, data, end } => match self.slot(token, id) {
+                Some(s) => {
+                    s.ended = end;
+                    if !data.is_empty() {
+                        s.frames.push_back(Frame::Data(data));
+                    }
+                    wake(&mut s.reader);
+                }
+                None => self.codec.release(id, data.len()),
+            },
+            Event::Trailers { id, token, map } => {
+                if let Some(s) = self.slot(token, id) {
+                    s.frames.push_back(Frame::Trailers(Box::new(map)));
+                    s.ended = true;
+                    wake(&mut s.reader);
+                }
+            }
+            Event::Reset { id, token, code } => {
+                let reason = match code {
+                    ErrorCode::REFUSED_STREAM => ResetReason::RemoteRefusedStream,
+                    _ => ResetReason::RemoteReset,
+                };
+                self.fail(token, id, reason, "");
+            }
+            Event::StreamError { id, token, details, begun, .. } => {
+                if !begun {
+                    self.fail(token, id, ResetReason::ProtocolError, details);
+                }
+            }
+            Event::Writable { id, token } => self.resume_one(token, id),
+            Event::GoAway { .. } => return Some(Incoming::GoAway),
+            Event::Settings => return Some(Incoming::Settings),
+            Event::Pong { .. } => {}
+        }
+        None
+    }
+    fn fail(&mut self, token: u32, id: StreamId, reason: ResetReason, details: &'static str) {
+        if let Some(s) = self.slot(token, id) {
+            s.reset.get_or_insert((reason, details));
+            wake(&mut s.reader);
+            wake(&mut s.writer);
+        }
+    }
+    fn resume(&mut self) {
+        while let Some((id, token)) = self.codec.writable() {
+            self.resume_one(token, id);
+        }
+    }
+    fn resume_one(&mut self, token: u32, id: StreamId) {
+        let State { slots, codec, .. } = self;
+        let Some(s) = slots.get_mut(token as usize).filter(|s| s.used && s.id == id) else { return };
+        if s.rest.is_empty() && !s.rest_ends {
+            return;
+        }
+        match codec.send_data(id, &mut s.rest, s.rest_ends) {
+            Sent::Wait => {}
+            Sent::All | Sent::Gone => {
+                s.rest = Chunk::default();
+                s.rest_ends = false;
+                wake(&mut s.writer);
+            }
+        }
+    }
+}
+
+fn wake(w: &mut Option<Waker>) {
+    if let Some(w) = w.take() {
+        w.wake();
+    }
+}

@@ -1,0 +1,423 @@
+//! What a route does: forward to a cluster, redirect, or answer itself.
+
+use super::headers::HeaderRules;
+use super::{VirtualHostShared, matching, per_filter};
+use crate::proto::duration;
+use nuncio_api::envoy::config::core::v3::data_source::Specifier;
+use nuncio_api::envoy::config::route::v3 as pb;
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
+use nuncio_core::info::StreamShared;
+use nuncio_core::matchers::RegexSubstitution;
+use nuncio_core::route::PerFilter;
+use nuncio_wire::{HeaderName, RequestHead, name};
+use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
+use pb::route_action::ClusterSpecifier;
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// What is read of the action messages.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.route.v3.RouteAction",
+        &[
+            "cluster",
+            "cluster_header",
+            "weighted_clusters",
+            "cluster_not_found_response_code",
+            "prefix_rewrite",
+            "regex_rewrite",
+            "host_rewrite_literal",
+            "auto_host_rewrite",
+            "host_rewrite_header",
+            "host_rewrite_path_regex",
+            "append_x_forwarded_host",
+            "timeout",
+            "priority",
+        ],
+    ),
+    Covered::new("envoy.config.route.v3.WeightedCluster", &["clusters", "total_weight", "header_name"]),
+    Covered::new(
+        "envoy.config.route.v3.WeightedCluster.ClusterWeight",
+        &[
+            "name",
+            "cluster_header",
+            "weight",
+            "request_headers_to_add",
+            "request_headers_to_remove",
+            "response_headers_to_add",
+            "response_headers_to_remove",
+            "typed_per_filter_config",
+        ],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RedirectAction",
+        &[
+            "https_redirect",
+            "scheme_redirect",
+            "host_redirect",
+            "port_redirect",
+            "path_redirect",
+            "prefix_rewrite",
+            "regex_rewrite",
+            "response_code",
+            "strip_query",
+        ],
+    ),
+    Covered::new("envoy.config.route.v3.DirectResponseAction", &["status", "body"]),
+];
+
+/// What to do with a request.
+pub enum Action {
+    /// Forward it.
+    Cluster(Box<ClusterRoute>),
+    /// Send the client elsewhere.
+    Redirect(Redirect),
+    /// Answer it.
+    Direct(DirectResponse),
+    /// For listeners that forward nothing (`non_forwarding_action`).
+    NonForwarding,
+}
+
+/// Forwarding.
+pub struct ClusterRoute {
+    target: Target,
+    /// `timeout`, 15 s by default; `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// Index of the circuit breakers: 0 default, 1 high.
+    pub priority: usize,
+    /// Status when the cluster does not exist.
+    pub cluster_not_found_status: u16,
+    /// `include_request_attempt_count` of the virtual host.
+    pub include_request_attempt_count: bool,
+    /// `include_attempt_count_in_response` of the virtual host.
+    pub include_attempt_count_in_response: bool,
+}
+
+enum Target {
+    Cluster(String),
+    Header(HeaderName),
+    Weighted { total: u64, header: Option<HeaderName>, all: Vec<Weighted> },
+}
+
+/// One of several clusters.
+pub struct Weighted {
+    cluster: Result<String, HeaderName>,
+    weight: u64,
+    /// Its header rules.
+    pub headers: HeaderRules,
+    per_filter: PerFilter,
+}
+
+impl Action {
+    /// Compiles a route's action.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(
+        r: &pb::Route,
+        host: &VirtualHostShared,
+        max_body: usize,
+        validate: bool,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Action> {
+        match &r.action {
+            Some(pb::route::Action::Route(a)) => {
+                Ok(Action::Cluster(Box::new(ClusterRoute::new(a, host, validate, cx)?)))
+            }
+            Some(pb::route::Action::Redirect(a)) => Ok(Action::Redirect(Redirect::new(a, r)?)),
+            Some(pb::route::Action::DirectResponse(a)) => {
+                Ok(Action::Direct(DirectResponse::new(a, max_body)?))
+            }
+            Some(pb::route::Action::NonForwardingAction(_)) => Ok(Action::NonForwarding),
+            Some(pb::route::Action::FilterAction(_)) => {
+                Err(BuildError::not_implemented("Route.filter_action"))
+            }
+            None => Err("field: \"action\", reason: is required".into()),
+        }
+    }
+    /// The weighted cluster chosen for a stream.
+    pub fn chosen(&self, sx: &StreamShared) -> Option<&Weighted> {
+        match self {
+            Action::Cluster(c) => match &c.target {
+                Target::Weighted { total, all, .. } => weighted(all, *total, sx.info.random.get()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+    /// Some weighted cluster configures filters.
+    pub fn has_filter_configs(&self) -> bool {
+        match self {
+            Action::Cluster(c) => {
+                matches!(&c.target, Target::Weighted { all, .. } if all.iter().any(|w| !w.per_filter.is_empty()))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn weighted(all: &[Weighted], total: u64, random: u64) -> Option<&Weighted> {
+    let mut point = random % total.max(1);
+    all.iter().find(|w| match point.checked_sub(w.weight) {
+        Some(rest) => {
+            point = rest;
+            false
+        }
+        None => true,
+    })
+}
+
+impl ClusterRoute {
+    fn new(
+        a: &pb::RouteAction,
+        host: &VirtualHostShared,
+        validate: bool,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<ClusterRoute> {
+        let known = |name: &str| match !validate || cx.server.has_cluster(name) {
+            true => Ok(name.to_owned()),
+            false => Err(BuildError(format!("route: unknown cluster '{name}'"))),
+        };
+        let target = match &a.cluster_specifier {
+            Some(ClusterSpecifier::Cluster(c)) => Target::Cluster(known(c)?),
+            Some(ClusterSpecifier::ClusterHeader(h)) => Target::Header(HeaderName::new(h)),
+            Some(ClusterSpecifier::WeightedClusters(w)) => weighted_clusters(w, &known, cx)?,
+            _ => return Err(BuildError::not_implemented("RouteAction.cluster_specifier_plugin")),
+        };
+        Ok(ClusterRoute {
+            target,
+            timeout: match &a.timeout {
+                None => Some(Duration::from_secs(15)),
+                some => duration(some)?.filter(|d| !d.is_zero()),
+            },
+            priority: usize::from(a.priority == 1),
+            cluster_not_found_status: match a.cluster_not_found_response_code {
+                1 => 404,
+                2 => 500,
+                _ => 503,
+            },
+            include_request_attempt_count: host.include_request_attempt_count,
+            include_attempt_count_in_response: host.include_attempt_count_in_response,
+        })
+    }
+    /// The cluster for a request; `None` when a header should name it and does not.
+    pub fn cluster_name<'a>(&'a self, head: &'a RequestHead, sx: &StreamShared) -> Option<Cow<'a, str>> {
+        let by_header = |h: &HeaderName| head.headers.get_str(h).map(Cow::Borrowed);
+        match &self.target {
+            Target::Cluster(c) => Some(Cow::Borrowed(c)),
+            Target::Header(h) => by_header(h),
+            Target::Weighted { total, header, all } => {
+                if let Some(v) =
+                    header.as_ref().and_then(|h| head.headers.get_str(h)).and_then(|v| v.parse().ok())
+                {
+                    sx.info.random.set(v);
+                }
+                match &weighted(all, *total, sx.info.random.get())?.cluster {
+                    Ok(c) => Some(Cow::Borrowed(c)),
+                    Err(h) => by_header(h),
+                }
+            }
+        }
+    }
+}
+
+fn weighted_clusters(
+    w: &pb::WeightedCluster,
+    known: &dyn Fn(&str) -> BuildResult<String>,
+    cx: &BuildCx<'_>,
+) -> BuildResult<Target> {
+    let all = w.clusters.iter().map(|c| {
+        Ok(Weighted {
+            cluster: match c.name.is_empty() {
+                true => Err(HeaderName::new(&c.cluster_header)),
+                false => Ok(known(&c.name)?),
+            },
+            weight: c.weight.unwrap_or(0).into(),
+            headers: HeaderRules::new(
+                &c.request_headers_to_add,
+                &c.request_headers_to_remove,
+                &c.response_headers_to_add,
+                &c.response_headers_to_remove,
+            )?,
+            per_filter: per_filter(&c.typed_per_filter_config, cx)?,
+        })
+    });
+    let all = all.collect::<BuildResult<Vec<Weighted>>>()?;
+    let total: u64 = all.iter().map(|w| w.weight).sum();
+    if total == 0 {
+        return Err("Sum of weights in the weighted_cluster must be greater than 0.".into());
+    }
+    if total > u64::from(u32::MAX) {
+        return Err("The sum of weights of all weighted clusters of route exceeds 4294967295".into());
+    }
+    if all.iter().any(|w| !w.per_filter.is_empty()) {
+        return Err(BuildError::not_implemented("WeightedCluster.ClusterWeight.typed_per_filter_config"));
+    }
+    use pb::weighted_cluster::RandomValueSpecifier as R;
+    let header = match &w.random_value_specifier {
+        Some(R::HeaderName(h)) => Some(HeaderName::new(h)),
+        Some(_) => return Err(BuildError::not_implemented("WeightedCluster.use_hash_policy")),
+        None => None,
+    };
+    Ok(Target::Weighted { total, header, all })
+}
+
+/// `RedirectAction`
+pub struct Redirect {
+    status: u16,
+    https: bool,
+    scheme: Option<String>,
+    host: Option<String>,
+    port: Option<u16>,
+    path: PathRedirect,
+    strip_query: bool,
+}
+
+enum PathRedirect {
+    Keep,
+    Path(String),
+    Prefix { matched: usize, to: String },
+    Regex(RegexSubstitution),
+}
+
+impl Redirect {
+    fn new(a: &pb::RedirectAction, r: &pb::Route) -> BuildResult<Redirect> {
+        Ok(Redirect {
+            status: [301, 302, 303, 307, 308].get(a.response_code as usize).copied().unwrap_or(301),
+            https: matches!(a.scheme_rewrite_specifier, Some(SchemeRewriteSpecifier::HttpsRedirect(true))),
+            scheme: match &a.scheme_rewrite_specifier {
+                Some(SchemeRewriteSpecifier::SchemeRedirect(s)) => Some(s.clone()),
+                _ => None,
+            },
+            host: (!a.host_redirect.is_empty()).then(|| a.host_redirect.clone()),
+            port: match a.port_redirect {
+                0 => None,
+                p => Some(
+                    u16::try_from(p)
+                        .map_err(|_| BuildError::from("value must be less than or equal to 65535"))?,
+                ),
+            },
+            path: match &a.path_rewrite_specifier {
+                None => PathRedirect::Keep,
+                Some(PathRewriteSpecifier::PathRedirect(p)) => PathRedirect::Path(p.clone()),
+                Some(PathRewriteSpecifier::PrefixRewrite(p)) => {
+                    PathRedirect::Prefix { matched: super::rewrite::matched_prefix(r), to: p.clone() }
+                }
+                Some(PathRewriteSpecifier::RegexRewrite(r)) => {
+                    PathRedirect::Regex(RegexSubstitution::new(r)?)
+                }
+                Some(PathRewriteSpecifier::PathRewrite(_)) => {
+                    return Err(BuildError::not_implemented("RedirectAction.path_rewrite"));
+                }
+            },
+            strip_query: a.strip_query,
+        })
+    }
+    /// To the same URL with https.
+    pub fn https() -> Redirect {
+        Redirect {
+            status: 301,
+            https: true,
+            scheme: None,
+            host: None,
+            port: None,
+            path: PathRedirect::Keep,
+            strip_query: false,
+        }
+    }
+    /// The status to answer with.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+    /// `location`
+    pub fn location(&self, head: &RequestHead, _: &StreamShared) -> Vec<u8> {
+        let old_scheme = head.headers.get(name::X_FORWARDED_PROTO).unwrap_or(head.scheme());
+        let scheme: &[u8] = match (&self.scheme, self.https) {
+            (Some(s), _) => s.as_bytes(),
+            (None, true) => b"https",
+            (None, false) => old_scheme,
+        };
+        let authority = head.authority();
+        let (host, port) =
+            match authority.iter().rposition(|b| *b == b':').filter(|i| !authority[*i..].contains(&b']')) {
+                Some(i) => (&authority[..i], Some(&authority[i + 1..])),
+                None => (authority, None),
+            };
+        let new_host = self.host.as_deref().map_or(host, str::as_bytes);
+        // A default port of the old scheme is not carried over to the new one.
+        let port = match self.port {
+            Some(p) => Some(p.to_string().into_bytes()),
+            None if self.host.is_some() => None,
+            None => port
+                .filter(|p| {
+                    scheme == old_scheme || !matches!((old_scheme, *p), (b"http", b"80") | (b"https", b"443"))
+                })
+                .map(<[u8]>::to_vec),
+        };
+        let mut url = [scheme, b"://", new_host].concat();
+        if let Some(p) = port {
+            url.push(b':');
+            url.extend_from_slice(&p);
+        }
+        self.append_path(head.path(), &mut url);
+        url
+    }
+    fn append_path(&self, full: &[u8], url: &mut Vec<u8>) {
+        let cut = full.iter().position(|b| *b == b'?').unwrap_or(full.len());
+        let (path, query) = full.split_at(cut);
+        let query = if self.strip_query { &b""[..] } else { query };
+        match &self.path {
+            PathRedirect::Keep => url.extend_from_slice(path),
+            PathRedirect::Path(p) => {
+                url.extend_from_slice(p.as_bytes());
+                if p.contains('?') {
+                    return;
+                }
+            }
+            PathRedirect::Prefix { matched, to } => {
+                url.extend_from_slice(to.as_bytes());
+                url.extend_from_slice(path.get(*matched..).unwrap_or_default());
+            }
+            PathRedirect::Regex(r) => drop(r.replace_all(path, url)),
+        }
+        url.extend_from_slice(query);
+    }
+}
+
+/// `DirectResponseAction`
+pub struct DirectResponse {
+    /// Status to answer with.
+    pub status: u16,
+    body: bytes::Bytes,
+}
+
+impl DirectResponse {
+    fn new(a: &pb::DirectResponseAction, max: usize) -> BuildResult<DirectResponse> {
+        let body = match a.body.as_ref().and_then(|b| b.specifier.as_ref()) {
+            None => vec![],
+            Some(Specifier::InlineString(s)) => s.clone().into_bytes(),
+            Some(Specifier::InlineBytes(b)) => b.to_vec(),
+            Some(Specifier::Filename(f)) => {
+                std::fs::read(f).map_err(|_| BuildError(format!("Invalid path: {f}")))?
+            }
+            Some(Specifier::EnvironmentVariable(v)) => std::env::var(v)
+                .map_err(|_| BuildError(format!("Environment variable doesn't exist: {v}")))?
+                .into_bytes(),
+        };
+        if body.len() > max {
+            return Err(format!("response body size is {} bytes; maximum is {max}", body.len()).into());
+        }
+        Ok(DirectResponse { status: a.status as u16, body: body.into() })
+    }
+    /// The body to answer with.
+    pub fn body(&self) -> bytes::Bytes {
+        self.body.clone()
+    }
+}
+
+/// The parts of `COVERED` that other files of the folder hold.
+pub fn covered() -> impl Iterator<Item = &'static Covered> {
+    super::COVERED.iter().chain(COVERED).chain(matching::COVERED).chain(super::headers::COVERED)
+}

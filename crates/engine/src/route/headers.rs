@@ -1,0 +1,188 @@
+//! Header rules of routes: `request_headers_to_add` and its like, at any of the four levels.
+
+use nuncio_api::envoy::config::core::v3 as core;
+use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
+use nuncio_core::Exchange;
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::format::{FormatCx, HeaderFormatter};
+use nuncio_core::info::StreamShared;
+use nuncio_core::route::Route;
+use nuncio_wire::{HeaderMap, HeaderName, RequestHead, ResponseHead, name};
+
+/// What is read of the header option messages.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.core.v3.HeaderValueOption",
+        &["header", "append", "append_action", "keep_empty_value"],
+    ),
+    Covered::new("envoy.config.core.v3.HeaderValue", &["key", "value", "raw_value"]),
+];
+
+/// `HeaderValueOption.append_action`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum How {
+    Append,
+    AddIfAbsent,
+    Overwrite,
+    OverwriteIfExists,
+}
+
+struct Add {
+    name: HeaderName,
+    value: HeaderFormatter,
+    how: How,
+    keep_empty: bool,
+}
+
+/// Rules of one level.
+#[derive(Default)]
+pub struct HeaderRules {
+    request: Rules,
+    response: Rules,
+}
+
+#[derive(Default)]
+struct Rules {
+    add: Vec<Add>,
+    remove: Vec<HeaderName>,
+}
+
+impl HeaderRules {
+    /// Compiles the four lists of a level.
+    ///
+    /// # Errors
+    /// A header that must not be changed, or a bad format.
+    pub fn new(
+        request_add: &[core::HeaderValueOption],
+        request_remove: &[String],
+        response_add: &[core::HeaderValueOption],
+        response_remove: &[String],
+    ) -> BuildResult<HeaderRules> {
+        Ok(HeaderRules {
+            request: Rules::new(request_add, request_remove)?,
+            response: Rules::new(response_add, response_remove)?,
+        })
+    }
+    /// Changes a request's head.
+    pub fn apply_to_request(&self, head: &mut RequestHead, sx: &StreamShared, route: &dyn Route) {
+        if self.request.is_empty() {
+            return;
+        }
+        for n in &self.request.remove {
+            head.headers.remove(n);
+        }
+        let mut value = vec![];
+        for a in &self.request.add {
+            value.clear();
+            a.value.append(&cx(Some(&head.headers), None, sx, route), &mut value);
+            a.apply(&mut head.headers, &value);
+        }
+    }
+    /// Changes a response's head.
+    pub fn apply_to_response(&self, head: &mut ResponseHead, ex: &Exchange, route: &dyn Route) {
+        if self.response.is_empty() {
+            return;
+        }
+        for n in &self.response.remove {
+            head.headers.remove(n);
+        }
+        let mut value = vec![];
+        for a in &self.response.add {
+            value.clear();
+            let response = Some((head.status, &head.headers));
+            a.value.append(&cx(Some(&ex.request.headers), response, &ex.sx, route), &mut value);
+            a.apply(&mut head.headers, &value);
+        }
+    }
+}
+
+fn cx<'a>(
+    request: Option<&'a HeaderMap>,
+    response: Option<(u16, &'a HeaderMap)>,
+    sx: &'a StreamShared,
+    route: &'a dyn Route,
+) -> FormatCx<'a> {
+    FormatCx {
+        request,
+        response,
+        trailers: None,
+        info: &sx.info,
+        conn: &sx.conn,
+        route: Some(route),
+        local_reply_body: b"",
+        log_type: AccessLogType::NotSet,
+    }
+}
+
+impl Rules {
+    fn new(add: &[core::HeaderValueOption], remove: &[String]) -> BuildResult<Rules> {
+        let add = add.iter().map(Add::new).collect::<BuildResult<_>>()?;
+        let remove = remove.iter().map(|n| match is_fixed(n) {
+            true => Err(BuildError::from(":-prefixed or host headers may not be removed")),
+            false => Ok(HeaderName::new(n)),
+        });
+        Ok(Rules { add, remove: remove.collect::<BuildResult<_>>()? })
+    }
+    fn is_empty(&self) -> bool {
+        self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// Headers that rules must not touch.
+fn is_fixed(name: &str) -> bool {
+    name.starts_with(':') || name.eq_ignore_ascii_case("host")
+}
+
+impl Add {
+    fn new(o: &core::HeaderValueOption) -> BuildResult<Add> {
+        let h = o
+            .header
+            .as_ref()
+            .ok_or_else(|| BuildError::from("HeaderValueOptionValidationError.Header: value is required"))?;
+        if is_fixed(&h.key) {
+            return Err(":-prefixed or host headers may not be modified".into());
+        }
+        #[expect(deprecated, reason = "still part of Envoy's configuration")]
+        let how = match (o.append, o.append_action) {
+            (Some(true), 0) => How::Append,
+            (Some(false), 0) => How::Overwrite,
+            (Some(_), _) => return Err("Both append and append_action are set and it's not allowed".into()),
+            (None, 1) => How::AddIfAbsent,
+            (None, 2) => How::Overwrite,
+            (None, 3) => How::OverwriteIfExists,
+            (None, _) => How::Append,
+        };
+        let value = if h.raw_value.is_empty() {
+            HeaderFormatter::new(&h.value)?
+        } else {
+            let raw = std::str::from_utf8(&h.raw_value)
+                .map_err(|_| BuildError::not_implemented("HeaderValue.raw_value that is not UTF-8"))?;
+            HeaderFormatter::new(raw)?
+        };
+        Ok(Add { name: HeaderName::new(&h.key), value, how, keep_empty: o.keep_empty_value })
+    }
+    fn apply(&self, h: &mut HeaderMap, value: &[u8]) {
+        if value.is_empty() && !self.keep_empty {
+            return;
+        }
+        match self.how {
+            How::Append => append(h, &self.name, value),
+            How::AddIfAbsent if !h.contains(&self.name) => h.append(&self.name, value),
+            How::Overwrite => h.set(&self.name, value),
+            How::OverwriteIfExists if h.contains(&self.name) => h.set(&self.name, value),
+            _ => {}
+        }
+    }
+}
+
+/// Adds a value: headers that Envoy keeps as one are joined with a comma, others get another line.
+pub fn append(h: &mut HeaderMap, n: &HeaderName, value: &[u8]) {
+    match n.id() {
+        name::COOKIE => h.append_to(n, b"; ", value),
+        id if nuncio_wire::joined::in_requests(id) || nuncio_wire::joined::in_responses(id) => {
+            h.append_to(n, b",", value)
+        }
+        _ => h.append(n, value),
+    }
+}

@@ -1,0 +1,139 @@
+//! Whether a route matches a request (`RouteMatch`).
+
+use nuncio_api::envoy::config::route::v3 as pb;
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::info::StreamShared;
+use nuncio_core::matchers::{
+    FractionalPercent, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, Regex, matches_all,
+};
+use nuncio_wire::RequestHead;
+use pb::route_match::PathSpecifier;
+
+/// What is read of `RouteMatch` and the messages in it.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.route.v3.RouteMatch",
+        &[
+            "prefix",
+            "path",
+            "safe_regex",
+            "path_separated_prefix",
+            "connect_matcher",
+            "case_sensitive",
+            "runtime_fraction",
+            "headers",
+            "query_parameters",
+            "grpc",
+            "tls_context",
+            "dynamic_metadata",
+        ],
+    ),
+    Covered::new("envoy.config.route.v3.RouteMatch.ConnectMatcher", &[]),
+    Covered::new("envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions", &[]),
+    Covered::new("envoy.config.route.v3.RouteMatch.TlsContextMatchOptions", &["presented", "validated"]),
+    Covered::new("envoy.config.core.v3.RuntimeFractionalPercent", &["default_value"]),
+];
+
+/// A compiled `RouteMatch`.
+pub struct Matcher {
+    path: Path,
+    case_sensitive: bool,
+    headers: Vec<HeaderMatcher>,
+    query: Vec<QueryParameterMatcher>,
+    fraction: Option<FractionalPercent>,
+    metadata: Vec<MetadataMatcher>,
+    grpc: bool,
+    tls: Option<pb::route_match::TlsContextMatchOptions>,
+}
+
+enum Path {
+    Prefix(Vec<u8>),
+    Exact(Vec<u8>),
+    /// The path is this, or goes on with `/`.
+    Separated(Vec<u8>),
+    Regex(Regex),
+    Connect,
+}
+
+impl Matcher {
+    /// Compiles a match.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(m: &pb::RouteMatch) -> BuildResult<Matcher> {
+        let path = match &m.path_specifier {
+            Some(PathSpecifier::Prefix(p)) => Path::Prefix(p.clone().into_bytes()),
+            Some(PathSpecifier::Path(p)) => Path::Exact(p.clone().into_bytes()),
+            Some(PathSpecifier::PathSeparatedPrefix(p)) => Path::Separated(p.clone().into_bytes()),
+            Some(PathSpecifier::SafeRegex(r)) => Path::Regex(Regex::new(r)?),
+            Some(PathSpecifier::ConnectMatcher(_)) => Path::Connect,
+            _ => return Err(BuildError::not_implemented("RouteMatch.path_match_policy")),
+        };
+        Ok(Matcher {
+            path,
+            case_sensitive: m.case_sensitive.unwrap_or(true),
+            headers: HeaderMatcher::list(&m.headers)?,
+            query: m.query_parameters.iter().map(QueryParameterMatcher::new).collect::<BuildResult<_>>()?,
+            fraction: m
+                .runtime_fraction
+                .as_ref()
+                .and_then(|f| f.default_value.as_ref())
+                .map(FractionalPercent::new),
+            metadata: m.dynamic_metadata.iter().map(MetadataMatcher::new).collect::<BuildResult<_>>()?,
+            grpc: m.grpc.is_some(),
+            tls: m.tls_context,
+        })
+    }
+
+    /// Whether the request matches.
+    pub fn matches(&self, head: &RequestHead, sx: &StreamShared) -> bool {
+        self.path(head)
+            && (!self.grpc || head.is_grpc())
+            && matches_all(&self.headers, head)
+            && self.query.iter().all(|q| q.matches(head.path()))
+            && self.fraction.as_ref().is_none_or(|f| f.matches(sx.info.random.get()))
+            && self.tls(sx)
+            && self.metadata(sx)
+    }
+
+    fn path(&self, head: &RequestHead) -> bool {
+        let full = head.path();
+        let path = match full.iter().position(|b| matches!(b, b'?' | b'#')) {
+            Some(i) => &full[..i],
+            None => full,
+        };
+        match &self.path {
+            // A prefix may reach into the query, as in Envoy.
+            Path::Prefix(p) => self.begins(full, p),
+            Path::Exact(p) => path.len() == p.len() && self.begins(path, p),
+            Path::Separated(p) => self.begins(path, p) && matches!(path.get(p.len()), None | Some(b'/')),
+            Path::Regex(r) => r.matches(path),
+            Path::Connect => head.is_connect(),
+        }
+    }
+    fn begins(&self, path: &[u8], with: &[u8]) -> bool {
+        match path.get(..with.len()) {
+            Some(start) if self.case_sensitive => start == with,
+            Some(start) => start.eq_ignore_ascii_case(with),
+            None => false,
+        }
+    }
+    fn tls(&self, sx: &StreamShared) -> bool {
+        let Some(t) = &self.tls else { return true };
+        let tls = sx.conn.tls.get();
+        let presented = tls.is_some_and(|t| t.peer.is_some());
+        let validated = tls.is_some_and(|t| t.peer_validated);
+        t.presented.is_none_or(|want| want == presented) && t.validated.is_none_or(|want| want == validated)
+    }
+    fn metadata(&self, sx: &StreamShared) -> bool {
+        if self.metadata.is_empty() {
+            return true;
+        }
+        let have = sx.info.metadata.borrow();
+        self.metadata.iter().all(|m| match &*have {
+            Some(have) => m.matches(have),
+            None => m.matches_none(),
+        })
+    }
+}

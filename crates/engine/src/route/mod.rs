@@ -1,0 +1,375 @@
+//! Routes: from a request's head to what is to be done with it.
+//!
+//! [`RouteTable`] finds the virtual host ([`domains`]) and in it the first route that matches ([`matching`]); a
+//! [`RouteEntry`] says what to do ([`action`]) and how to change heads ([`headers`], [`rewrite`]). Tables are built on
+//! main and immutable; a stream keeps the entry it got.
+
+pub mod action;
+mod domains;
+pub mod headers;
+mod matching;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
+use crate::proto;
+use crate::upstream::host::Host;
+pub use action::{Action, ClusterRoute, DirectResponse, Redirect};
+use domains::Domains;
+use headers::HeaderRules;
+use matching::Matcher;
+use nuncio_api::envoy::config::route::v3 as pb;
+use nuncio_core::Exchange;
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
+use nuncio_core::info::StreamShared;
+use nuncio_core::metadata::Metadata;
+use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
+use nuncio_wire::{RequestHead, ResponseHead};
+use std::sync::Arc;
+
+/// What is read of the messages of `envoy.config.route.v3`.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.route.v3.RouteConfiguration",
+        &[
+            "name",
+            "virtual_hosts",
+            "internal_only_headers",
+            "request_headers_to_add",
+            "request_headers_to_remove",
+            "response_headers_to_add",
+            "response_headers_to_remove",
+            "most_specific_header_mutations_wins",
+            "validate_clusters",
+            "max_direct_response_body_size_bytes",
+            "typed_per_filter_config",
+            "ignore_port_in_host_matching",
+        ],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.VirtualHost",
+        &[
+            "name",
+            "domains",
+            "routes",
+            "require_tls",
+            "request_headers_to_add",
+            "request_headers_to_remove",
+            "response_headers_to_add",
+            "response_headers_to_remove",
+            "typed_per_filter_config",
+            "include_request_attempt_count",
+            "include_attempt_count_in_response",
+            "metadata",
+        ],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.Route",
+        &[
+            "name",
+            "match",
+            "metadata",
+            "typed_per_filter_config",
+            "request_headers_to_add",
+            "request_headers_to_remove",
+            "response_headers_to_add",
+            "response_headers_to_remove",
+            "route",
+            "redirect",
+            "direct_response",
+            "non_forwarding_action",
+        ],
+    )
+    .ignoring(&[("decorator", "names trace spans; there is no tracing that would show it")]),
+    Covered::new("envoy.config.route.v3.FilterConfig", &["config", "is_optional", "disabled"]),
+    Covered::new("envoy.config.route.v3.NonForwardingAction", &[]),
+];
+
+/// A compiled `RouteConfiguration`.
+pub struct RouteTable {
+    /// `RouteConfiguration.name`
+    pub name: String,
+    domains: Domains,
+    hosts: Vec<VirtualHost>,
+    ignore_port: bool,
+    switches_filters: bool,
+}
+
+struct VirtualHost {
+    shared: Arc<VirtualHostShared>,
+    require_tls: RequireTls,
+    routes: Vec<(Matcher, Arc<RouteEntry>)>,
+}
+
+/// What the routes of a virtual host share, and keep alive.
+pub struct VirtualHostShared {
+    /// `VirtualHost.name`
+    pub name: String,
+    per_filter: PerFilter,
+    headers: HeaderRules,
+    config: Arc<ConfigShared>,
+    include_request_attempt_count: bool,
+    include_attempt_count_in_response: bool,
+}
+
+/// What all routes of a table share.
+struct ConfigShared {
+    per_filter: PerFilter,
+    headers: HeaderRules,
+    most_specific_wins: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+enum RequireTls {
+    #[default]
+    No,
+    External,
+    All,
+}
+
+/// A route, as a stream keeps it.
+pub struct RouteEntry {
+    name: String,
+    metadata: Metadata,
+    host: Arc<VirtualHostShared>,
+    per_filter: PerFilter,
+    headers: HeaderRules,
+    /// What to do.
+    pub action: Action,
+    rewrite: rewrite::Rewrite,
+}
+
+impl RouteTable {
+    /// Compiles a configuration.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(c: &pb::RouteConfiguration, cx: &BuildCx<'_>) -> BuildResult<RouteTable> {
+        let config = Arc::new(ConfigShared {
+            per_filter: per_filter(&c.typed_per_filter_config, cx)?,
+            headers: HeaderRules::new(
+                &c.request_headers_to_add,
+                &c.request_headers_to_remove,
+                &c.response_headers_to_add,
+                &c.response_headers_to_remove,
+            )?,
+            most_specific_wins: c.most_specific_header_mutations_wins,
+        });
+        let max_body = c.max_direct_response_body_size_bytes.unwrap_or(4096) as usize;
+        let validate = c.validate_clusters.unwrap_or(true);
+        let mut domains = Domains::default();
+        let mut hosts = vec![];
+        for (i, h) in c.virtual_hosts.iter().enumerate() {
+            for d in &h.domains {
+                domains.insert(d, i, &c.name)?;
+            }
+            hosts.push(VirtualHost::new(h, &config, max_body, validate, cx)?);
+        }
+        let switches_filters = !config.per_filter.is_empty()
+            || hosts.iter().any(|h| {
+                !h.shared.per_filter.is_empty()
+                    || h.routes.iter().any(|(_, r)| !r.per_filter.is_empty() || r.action.has_filter_configs())
+            });
+        Ok(RouteTable {
+            name: c.name.clone(),
+            domains,
+            hosts,
+            ignore_port: c.ignore_port_in_host_matching,
+            switches_filters,
+        })
+    }
+    /// Some level configures filters, so a route must be chosen before the first filter runs.
+    pub fn switches_filters(&self) -> bool {
+        self.switches_filters
+    }
+    /// An empty table (the admin interface).
+    pub fn empty() -> RouteTable {
+        let (domains, hosts) = Default::default();
+        RouteTable { name: String::new(), domains, hosts, ignore_port: false, switches_filters: false }
+    }
+    /// The first route that matches.
+    pub fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<RouteEntry>> {
+        let host = &self.hosts[self.domains.find(head.authority(), self.ignore_port)?];
+        if host.require_tls != RequireTls::No
+            && head.headers.get(nuncio_wire::name::X_FORWARDED_PROTO) != Some(b"https")
+        {
+            let internal = head.headers.get(nuncio_wire::name::X_ENVOY_INTERNAL) == Some(b"true");
+            if host.require_tls == RequireTls::All || !internal {
+                return Some(Arc::new(RouteEntry::https_redirect(&host.shared)));
+            }
+        }
+        host.routes.iter().find(|(m, _)| m.matches(head, sx)).map(|(_, r)| r.clone())
+    }
+}
+
+impl VirtualHost {
+    fn new(
+        h: &pb::VirtualHost,
+        config: &Arc<ConfigShared>,
+        max_body: usize,
+        validate: bool,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<VirtualHost> {
+        let shared = Arc::new(VirtualHostShared {
+            name: h.name.clone(),
+            per_filter: per_filter(&h.typed_per_filter_config, cx)?,
+            headers: HeaderRules::new(
+                &h.request_headers_to_add,
+                &h.request_headers_to_remove,
+                &h.response_headers_to_add,
+                &h.response_headers_to_remove,
+            )?,
+            config: config.clone(),
+            include_request_attempt_count: h.include_request_attempt_count,
+            include_attempt_count_in_response: h.include_attempt_count_in_response,
+        });
+        let routes = h.routes.iter().map(|r| {
+            let m = r
+                .r#match
+                .as_deref()
+                .ok_or_else(|| BuildError::from("RouteValidationError.Match: value is required"))?;
+            Ok((Matcher::new(m)?, Arc::new(RouteEntry::new(r, &shared, max_body, validate, cx)?)))
+        });
+        Ok(VirtualHost {
+            require_tls: match h.require_tls {
+                1 => RequireTls::External,
+                2 => RequireTls::All,
+                _ => RequireTls::No,
+            },
+            routes: routes.collect::<BuildResult<_>>()?,
+            shared,
+        })
+    }
+}
+
+impl RouteEntry {
+    fn new(
+        r: &pb::Route,
+        host: &Arc<VirtualHostShared>,
+        max_body: usize,
+        validate: bool,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<RouteEntry> {
+        let action = Action::new(r, host, max_body, validate, cx)?;
+        Ok(RouteEntry {
+            name: r.name.clone(),
+            metadata: proto::metadata(r.metadata.as_ref()),
+            host: host.clone(),
+            per_filter: per_filter(&r.typed_per_filter_config, cx)?,
+            headers: HeaderRules::new(
+                &r.request_headers_to_add,
+                &r.request_headers_to_remove,
+                &r.response_headers_to_add,
+                &r.response_headers_to_remove,
+            )?,
+            rewrite: rewrite::Rewrite::new(r)?,
+            action,
+        })
+    }
+    /// What `require_tls` answers.
+    fn https_redirect(host: &Arc<VirtualHostShared>) -> RouteEntry {
+        RouteEntry {
+            name: String::new(),
+            metadata: Metadata::default(),
+            host: host.clone(),
+            per_filter: PerFilter::default(),
+            headers: HeaderRules::default(),
+            action: Action::Redirect(Redirect::https()),
+            rewrite: rewrite::Rewrite::default(),
+        }
+    }
+    /// Header rules from the most to the least specific level, or the other way round.
+    fn levels<'a>(&'a self, weighted: Option<&'a HeaderRules>) -> [Option<&'a HeaderRules>; 4] {
+        let mut levels =
+            [weighted, Some(&self.headers), Some(&self.host.headers), Some(&self.host.config.headers)];
+        if self.host.config.most_specific_wins {
+            levels.reverse();
+        }
+        levels
+    }
+    /// Changes the request's head for the upstream: header rules, then host, then path.
+    pub fn finalize_request_headers(
+        &self,
+        head: &mut RequestHead,
+        sx: &StreamShared,
+        host: &Host,
+        original_path: bool,
+    ) {
+        let weighted = self.action.chosen(sx);
+        for rules in self.levels(weighted.map(|w| &w.headers)).into_iter().flatten() {
+            rules.apply_to_request(head, sx, self);
+        }
+        self.rewrite.apply(head, sx, host, original_path);
+    }
+    /// Changes the response's head for the client.
+    pub fn finalize_response_headers(&self, head: &mut ResponseHead, ex: &Exchange) {
+        let weighted = self.action.chosen(&ex.sx);
+        for rules in self.levels(weighted.map(|w| &w.headers)).into_iter().flatten() {
+            rules.apply_to_response(head, ex, self);
+        }
+    }
+}
+
+impl Route for RouteEntry {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn virtual_host(&self) -> &str {
+        &self.host.name
+    }
+    fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+    fn per_filter(&self) -> [Option<&PerFilter>; 4] {
+        [None, Some(&self.per_filter), Some(&self.host.per_filter), Some(&self.host.config.per_filter)]
+    }
+}
+
+/// A table as the source of routes for streams; one per worker and table.
+pub struct TableSource(Arc<RouteTable>);
+
+impl TableSource {
+    /// A source over `table`.
+    pub fn new(table: Arc<RouteTable>) -> TableSource {
+        TableSource(table)
+    }
+}
+impl RouteSource for TableSource {
+    fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<dyn Route>> {
+        self.0.choose(head, sx).map(|r| r as Arc<dyn Route>)
+    }
+}
+
+/// Parses `typed_per_filter_config`; `FilterConfig` wraps a config with `disabled` and `is_optional`.
+pub(crate) fn per_filter<'a>(
+    configs: impl IntoIterator<Item = (&'a String, &'a prost_types::Any)>,
+    cx: &BuildCx<'_>,
+) -> BuildResult<PerFilter> {
+    let mut all = PerFilter::default();
+    for (name, any) in configs {
+        let id = FilterId::of(name);
+        if any.type_url.rsplit('/').next() != Some("envoy.config.route.v3.FilterConfig") {
+            all.insert(id, cx.registry.build_route_config(name, any, cx)?);
+            continue;
+        }
+        let f: pb::FilterConfig = proto::unpack(any)?;
+        if f.disabled || f.config.is_none() {
+            all.set_disabled(id, f.disabled);
+        }
+        if let Some(any) = &f.config {
+            match cx.registry.build_route_config(name, any, cx) {
+                Ok(c) => {
+                    all.insert(id, c);
+                    if !f.disabled {
+                        all.set_disabled(id, false);
+                    }
+                }
+                Err(e) if f.is_optional && e.0.starts_with("Didn't find") => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,123 @@
+//! Rewriting of paths and hosts on the way to the upstream.
+
+use crate::upstream::host::Host;
+use nuncio_api::envoy::config::route::v3 as pb;
+use nuncio_core::error::BuildResult;
+use nuncio_core::info::StreamShared;
+use nuncio_core::matchers::RegexSubstitution;
+use nuncio_wire::{HeaderName, RequestHead, name};
+use pb::route_action::HostRewriteSpecifier;
+use pb::route_match::PathSpecifier;
+
+/// What to rewrite.
+#[derive(Default)]
+pub struct Rewrite {
+    path: Option<PathRewrite>,
+    host: Option<HostRewrite>,
+    append_x_forwarded_host: bool,
+}
+
+enum PathRewrite {
+    Prefix { matched: usize, to: Vec<u8> },
+    Regex(RegexSubstitution),
+}
+
+enum HostRewrite {
+    Literal(Vec<u8>),
+    Header(HeaderName),
+    /// The upstream host's name (`auto_host_rewrite`).
+    Auto,
+    PathRegex(RegexSubstitution),
+}
+
+/// Length of what the route's prefix or path match covers; 0 for other matches.
+pub fn matched_prefix(r: &pb::Route) -> usize {
+    match r.r#match.as_deref().and_then(|m| m.path_specifier.as_ref()) {
+        Some(PathSpecifier::Prefix(p) | PathSpecifier::Path(p) | PathSpecifier::PathSeparatedPrefix(p)) => {
+            p.len()
+        }
+        _ => 0,
+    }
+}
+
+impl Rewrite {
+    /// Reads a route's rewriting.
+    ///
+    /// # Errors
+    /// A bad regex.
+    pub fn new(r: &pb::Route) -> BuildResult<Rewrite> {
+        let Some(pb::route::Action::Route(a)) = &r.action else { return Ok(Rewrite::default()) };
+        let path = match (&a.prefix_rewrite, &a.regex_rewrite) {
+            (p, Some(_)) if !p.is_empty() => {
+                return Err(
+                    "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite_policy or path_rewrite"
+                        .into(),
+                );
+            }
+            (_, Some(r)) => Some(PathRewrite::Regex(RegexSubstitution::new(r)?)),
+            (p, None) if p.is_empty() => None,
+            (p, None) => Some(PathRewrite::Prefix { matched: matched_prefix(r), to: p.clone().into_bytes() }),
+        };
+        let host = match &a.host_rewrite_specifier {
+            Some(HostRewriteSpecifier::HostRewriteLiteral(h)) => {
+                Some(HostRewrite::Literal(h.clone().into_bytes()))
+            }
+            Some(HostRewriteSpecifier::HostRewriteHeader(h)) => Some(HostRewrite::Header(HeaderName::new(h))),
+            Some(HostRewriteSpecifier::AutoHostRewrite(true)) => Some(HostRewrite::Auto),
+            Some(HostRewriteSpecifier::HostRewritePathRegex(r)) => {
+                Some(HostRewrite::PathRegex(RegexSubstitution::new(r)?))
+            }
+            _ => None,
+        };
+        Ok(Rewrite { path, host, append_x_forwarded_host: a.append_x_forwarded_host })
+    }
+
+    /// Rewrites a request's head; what it replaces is kept in `x-envoy-original-path` and `-host`.
+    pub fn apply(&self, head: &mut RequestHead, _: &StreamShared, host: &Host, keep_original: bool) {
+        if let Some(r) = &self.host {
+            self.host(r, head, host);
+        }
+        let Some(r) = &self.path else { return };
+        let old = head.path().to_vec();
+        let mut new = Vec::with_capacity(old.len() + 16);
+        match r {
+            PathRewrite::Prefix { matched, to } => {
+                new.extend_from_slice(to);
+                new.extend_from_slice(old.get(*matched..).unwrap_or_default());
+            }
+            PathRewrite::Regex(r) => {
+                let cut = old.iter().position(|b| *b == b'?').unwrap_or(old.len());
+                r.replace_all(&old[..cut], &mut new);
+                new.extend_from_slice(&old[cut..]);
+            }
+        }
+        if keep_original {
+            head.headers.set(name::X_ENVOY_ORIGINAL_PATH, &old);
+        }
+        head.headers.set(name::PATH, &new);
+    }
+
+    fn host(&self, r: &HostRewrite, head: &mut RequestHead, host: &Host) {
+        let new = match r {
+            HostRewrite::Literal(h) => h.clone(),
+            HostRewrite::Header(h) => match head.headers.get(h) {
+                Some(v) if !v.is_empty() => v.to_vec(),
+                _ => return,
+            },
+            HostRewrite::Auto if !host.info.hostname.is_empty() => host.info.hostname.as_bytes().to_vec(),
+            HostRewrite::Auto => return,
+            HostRewrite::PathRegex(r) => {
+                let full = head.path();
+                let cut = full.iter().position(|b| *b == b'?').unwrap_or(full.len());
+                let mut out = vec![];
+                r.replace_all(&full[..cut], &mut out);
+                out
+            }
+        };
+        let old = head.authority().to_vec();
+        if self.append_x_forwarded_host && old != new {
+            head.headers.append_to(name::X_FORWARDED_HOST, b",", &old);
+        }
+        head.headers.set(name::AUTHORITY, &new);
+    }
+}

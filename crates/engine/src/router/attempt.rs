@@ -1,0 +1,204 @@
+//! One attempt to have a request answered by one host.
+
+use super::{arm_timeout, charge, replies};
+use crate::upstream::host::HostCounters;
+use crate::upstream::local::{Cluster, LocalHost};
+use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
+use nuncio_core::body::{Body, BodyError, Frame};
+use nuncio_core::clock;
+use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_core::info::{Interrupt, StreamShared};
+use nuncio_core::{Exchange, LocalReply};
+use nuncio_wire::{Version, name};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+/// An attempt under way.
+pub struct Attempt {
+    cluster: Rc<Cluster>,
+    host: Rc<LocalHost>,
+    sx: Rc<StreamShared>,
+    priority: usize,
+    timeout: Option<Duration>,
+    stream: Option<UpStream>,
+    /// The response's head came, or the attempt failed: what happens now is accounted for.
+    settled: bool,
+}
+
+impl Attempt {
+    /// An attempt with `host`.
+    pub fn new(
+        cluster: Rc<Cluster>,
+        host: Rc<LocalHost>,
+        sx: Rc<StreamShared>,
+        priority: usize,
+        timeout: Option<Duration>,
+    ) -> Attempt {
+        {
+            let mut up = sx.info.upstream.borrow_mut();
+            up.host = Some(host.host.info.clone());
+            up.hosts_attempted.push(host.host.info.clone());
+        }
+        Attempt { cluster, host, sx, priority, timeout, stream: None, settled: false }
+    }
+
+    /// Gets a connection, sends the request and waits for the final response head.
+    ///
+    /// # Errors
+    /// The connection could not be had, or ended before the head.
+    pub async fn run(&mut self, ex: &mut Exchange) -> Result<UpResponse, StreamError> {
+        let times = &self.sx.info.times;
+        let complete = ex.request_body.is_end();
+        if complete {
+            arm_timeout(&self.sx, self.timeout);
+        }
+        let began = clock::now();
+        let downstream = self.sx.info.protocol.get().unwrap_or(Version::Http11);
+        let got = self.host.pool.acquire(downstream, self.priority).await?;
+        let ready = clock::now();
+        if got.connected {
+            times.us_cx_beg.set(Some(began));
+            times.us_cx_end.set(Some(ready));
+        }
+        self.note_connection(&got.stream, ready.saturating_duration_since(began));
+        let stream = self.stream.insert(got.stream);
+        times.us_tx_beg.set(Some(ready));
+        self.sx.info.upstream_meter.header_tx.set(ex.request.headers.byte_size() as u64);
+        stream.writer.send_head(&ex.request, complete)?;
+        if complete {
+            times.us_tx_end.set(Some(ready));
+        } else {
+            let (body, writer) = (ex.request_body.take(), stream.writer.clone());
+            self.sx.side(pump(body, writer, self.sx.clone(), self.timeout));
+        }
+        loop {
+            let sx = &self.sx;
+            let response = poll_fn(|cx| stream.poll_head(cx, sx)).await?;
+            if times.us_rx_beg.get().is_none() {
+                times.us_rx_beg.set(Some(clock::now()));
+            }
+            if !response.head.is_informational() {
+                return Ok(response);
+            }
+            // The client gets 100 from us; other informational heads pass through.
+            if response.head.status != 100 {
+                self.sx.inform(response.head);
+            }
+        }
+    }
+
+    fn note_connection(&self, stream: &UpStream, waited: Duration) {
+        let mut up = self.sx.info.upstream.borrow_mut();
+        up.pool_ready = Some(waited);
+        let facts = |io: &crate::io::Io| (io.local_address(), io.remote_address(), io.tls_info());
+        let (id, protocol, io) = match stream.conn() {
+            UpConn::H1(c) => (c.id, Version::Http11, c.with_io(facts)),
+            UpConn::H2(c) => (c.id, Version::Http2, Some(c.with_io(facts))),
+        };
+        up.connection_id = Some(id);
+        up.connections_attempted.push(id);
+        up.protocol = Some(protocol);
+        if let Some((local, remote, tls)) = io {
+            up.local_address = local;
+            up.remote_address = remote;
+            up.tls = tls;
+        }
+    }
+
+    /// The head came: counts it and sets Envoy's headers.
+    pub fn answered(&mut self, ex: &mut Exchange, r: &mut UpResponse, suppress: bool) {
+        self.settled = true;
+        let now = clock::now();
+        let since = ex.sx.info.times.ds_rx_end.get().unwrap_or(now);
+        let took = now.saturating_duration_since(since);
+        charge::code(&self.cluster, Some(&self.host.host), ex, &r.head, Some(took));
+        ex.sx.info.set_details("via_upstream");
+        if !suppress {
+            let mut ms = itoa::Buffer::new();
+            let ms = ms.format(took.as_millis() as u64);
+            r.head.headers.set(name::X_ENVOY_UPSTREAM_SERVICE_TIME, ms.as_bytes());
+        }
+    }
+
+    /// The response's body; the stream lives as long as it.
+    pub fn into_body(mut self, end: bool) -> Body {
+        match self.stream.take() {
+            Some(s) if !end => s.into_body(),
+            _ => Body::Empty,
+        }
+    }
+
+    /// Makes the reply for a failure.
+    pub fn failed(&mut self, ex: &Exchange, e: &StreamError) -> LocalReply {
+        self.settled = true;
+        self.sx.clear_deadline();
+        self.sx.drop_sides();
+        let r = replies::reset(e);
+        ex.sx.info.upstream.borrow_mut().transport_failure = e.transport.clone();
+        charge::local(&self.cluster, Some(&self.host.host), ex, r.status);
+        r
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.settled {
+            return;
+        }
+        // Cut short: by the timeout, or because the client left.
+        let s = &self.cluster.plan.stats;
+        if self.sx.deadline_passed() {
+            s.upstream_rq_timeout().inc();
+            s.rq().record(504);
+            s.external().record(504);
+            HostCounters::inc(&self.host.host.counters.rq_timeout);
+            HostCounters::inc(&self.host.host.counters.rq_error);
+        }
+        if self.stream.is_some() {
+            s.upstream_rq_tx_reset().inc();
+        }
+    }
+}
+
+/// Carries the request's body to the host, beside everything else that happens on the stream.
+async fn pump(mut body: Body, up: UpWriter, sx: Rc<StreamShared>, timeout: Option<Duration>) {
+    let result = poll_fn(|cx| {
+        loop {
+            if let Err(e) = ready!(up.poll_ready(cx)) {
+                return Poll::Ready(Err(e));
+            }
+            match body.poll_frame(cx, &sx) {
+                Poll::Ready(Some(Ok(Frame::Data(c)))) => up.send_data(c),
+                Poll::Ready(Some(Ok(Frame::Trailers(t)))) => {
+                    up.send_end(Some(&t));
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(None) => {
+                    up.send_end(None);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Some(Err(e))) => {
+                    match e {
+                        BodyError::Reply(r) => sx.interrupt(Interrupt::Reply(r)),
+                        BodyError::Reset(r) => sx.interrupt(Interrupt::Reset(r)),
+                    }
+                    return Poll::Ready(Err(ResetReason::LocalReset.into()));
+                }
+                Poll::Pending => {
+                    // Hand over what there is: the host may answer before the body ends.
+                    let _ = up.poll_flush(cx);
+                    return Poll::Pending;
+                }
+            }
+        }
+    })
+    .await;
+    // A host that is gone is noticed by whoever waits for its response.
+    if result.is_ok() {
+        sx.info.times.us_tx_end.set(Some(clock::now()));
+        arm_timeout(&sx, timeout);
+        let _ = poll_fn(|cx| up.poll_flush(cx)).await;
+    }
+}

@@ -1,0 +1,145 @@
+//! The router: turns a request into an upstream exchange (`envoy.filters.http.router`).
+//!
+//! In order: choose the route, answer redirects and direct responses, find the cluster, choose a host, get a
+//! connection, send the request (its body by a pump beside the stream), and hand the response back. What fails on the
+//! way becomes a local reply of CONTRACT §4.
+
+mod attempt;
+mod charge;
+mod replies;
+
+use crate::route::{Action, ClusterRoute, RouteEntry};
+use crate::stats::HttpStats;
+use crate::upstream::local::Clusters;
+use attempt::Attempt;
+use nuncio_core::clock::{self, TimerKind};
+use nuncio_core::filter::Step;
+use nuncio_core::info::Interrupt;
+use nuncio_core::route::Route;
+use nuncio_core::{Exchange, Flag, LocalReply};
+use nuncio_wire::name;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `extensions.filters.http.router.v3.Router`
+pub struct Router {
+    /// `suppress_envoy_headers`
+    pub suppress_envoy_headers: bool,
+    /// The stats of the connection manager.
+    pub stats: HttpStats,
+}
+
+impl Router {
+    /// Serves one request; on success `ex.response` is the upstream's.
+    pub async fn serve(&self, ex: &mut Exchange) -> Step<'static> {
+        self.stats.rq_total().inc();
+        let Some(route) = ex.route().and_then(<dyn Route>::downcast::<RouteEntry>) else {
+            self.stats.no_route().inc();
+            return reply(replies::no_route());
+        };
+        match &route.action {
+            Action::Cluster(c) => self.forward(ex, &route, c).await,
+            Action::Redirect(r) => {
+                self.stats.rq_redirect().inc();
+                let location = r.location(&ex.request, &ex.sx);
+                let mut reply = LocalReply::new(r.status(), "", "direct_response");
+                reply.headers.get_or_insert_default().append(name::LOCATION, &location);
+                self.local(ex, &route, reply)
+            }
+            Action::Direct(d) => {
+                self.stats.rq_direct_response().inc();
+                self.local(ex, &route, LocalReply::new(d.status, d.body(), "direct_response"))
+            }
+            Action::NonForwarding => reply(replies::no_route()),
+        }
+    }
+
+    /// A response that the route itself makes; its header rules apply.
+    fn local(&self, ex: &mut Exchange, route: &RouteEntry, r: LocalReply) -> Step<'static> {
+        ex.reply(r);
+        self.finish_response(ex, route);
+        Step::Next
+    }
+
+    async fn forward(&self, ex: &mut Exchange, route: &Arc<RouteEntry>, c: &ClusterRoute) -> Step<'static> {
+        let cluster = c.cluster_name(&ex.request, &ex.sx).and_then(|n| Clusters::here().get(&n));
+        let Some(cluster) = cluster else {
+            self.stats.no_cluster().inc();
+            return reply(
+                LocalReply::new(c.cluster_not_found_status, "", "cluster_not_found")
+                    .flag(Flag::NoClusterFound),
+            );
+        };
+        {
+            let mut up = ex.sx.info.upstream.borrow_mut();
+            up.cluster = Some(cluster.plan.name.clone());
+            up.cluster_observability = Some(cluster.plan.observability_name.clone());
+            up.cluster_metadata = Some(cluster.plan.metadata.clone());
+        }
+        let Some(host) = cluster.choose() else {
+            cluster.plan.stats.upstream_cx_none_healthy().inc();
+            charge::local(&cluster, None, ex, 503);
+            return reply(replies::no_healthy_upstream());
+        };
+        let timeout = self.timeout(ex, c);
+        route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
+        if !self.suppress_envoy_headers
+            && let Some(t) = timeout
+        {
+            ex.request
+                .headers
+                .set(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, t.as_millis().to_string().as_bytes());
+        }
+        if c.include_request_attempt_count {
+            ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
+        }
+        ex.sx.info.attempts.set(1);
+        let mut attempt = Attempt::new(cluster, host, ex.sx.clone(), c.priority, timeout);
+        match attempt.run(ex).await {
+            Ok(mut response) => {
+                attempt.answered(ex, &mut response, self.suppress_envoy_headers);
+                ex.response = Some(response.head);
+                ex.response_body = attempt.into_body(response.end);
+                if c.include_attempt_count_in_response
+                    && let Some(r) = &mut ex.response
+                {
+                    r.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
+                }
+                self.finish_response(ex, route);
+                Step::Next
+            }
+            Err(e) => {
+                let r = attempt.failed(ex, &e);
+                reply(r)
+            }
+        }
+    }
+
+    fn finish_response(&self, ex: &mut Exchange, route: &RouteEntry) {
+        if let Some(mut head) = ex.response.take() {
+            route.finalize_response_headers(&mut head, ex);
+            ex.response = Some(head);
+        }
+    }
+
+    /// The route's timeout, or what an internal caller asks for; `None` is no limit.
+    fn timeout(&self, ex: &mut Exchange, c: &ClusterRoute) -> Option<Duration> {
+        let asked =
+            ex.request.headers.get_str(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).and_then(|v| v.parse().ok());
+        ex.request.headers.remove(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
+        let t = asked.map(Duration::from_millis).or(c.timeout)?;
+        (!t.is_zero()).then_some(t)
+    }
+}
+
+fn reply(r: LocalReply) -> Step<'static> {
+    Step::Reply(Box::new(r))
+}
+
+/// Answers 504 when the response is not complete in time.
+fn arm_timeout(sx: &Rc<nuncio_core::StreamShared>, timeout: Option<Duration>) {
+    if let Some(t) = timeout {
+        sx.set_deadline(clock::sleep(TimerKind::Other, t), || Interrupt::Reply(Box::new(replies::timeout())));
+    }
+}

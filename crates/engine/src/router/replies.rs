@@ -1,0 +1,34 @@
+//! The replies the router makes (CONTRACT §4).
+
+use nuncio_core::error::StreamError;
+use nuncio_core::{Flag, LocalReply};
+use nuncio_wire::name;
+
+/// No route matched.
+pub fn no_route() -> LocalReply {
+    LocalReply::new(404, "", "route_not_found").flag(Flag::NoRouteFound)
+}
+/// The cluster has no host to offer.
+pub fn no_healthy_upstream() -> LocalReply {
+    LocalReply::new(503, "no healthy upstream", "no_healthy_upstream").flag(Flag::NoHealthyUpstream)
+}
+/// The response took too long.
+pub fn timeout() -> LocalReply {
+    LocalReply::new(504, "upstream request timeout", "response_timeout").flag(Flag::UpstreamRequestTimeout)
+}
+/// The upstream exchange ended before its response began.
+pub fn reset(e: &StreamError) -> LocalReply {
+    use nuncio_core::ResetReason::*;
+    let reason = e.reason.text();
+    let status = if e.reason == ProtocolError { 502 } else { 503 };
+    let body = format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
+    let details = match e.transport.is_empty() {
+        true => format!("upstream_reset_before_response_started{{{reason}}}"),
+        false => format!("upstream_reset_before_response_started{{{reason}|{}}}", e.transport),
+    };
+    let r = LocalReply::new(status, body, details.replace(' ', "_")).flag(e.reason.flag());
+    match e.reason {
+        Overflow => r.header(name::X_ENVOY_OVERLOADED, b"true"),
+        _ => r,
+    }
+}

@@ -1,0 +1,85 @@
+//! Certificates and keys from data sources.
+
+use nuncio_api::envoy::config::core::v3::{DataSource, data_source::Specifier};
+use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
+use nuncio_core::error::{BuildError, BuildResult};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use std::sync::Arc;
+
+/// The bytes of a data source, and what to call it in messages.
+///
+/// # Errors
+/// A file or a variable is missing.
+pub fn read(d: &DataSource) -> BuildResult<(Vec<u8>, String)> {
+    match &d.specifier {
+        Some(Specifier::Filename(f)) => match std::fs::read(f) {
+            Ok(b) => Ok((b, f.clone())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                Err(BuildError(format!("Invalid path: {f}")))
+            }
+            Err(e) => Err(BuildError(format!("unable to read file: {f}: {e}"))),
+        },
+        Some(Specifier::InlineString(s)) => Ok((s.clone().into_bytes(), "<inline>".into())),
+        Some(Specifier::InlineBytes(b)) => Ok((b.to_vec(), "<inline>".into())),
+        Some(Specifier::EnvironmentVariable(v)) => match std::env::var(v) {
+            Ok(s) => Ok((s.into_bytes(), "<inline>".into())),
+            Err(_) => Err(BuildError(format!("Environment variable doesn't exist: {v}"))),
+        },
+        None => Err("DataSourceValidationError.Specifier: value is required".into()),
+    }
+}
+
+/// A certificate chain with its key.
+///
+/// # Errors
+/// Something is missing or malformed; Envoy's words.
+pub fn certified_key(c: &pb::TlsCertificate) -> BuildResult<Arc<CertifiedKey>> {
+    let (Some(chain), Some(key)) = (c.certificate_chain.as_ref(), c.private_key.as_ref()) else {
+        return Err(
+            "Failed to load incomplete certificate: certificate chain and private key are both needed".into(),
+        );
+    };
+    let (chain, chain_name) = read(chain)?;
+    let certs = CertificateDer::pem_slice_iter(&chain)
+        .collect::<Result<Vec<_>, _>>()
+        .ok()
+        .filter(|c| !c.is_empty())
+        .ok_or_else(|| BuildError(format!("Failed to load certificate chain from {chain_name}")))?;
+    let key_name = match key.specifier {
+        Some(Specifier::Filename(ref f)) => f.clone(),
+        _ => "<inline>".into(),
+    };
+    let failed = || BuildError(format!("Failed to load private key from {key_name}"));
+    let (key, _) = read(key)
+        .map_err(|_| BuildError(format!("Failed to load incomplete private key from path: {key_name}")))?;
+    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| failed())?;
+    let key = super::provider().key_provider.load_private_key(key).map_err(|_| failed())?;
+    let key = CertifiedKey::new(certs, key);
+    match key.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(key)),
+        Err(_) => Err(failed()),
+    }
+}
+
+/// The trusted authorities of a validation context; `None` when it names none.
+///
+/// # Errors
+/// The file is missing or holds no certificate.
+pub fn roots(v: Option<&pb::CertificateValidationContext>) -> BuildResult<Option<Arc<RootCertStore>>> {
+    let Some(ca) = v.and_then(|v| v.trusted_ca.as_ref()) else { return Ok(None) };
+    let (pem, name) = read(ca)?;
+    let mut store = RootCertStore::empty();
+    for c in CertificateDer::pem_slice_iter(&pem) {
+        let c = c.map_err(|_| BuildError(format!("Failed to load trusted CA certificates from {name}")))?;
+        store
+            .add(c)
+            .map_err(|_| BuildError(format!("Failed to load trusted CA certificates from {name}")))?;
+    }
+    if store.is_empty() {
+        return Err(format!("Failed to load trusted CA certificates from {name}").into());
+    }
+    Ok(Some(Arc::new(store)))
+}

@@ -1,0 +1,84 @@
+//! A cluster as main builds it: immutable, shared by all workers. Its host set changes; the plan does not.
+
+use super::breakers::Breakers;
+use crate::stats::ClusterStats;
+use crate::tls::ClientTls;
+use nuncio_core::metadata::Metadata;
+use nuncio_core::stats::Scope;
+use nuncio_wire::{h1, h2};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a host is chosen (`lb_policy`, `load_balancing_policy`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum LbPolicy {
+    /// In turn.
+    #[default]
+    RoundRobin,
+    /// The less busy of two chosen at random.
+    LeastRequest,
+    /// At random.
+    Random,
+}
+
+/// Which HTTP version is spoken with the hosts (`HttpProtocolOptions.upstream_protocol_options`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// What the client spoke.
+    Downstream,
+}
+
+/// HTTP options of a cluster.
+#[derive(Clone, Debug)]
+pub struct UpstreamHttp {
+    /// Version.
+    pub protocol: UpstreamProtocol,
+    /// Settings of HTTP/1 connections.
+    pub h1: Arc<h1::ClientSettings>,
+    /// Settings of HTTP/2 connections.
+    pub h2: Arc<h2::Settings>,
+    /// How long an unused connection is kept; `None` is for ever.
+    pub idle_timeout: Option<Duration>,
+    /// Requests after which a connection is closed; 0 is no limit.
+    pub max_requests_per_connection: u32,
+}
+
+/// How connections to the hosts are made.
+#[derive(Clone)]
+pub enum Transport {
+    /// `envoy.transport_sockets.raw_buffer`
+    Raw,
+    /// `envoy.transport_sockets.tls`
+    Tls(Arc<ClientTls>),
+}
+
+/// An immutable cluster.
+pub struct ClusterPlan {
+    /// `Cluster.name`
+    pub name: Arc<str>,
+    /// `alt_stat_name`, or the name.
+    pub observability_name: Arc<str>,
+    /// `connect_timeout`
+    pub connect_timeout: Duration,
+    /// How a host is chosen.
+    pub lb: LbPolicy,
+    /// HTTP options.
+    pub http: UpstreamHttp,
+    /// How connections are made.
+    pub transport: Transport,
+    /// Limits for default and high priority.
+    pub breakers: [Arc<Breakers>; 2],
+    /// `cluster.<name>.`
+    pub stats: ClusterStats,
+    /// The prefix of the stats, for codec stats that are made with the first connection.
+    pub scope: Scope,
+    /// `Cluster.metadata`
+    pub metadata: Arc<Metadata>,
+    /// From a control plane.
+    pub added_via_api: bool,
+}

@@ -1,0 +1,365 @@
+//! Builds a cluster from its proto, on main.
+
+use super::breakers::{Breakers, Resource};
+use super::cluster::{ClusterPlan, LbPolicy, Transport, UpstreamHttp, UpstreamProtocol};
+use crate::http::config::h2_settings;
+use crate::proto::{self, duration, duration_or};
+use crate::stats::{BreakerStats, ClusterStats};
+use crate::tls::ClientTls;
+use nuncio_api::envoy::config::cluster::v3 as pb;
+use nuncio_api::envoy::config::core::v3 as core;
+use nuncio_api::envoy::config::endpoint::v3 as ep;
+use nuncio_api::envoy::extensions::upstreams::http::v3 as up;
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
+use nuncio_core::info::HostInfo;
+use nuncio_core::metadata::Metadata;
+use nuncio_core::stats::sanitize;
+use nuncio_wire::h1;
+use std::sync::Arc;
+use std::time::Duration;
+use up::http_protocol_options::UpstreamProtocolOptions as U;
+use up::http_protocol_options::explicit_http_config::ProtocolConfig as P;
+
+/// What is read of `Cluster` and the messages in it.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.cluster.v3.Cluster",
+        &[
+            "name",
+            "alt_stat_name",
+            "type",
+            "connect_timeout",
+            "lb_policy",
+            "load_assignment",
+            "circuit_breakers",
+            "http2_protocol_options",
+            "typed_extension_protocol_options",
+            "dns_refresh_rate",
+            "respect_dns_ttl",
+            "dns_lookup_family",
+            "typed_dns_resolver_config",
+            "transport_socket",
+            "metadata",
+            "max_requests_per_connection",
+        ],
+    )
+    .ignoring(&[
+        (
+            "per_connection_buffer_limit_bytes",
+            "a soft limit; our buffers per connection stay below Envoy's default",
+        ),
+        ("cleanup_interval", "only for ORIGINAL_DST, which is refused"),
+        ("dns_failure_refresh_rate", "failed names are asked again after dns_refresh_rate"),
+    ]),
+    Covered::new("envoy.config.cluster.v3.CircuitBreakers", &["thresholds"]),
+    Covered::new(
+        "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
+        &["priority", "max_connections", "max_pending_requests", "max_requests", "max_retries"],
+    ),
+    Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints"]),
+    Covered::new("envoy.config.endpoint.v3.LocalityLbEndpoints", &["locality", "lb_endpoints"]),
+    Covered::new("envoy.config.endpoint.v3.LbEndpoint", &["endpoint", "metadata"]),
+    Covered::new("envoy.config.endpoint.v3.Endpoint", &["address", "hostname"]),
+    Covered::new(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        &["common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"],
+    ),
+    Covered::new(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        &["http_protocol_options", "http2_protocol_options"],
+    ),
+    Covered::new(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig",
+        &["http_protocol_options", "http2_protocol_options"],
+    ),
+];
+
+/// Where a cluster's hosts come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Discovery {
+    /// Addresses in the configuration.
+    Static,
+    /// Names, each resolved to all its addresses.
+    StrictDns,
+}
+
+/// One configured endpoint.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// An address, or a name with a port.
+    pub target: Target,
+    /// Facts the host will have.
+    pub hostname: String,
+    /// Region, zone, sub-zone.
+    pub locality: Arc<[String; 3]>,
+    /// `LbEndpoint.metadata`
+    pub metadata: Arc<Metadata>,
+    /// `load_balancing_weight`
+    pub weight: u32,
+}
+
+/// What an endpoint is found by.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Target {
+    /// An address.
+    Address(nuncio_core::address::Address),
+    /// A name to resolve, and the port.
+    Name(String, u16),
+}
+
+impl Endpoint {
+    /// The host at `address`.
+    pub fn host(&self, address: nuncio_core::address::Address) -> (Arc<HostInfo>, u32) {
+        let info = HostInfo {
+            address_text: address.to_string().into(),
+            hostname: self.hostname.as_str().into(),
+            locality: self.locality.clone(),
+            metadata: self.metadata.clone(),
+            canary: self
+                .metadata
+                .get("envoy.lb", ["canary"])
+                .is_some_and(|v| matches!(v.kind, Some(prost_types::value::Kind::BoolValue(true)))),
+            address: Some(address),
+        };
+        (Arc::new(info), self.weight)
+    }
+}
+
+/// A cluster and where its hosts come from.
+pub struct Built {
+    /// The plan.
+    pub plan: Arc<ClusterPlan>,
+    /// How its hosts are found.
+    pub discovery: Discovery,
+    /// What is configured.
+    pub endpoints: Vec<Endpoint>,
+    /// Resolution, for names.
+    pub dns: super::dns::DnsOptions,
+}
+
+/// Builds a cluster.
+///
+/// # Errors
+/// The configuration is refused.
+pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
+    let discovery = discovery(c)?;
+    let alt = if c.alt_stat_name.is_empty() { &c.name } else { &c.alt_stat_name };
+    let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
+    let http = http(c)?;
+    let breakers = breakers(c.circuit_breakers.as_ref());
+    for (b, name) in breakers.iter().zip(["default", "high"]) {
+        let s = BreakerStats::new(&scope.scope("circuit_breakers").scope(name));
+        let open = |r: fn(&Breakers) -> &Resource| {
+            let b = b.clone();
+            move || Some(u64::from(!r(&b).can_take()))
+        };
+        s.cx_open().set(open(|b| &b.connections));
+        s.rq_open().set(open(|b| &b.requests));
+        s.rq_pending_open().set(open(|b| &b.pending));
+        s.rq_retry_open().set(open(|b| &b.retries));
+        s.cx_pool_open().set(|| Some(0));
+    }
+    let plan = ClusterPlan {
+        name: c.name.as_str().into(),
+        observability_name: alt.as_str().into(),
+        connect_timeout: duration_or(&c.connect_timeout, Duration::from_secs(5))?,
+        lb: match pb::cluster::LbPolicy::try_from(c.lb_policy) {
+            Ok(pb::cluster::LbPolicy::RoundRobin) => LbPolicy::RoundRobin,
+            Ok(pb::cluster::LbPolicy::LeastRequest) => LbPolicy::LeastRequest,
+            Ok(pb::cluster::LbPolicy::Random) => LbPolicy::Random,
+            Ok(other) => {
+                return Err(BuildError::not_implemented(format_args!(
+                    "Cluster.lb_policy: {}",
+                    other.as_str_name()
+                )));
+            }
+            Err(_) => return Err("unknown lb_policy".into()),
+        },
+        transport: transport(c, &http, &scope, cx)?,
+        http,
+        breakers,
+        stats: ClusterStats::new(&scope),
+        metadata: Arc::new(proto::metadata(c.metadata.as_ref())),
+        added_via_api: false,
+        scope,
+    };
+    Ok(Built {
+        plan: Arc::new(plan),
+        discovery,
+        endpoints: endpoints(c, discovery)?,
+        dns: super::dns::DnsOptions::new(c)?,
+    })
+}
+
+fn discovery(c: &pb::Cluster) -> BuildResult<Discovery> {
+    use pb::cluster::{ClusterDiscoveryType as T, DiscoveryType as D};
+    match &c.cluster_discovery_type {
+        None => Ok(Discovery::Static),
+        Some(T::Type(t)) => match D::try_from(*t) {
+            Ok(D::Static) => Ok(Discovery::Static),
+            Ok(D::StrictDns) => Ok(Discovery::StrictDns),
+            Ok(D::Eds) if c.eds_cluster_config.is_none() => {
+                Err("cannot create an EDS cluster without an EDS config".into())
+            }
+            Ok(other) => {
+                Err(BuildError::not_implemented(format_args!("Cluster.type: {}", other.as_str_name())))
+            }
+            Err(_) => Err("unknown cluster type".into()),
+        },
+        Some(T::ClusterType(t)) => {
+            Err(BuildError::not_implemented(format_args!("Cluster.cluster_type: {}", t.name)))
+        }
+    }
+}
+
+fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
+    let thresholds = c.map(|c| &c.thresholds[..]).unwrap_or_default();
+    [0, 1].map(|priority| {
+        let t = thresholds.iter().find(|t| t.priority == priority);
+        let max = |v: Option<Option<u32>>, default| Resource::new(v.flatten().unwrap_or(default).into());
+        Arc::new(Breakers {
+            connections: max(t.map(|t| t.max_connections), 1024),
+            pending: max(t.map(|t| t.max_pending_requests), 1024),
+            requests: max(t.map(|t| t.max_requests), 1024),
+            retries: max(t.map(|t| t.max_retries), 3),
+        })
+    })
+}
+
+fn http(c: &pb::Cluster) -> BuildResult<UpstreamHttp> {
+    let any =
+        c.typed_extension_protocol_options.get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+    if let Some(other) = c
+        .typed_extension_protocol_options
+        .keys()
+        .find(|k| *k != "envoy.extensions.upstreams.http.v3.HttpProtocolOptions")
+    {
+        return Err(BuildError::not_implemented(format_args!(
+            "Cluster.typed_extension_protocol_options: {other}"
+        )));
+    }
+    let o: up::HttpProtocolOptions = match any {
+        Some(any) => proto::unpack(any)?,
+        None => up::HttpProtocolOptions::default(),
+    };
+    #[expect(deprecated, reason = "still part of Envoy's configuration")]
+    let (old_h2, old_max) = (c.http2_protocol_options.as_deref(), c.max_requests_per_connection);
+    let common = o.common_http_protocol_options.clone().unwrap_or_default();
+    let (protocol, h1o, h2o) = match &o.upstream_protocol_options {
+        None if old_h2.is_some() => (UpstreamProtocol::Http2, None, old_h2.cloned()),
+        None => (UpstreamProtocol::Http1, None, None),
+        Some(U::ExplicitHttpConfig(e)) => match &e.protocol_config {
+            Some(P::Http2ProtocolOptions(h)) => (UpstreamProtocol::Http2, None, Some((**h).clone())),
+            Some(P::HttpProtocolOptions(h)) => (UpstreamProtocol::Http1, Some((**h).clone()), None),
+            _ => {
+                return Err(BuildError::not_implemented(
+                    "HttpProtocolOptions.explicit_http_config.http3_protocol_options",
+                ));
+            }
+        },
+        Some(U::UseDownstreamProtocolConfig(d)) => (
+            UpstreamProtocol::Downstream,
+            d.http_protocol_options.as_deref().cloned(),
+            d.http2_protocol_options.as_deref().cloned(),
+        ),
+        Some(U::AutoConfig(_)) => return Err(BuildError::not_implemented("HttpProtocolOptions.auto_config")),
+    };
+    let h1o = h1o.unwrap_or_default();
+    Ok(UpstreamHttp {
+        protocol,
+        h1: Arc::new(h1::ClientSettings {
+            max_headers: common.max_headers_count.unwrap_or(100) as usize,
+            enable_trailers: h1o.enable_trailers,
+            allow_chunked_length: h1o.allow_chunked_length,
+            header_case: if h1o.header_key_format.is_some() {
+                h1::HeaderCase::Proper
+            } else {
+                h1::HeaderCase::Lower
+            },
+            ..Default::default()
+        }),
+        h2: Arc::new(h2_settings(h2o.as_ref(), &common, 60 * 1024)?),
+        idle_timeout: match &common.idle_timeout {
+            None => Some(Duration::from_secs(3600)),
+            some => duration(some)?.filter(|d| !d.is_zero()),
+        },
+        max_requests_per_connection: common.max_requests_per_connection.or(old_max).unwrap_or(0),
+    })
+}
+
+fn transport(
+    c: &pb::Cluster,
+    http: &UpstreamHttp,
+    scope: &nuncio_core::stats::Scope,
+    _: &BuildCx<'_>,
+) -> BuildResult<Transport> {
+    let Some(t) = &c.transport_socket else { return Ok(Transport::Raw) };
+    let Some(core::transport_socket::ConfigType::TypedConfig(any)) = &t.config_type else {
+        return Err(
+            format!("Didn't find a registered implementation for '{}' with type URL: ''", t.name).into()
+        );
+    };
+    match any.type_url.rsplit('/').next() {
+        Some("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") => Ok(Transport::Raw),
+        Some("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext") => {
+            let config = proto::unpack(any)?;
+            let alpn: &[&str] = match http.protocol {
+                UpstreamProtocol::Http2 => &["h2"],
+                _ => &[],
+            };
+            Ok(Transport::Tls(Arc::new(ClientTls::new(&config, alpn, scope)?)))
+        }
+        _ => Err(BuildError::not_implemented(format_args!("Cluster.transport_socket: {}", t.name))),
+    }
+}
+
+fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>> {
+    let Some(la) = &c.load_assignment else { return Ok(vec![]) };
+    let mut all = vec![];
+    for l in &la.endpoints {
+        let locality = l.locality.as_ref().map(|l| [l.region.clone(), l.zone.clone(), l.sub_zone.clone()]);
+        let locality = Arc::new(locality.unwrap_or_default());
+        for e in &l.lb_endpoints {
+            let Some(ep::lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &e.host_identifier else {
+                return Err(BuildError::not_implemented("LbEndpoint.endpoint_name"));
+            };
+            let Some(address) = endpoint.address.as_deref() else {
+                return Err("EndpointValidationError.Address: value is required".into());
+            };
+            all.push(Endpoint {
+                target: target(address, discovery)?,
+                hostname: match (&endpoint.hostname, discovery, &address.address) {
+                    (h, Discovery::StrictDns, Some(core::address::Address::SocketAddress(s)))
+                        if h.is_empty() =>
+                    {
+                        s.address.clone()
+                    }
+                    (h, _, _) => h.clone(),
+                },
+                locality: locality.clone(),
+                metadata: Arc::new(proto::metadata(e.metadata.as_ref())),
+                weight: e.load_balancing_weight.unwrap_or(1),
+            });
+        }
+    }
+    Ok(all)
+}
+
+fn target(a: &core::Address, discovery: Discovery) -> BuildResult<Target> {
+    match (discovery, &a.address) {
+        (Discovery::StrictDns, Some(core::address::Address::SocketAddress(s))) => {
+            let port = proto::port(s)?;
+            Ok(match s.address.parse() {
+                Ok(ip) => Target::Address(std::net::SocketAddr::new(ip, port).into()),
+                Err(_) => Target::Name(s.address.clone(), port),
+            })
+        }
+        _ => proto::address(a).map(Target::Address).map_err(|e| {
+            let hint =
+                "Consider setting resolver_name or setting cluster type to 'STRICT_DNS' or 'LOGICAL_DNS'";
+            BuildError(format!("{e}. {hint}"))
+        }),
+    }
+}

@@ -1,0 +1,364 @@
+//! One HTTP/1 upstream connection. It has no task of its own: the request that borrows it drives it, and while it
+//! idles in its pool the thread's [`idle`](super::idle) watcher notices its end.
+
+use super::host::{Host, HostCounters};
+use super::idle;
+use super::local::Cluster;
+use super::pool::PoolRef;
+use super::stream::{Charge, UpConn, UpResponse};
+use crate::io::Io;
+use nuncio_core::body::{BodyError, ConnBody, Frame};
+use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_core::info::StreamShared;
+use nuncio_wire::h1::{BodyEvent, Client, Eof};
+use nuncio_wire::{Chunk, HeaderMap, OutBuf, ReadBuf, RequestHead};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Instant;
+
+/// Request bytes that may wait before no more are taken.
+const HIGH_WATER: usize = 64 * 1024;
+
+/// An HTTP/1 upstream connection.
+pub struct H1Up {
+    /// Its number.
+    pub id: u64,
+    /// Its host.
+    pub host: Arc<Host>,
+    cluster: Rc<Cluster>,
+    pool: PoolRef,
+    me: Weak<H1Up>,
+    io: RefCell<Option<Io>>,
+    bufs: RefCell<Bufs>,
+    codec: RefCell<Client>,
+    /// Number of the request under way or last; writes for another one are ignored.
+    turn: Cell<u32>,
+    charge: RefCell<Option<Charge>>,
+    born: Instant,
+    idle: RefCell<Idle>,
+}
+
+#[derive(Default)]
+struct Bufs {
+    read: ReadBuf,
+    out: OutBuf,
+}
+
+#[derive(Default)]
+struct Idle {
+    since: Option<Instant>,
+    waker: Option<Waker>,
+    sleep: Option<Sleep>,
+}
+
+/// Who ended the connection, for its stats.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    Us,
+    Remote,
+}
+
+impl H1Up {
+    /// A connection just made.
+    pub fn new(io: Io, cluster: Rc<Cluster>, host: Arc<Host>, pool: PoolRef) -> Rc<H1Up> {
+        let stats = &cluster.plan.stats;
+        stats.upstream_cx_http1_total().inc();
+        cluster.http1_stats();
+        let codec = Client::new(cluster.plan.http.h1.clone());
+        let id = idle::next_id();
+        Rc::new_cyclic(|me| H1Up {
+            id,
+            host,
+            cluster,
+            pool,
+            me: me.clone(),
+            io: RefCell::new(Some(io)),
+            bufs: RefCell::default(),
+            codec: RefCell::new(codec),
+            turn: Cell::new(0),
+            charge: RefCell::new(None),
+            born: clock::now(),
+            idle: RefCell::default(),
+        })
+    }
+    /// Begins a request; returns its number.
+    pub fn begin(&self, charge: Charge) -> u32 {
+        self.idle.borrow_mut().since = None;
+        *self.charge.borrow_mut() = Some(charge);
+        self.turn.set(self.turn.get().wrapping_add(1));
+        self.turn.get()
+    }
+    /// Still open.
+    pub fn is_open(&self) -> bool {
+        self.io.borrow().is_some()
+    }
+    /// Our end's and the host's address, and TLS facts.
+    pub fn with_io<R>(&self, f: impl FnOnce(&Io) -> R) -> Option<R> {
+        self.io.borrow().as_ref().map(f)
+    }
+
+    /// Writes the head; flushed when the response is awaited.
+    pub(super) fn send_head(&self, turn: u32, head: &RequestHead, end: bool) -> Result<(), StreamError> {
+        self.check(turn)?;
+        let mut bufs = self.bufs.borrow_mut();
+        self.codec
+            .borrow_mut()
+            .write_head(head, end, &mut bufs.out)
+            .map_err(|_| ResetReason::ProtocolError.into())
+    }
+    pub(super) fn poll_ready(&self, turn: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        if self.bufs.borrow().out.len() < HIGH_WATER {
+            return Poll::Ready(self.check(turn));
+        }
+        self.poll_flush(turn, cx)
+    }
+    pub(super) fn send_data(&self, turn: u32, data: Chunk) {
+        if self.check(turn).is_ok() {
+            self.codec.borrow_mut().write_data(data, &mut self.bufs.borrow_mut().out);
+        }
+    }
+    pub(super) fn send_end(&self, turn: u32, trailers: Option<&HeaderMap>) {
+        if self.check(turn).is_ok() {
+            self.codec.borrow_mut().write_end(trailers, &mut self.bufs.borrow_mut().out);
+        }
+    }
+    pub(super) fn poll_flush(&self, turn: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.check(turn)?;
+        let mut bufs = self.bufs.borrow_mut();
+        let before = bufs.out.len();
+        if before == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let r = match self.io.borrow_mut().as_mut() {
+            Some(io) => io.poll_write(cx, &mut bufs.out),
+            None => return Poll::Ready(Err(ResetReason::ConnectionTermination.into())),
+        };
+        self.cluster.plan.stats.upstream_cx_tx_bytes_total().add((before - bufs.out.len()) as u64);
+        r.map_err(|_| ResetReason::ConnectionTermination.into())
+    }
+
+    pub(super) fn poll_head(
+        &self,
+        turn: u32,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Result<UpResponse, StreamError>> {
+        // A failed write is not the end: the host may have answered before it closed.
+        let _ = self.poll_flush(turn, cx);
+        loop {
+            self.check(turn)?;
+            let start = {
+                let bufs = &mut *self.bufs.borrow_mut();
+                self.codec.borrow_mut().read_head(&mut bufs.read)
+            };
+            match start {
+                Ok(Some(start)) => {
+                    sx.info.upstream_meter.header_rx.set(u64::from(start.header_bytes));
+                    let end = !start.informational && !start.has_body && !start.upgraded;
+                    return Poll::Ready(Ok(UpResponse { head: start.head, end }));
+                }
+                Ok(None) => {}
+                Err(_) => {
+                    self.cluster.plan.stats.upstream_cx_protocol_error().inc();
+                    self.close(By::Us);
+                    return Poll::Ready(Err(ResetReason::ProtocolError.into()));
+                }
+            }
+            match ready!(self.poll_fill(cx, 1)) {
+                Ok(0) | Err(_) => {
+                    let eof = self.codec.borrow_mut().read_eof();
+                    self.close(By::Remote);
+                    let reason = match eof {
+                        Err(_) => ResetReason::ProtocolError,
+                        Ok(_) => ResetReason::ConnectionTermination,
+                    };
+                    return Poll::Ready(Err(reason.into()));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+
+    fn poll_fill(&self, cx: &mut Context<'_>, min: usize) -> Poll<io::Result<usize>> {
+        let mut io = self.io.borrow_mut();
+        let Some(io) = io.as_mut() else { return Poll::Ready(Ok(0)) };
+        let r = ready!(io.poll_read_at_least(cx, &mut self.bufs.borrow_mut().read, min));
+        if let Ok(n) = &r {
+            self.cluster.plan.stats.upstream_cx_rx_bytes_total().add(*n as u64);
+        }
+        Poll::Ready(r)
+    }
+
+    fn check(&self, turn: u32) -> Result<(), StreamError> {
+        if self.turn.get() == turn && self.is_open() && self.charge.borrow().is_some() {
+            return Ok(());
+        }
+        Err(ResetReason::ConnectionTermination.into())
+    }
+
+    /// The request is over: back to the pool, or closed.
+    fn release(&self) {
+        let charge = self.charge.borrow_mut().take();
+        if charge.is_none() {
+            return;
+        }
+        drop(charge);
+        let max = self.cluster.plan.http.max_requests_per_connection;
+        let spent = max > 0 && self.turn.get() >= max;
+        if spent {
+            self.cluster.plan.stats.upstream_cx_max_requests().inc();
+        }
+        let clean = self.bufs.borrow().out.is_empty() && self.codec.borrow().reusable();
+        match self.me.upgrade() {
+            Some(me) if clean && !spent && self.is_open() => self.check_in(me),
+            _ => self.close(By::Us),
+        }
+    }
+
+    fn check_in(&self, me: Rc<H1Up>) {
+        {
+            let mut idle = self.idle.borrow_mut();
+            idle.since = Some(clock::now());
+            if idle.waker.is_none() {
+                idle.waker = Some(idle::watch(&me));
+            }
+        }
+        if self.poll_idle() {
+            self.pool.offer(UpConn::H1(me));
+        }
+    }
+    /// While idle: false when the connection has ended (the host closed it, spoke unasked, or it idled too long).
+    pub(super) fn poll_idle(&self) -> bool {
+        let Some(since) = self.idle.borrow().since else { return self.is_open() };
+        let Some(waker) = self.idle.borrow().waker.clone() else { return self.is_open() };
+        let mut cx = Context::from_waker(&waker);
+        match self.poll_fill(&mut cx, 1) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(n)) if n > 0 => {
+                self.cluster.plan.stats.upstream_cx_protocol_error().inc();
+                self.close(By::Us);
+                return false;
+            }
+            Poll::Ready(_) => {
+                self.close(By::Remote);
+                return false;
+            }
+        }
+        let Some(timeout) = self.cluster.plan.http.idle_timeout else { return true };
+        let mut idle = self.idle.borrow_mut();
+        let sleep = idle.sleep.get_or_insert_with(|| clock::sleep(TimerKind::Other, timeout));
+        while Pin::new(&mut *sleep).poll(&mut cx).is_ready() {
+            let waited = clock::now().saturating_duration_since(since);
+            if waited >= timeout {
+                drop(idle);
+                self.cluster.plan.stats.upstream_cx_idle_timeout().inc();
+                self.close(By::Us);
+                return false;
+            }
+            sleep.reset(timeout - waited);
+        }
+        true
+    }
+    /// Closes the connection for a reason of ours.
+    pub(super) fn close_local(&self) {
+        self.close(By::Us);
+    }
+
+    fn close(&self, by: By) {
+        if self.io.borrow_mut().take().is_none() {
+            return;
+        }
+        let active = self.charge.borrow().is_some();
+        idle::closed(
+            &self.cluster,
+            &self.host,
+            self.born,
+            u64::from(self.turn.get()),
+            active,
+            by == By::Remote,
+        );
+        idle::forget(self.id);
+        *self.bufs.borrow_mut() = Bufs::default();
+        if let Some(me) = self.me.upgrade() {
+            self.pool.lost(&UpConn::H1(me));
+        }
+    }
+}
+
+impl ConnBody for H1Up {
+    fn poll_frame(
+        &self,
+        turn: u32,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        loop {
+            if self.check(turn).is_err() {
+                return Poll::Ready(Some(Err(BodyError::Reset(ResetReason::ConnectionTermination))));
+            }
+            let event = {
+                let bufs = &mut *self.bufs.borrow_mut();
+                self.codec.borrow_mut().read_body(&mut bufs.read)
+            };
+            match event {
+                Ok(BodyEvent::Data(c)) => {
+                    if sx.info.times.us_rx_body_beg.get().is_none() {
+                        sx.info.times.us_rx_body_beg.set(Some(clock::now()));
+                    }
+                    return Poll::Ready(Some(Ok(Frame::Data(c))));
+                }
+                Ok(BodyEvent::Trailers(t)) => return Poll::Ready(Some(Ok(Frame::Trailers(Box::new(t))))),
+                Ok(BodyEvent::End) => {
+                    sx.info.times.us_rx_end.set(Some(clock::now()));
+                    return Poll::Ready(None);
+                }
+                Ok(BodyEvent::NeedMore) => {}
+                Err(_) => {
+                    self.cluster.plan.stats.upstream_cx_protocol_error().inc();
+                    self.close(By::Us);
+                    return Poll::Ready(Some(Err(BodyError::Reset(ResetReason::ProtocolError))));
+                }
+            }
+            match ready!(self.poll_fill(cx, 1)) {
+                Ok(0) | Err(_) => {
+                    let eof = self.codec.borrow_mut().read_eof();
+                    if eof == Ok(Eof::BodyEnd) {
+                        continue;
+                    }
+                    self.close(By::Remote);
+                    let reason = if eof.is_err() {
+                        ResetReason::ProtocolError
+                    } else {
+                        ResetReason::ConnectionTermination
+                    };
+                    return Poll::Ready(Some(Err(BodyError::Reset(reason))));
+                }
+                Ok(_) => {}
+            }
+        }
+    }
+    fn is_end(&self, turn: u32) -> bool {
+        self.turn.get() == turn && self.codec.borrow().response_complete()
+    }
+    fn abandon(&self, turn: u32) {
+        if self.turn.get() == turn {
+            self.release();
+        }
+    }
+}
+
+impl Drop for H1Up {
+    fn drop(&mut self) {
+        self.close(By::Us);
+    }
+}
+
+/// Counts a request that a host answered or failed.
+pub fn count_outcome(host: &Host, success: bool) {
+    HostCounters::inc(if success { &host.counters.rq_success } else { &host.counters.rq_error });
+}

@@ -1,0 +1,271 @@
+//! One HTTP/2 upstream connection: a task drives it, requests share it.
+
+use super::host::Host;
+use super::idle;
+use super::local::Cluster;
+use super::pool::PoolRef;
+use super::stream::{Charge, UpConn, UpResponse};
+use crate::io::Io;
+use crate::mux::{End, Incoming, Mux};
+use nuncio_core::body::{BodyError, ConnBody, Frame};
+use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_core::info::StreamShared;
+use nuncio_wire::h2::{Connection, ErrorCode};
+use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead};
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+/// An HTTP/2 upstream connection.
+pub struct H2Up {
+    /// Its number.
+    pub id: u64,
+    /// Its host.
+    pub host: Arc<Host>,
+    cluster: Rc<Cluster>,
+    pool: PoolRef,
+    me: Weak<H2Up>,
+    mux: Mux,
+    /// By number of the request: its slot once its head was sent, and what it holds.
+    requests: RefCell<Vec<Request>>,
+    /// Requests that were promised a place and have not begun.
+    promised: Cell<u32>,
+    begun: Cell<u64>,
+    draining: Cell<bool>,
+    last_used: Cell<Instant>,
+    born: Instant,
+}
+
+#[derive(Default)]
+struct Request {
+    slot: Option<u32>,
+    charge: Option<Charge>,
+    used: bool,
+}
+
+impl H2Up {
+    /// Starts to drive a connection just made.
+    pub fn start(io: Io, cluster: Rc<Cluster>, host: Arc<Host>, pool: PoolRef) -> Rc<H2Up> {
+        cluster.plan.stats.upstream_cx_http2_total().inc();
+        cluster.http2_stats().oghttp2_upstream_connections().inc();
+        let codec = Connection::client(cluster.plan.http.h2.clone());
+        let now = clock::now();
+        let up = Rc::new_cyclic(|me| H2Up {
+            id: idle::next_id(),
+            host,
+            cluster,
+            pool,
+            me: me.clone(),
+            mux: Mux::new(io, ReadBuf::new(), codec),
+            requests: RefCell::default(),
+            promised: Cell::new(0),
+            begun: Cell::new(0),
+            draining: Cell::new(false),
+            last_used: Cell::new(now),
+            born: now,
+        });
+        tokio::task::spawn_local(run(up.clone()));
+        up
+    }
+    /// Another request may be opened now, those that were promised a place counted.
+    pub fn can_open(&self) -> bool {
+        !self.draining.get()
+            && !self.mux.is_closed()
+            && self.mux.codec(|c| c.streams() as u32 + self.promised.get() < c.max_open())
+            && self.within_max_requests()
+    }
+    fn within_max_requests(&self) -> bool {
+        let max = u64::from(self.cluster.plan.http.max_requests_per_connection);
+        max == 0 || self.begun.get() + u64::from(self.promised.get()) < max
+    }
+    /// Keeps a place for a request that is about to begin.
+    pub fn promise(&self) {
+        self.promised.set(self.promised.get() + 1);
+    }
+    /// The promised request will not come.
+    pub fn unpromise(&self) {
+        self.promised.set(self.promised.get().saturating_sub(1));
+    }
+    /// Begins a request; returns its number.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    pub fn begin(&self, charge: Charge) -> Result<u32, StreamError> {
+        self.unpromise();
+        if self.mux.is_closed() {
+            return Err(ResetReason::ConnectionTermination.into());
+        }
+        self.begun.set(self.begun.get() + 1);
+        let mut all = self.requests.borrow_mut();
+        let n = all.iter().position(|r| !r.used).unwrap_or_else(|| {
+            all.push(Request::default());
+            all.len() - 1
+        });
+        all[n] = Request { slot: None, charge: Some(charge), used: true };
+        Ok(n as u32)
+    }
+    /// No new requests; closes when the last one has ended.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.mux.wake();
+    }
+    /// The socket, for its addresses.
+    pub fn with_io<R>(&self, f: impl FnOnce(&Io) -> R) -> R {
+        self.mux.io(f)
+    }
+    fn slot(&self, n: u32) -> Option<u32> {
+        self.requests.borrow().get(n as usize).and_then(|r| r.slot)
+    }
+
+    pub(super) fn send_head(&self, n: u32, head: &RequestHead, end: bool) -> Result<(), StreamError> {
+        let slot = self.mux.open(head, end)?;
+        if let Some(r) = self.requests.borrow_mut().get_mut(n as usize) {
+            r.slot = Some(slot);
+        }
+        Ok(())
+    }
+    pub(super) fn poll_ready(&self, n: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        let Some(slot) = self.slot(n) else {
+            return Poll::Ready(Err(ResetReason::ConnectionTermination.into()));
+        };
+        self.mux.poll_ready(slot, cx).map_err(Into::into)
+    }
+    pub(super) fn send_data(&self, n: u32, data: Chunk) {
+        if let Some(slot) = self.slot(n) {
+            self.mux.send_data(slot, data, false);
+        }
+    }
+    pub(super) fn send_end(&self, n: u32, trailers: Option<&HeaderMap>) {
+        if let Some(slot) = self.slot(n) {
+            self.mux.send_end(slot, trailers);
+        }
+    }
+    pub(super) fn poll_flush(&self, n: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        self.poll_ready(n, cx)
+    }
+    pub(super) fn poll_head(
+        &self,
+        n: u32,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Result<UpResponse, StreamError>> {
+        let Some(slot) = self.slot(n) else {
+            return Poll::Ready(Err(ResetReason::ConnectionTermination.into()));
+        };
+        let (head, end) = ready!(self.mux.poll_head(slot, cx)).inspect_err(|r| self.count_reset(*r))?;
+        sx.info.upstream_meter.header_rx.set(head.headers.byte_size() as u64);
+        Poll::Ready(Ok(UpResponse { head, end }))
+    }
+    fn count_reset(&self, r: ResetReason) {
+        if matches!(r, ResetReason::RemoteReset | ResetReason::RemoteRefusedStream) {
+            self.cluster.plan.stats.upstream_rq_rx_reset().inc();
+        }
+    }
+    fn count(&self) {
+        let (rx, tx) = self.mux.take_bytes();
+        let s = &self.cluster.plan.stats;
+        if rx > 0 {
+            s.upstream_cx_rx_bytes_total().add(rx);
+        }
+        if tx > 0 {
+            s.upstream_cx_tx_bytes_total().add(tx);
+        }
+        crate::stats::count_http2(self.cluster.http2_stats(), &self.mux.codec(Connection::take_counters));
+    }
+}
+
+async fn run(up: Rc<H2Up>) {
+    let mut sleep: Option<Sleep> = None;
+    let end = poll_fn(|cx| {
+        let end = up.mux.poll(cx, &mut |i| {
+            if let Incoming::GoAway = i {
+                up.draining.set(true);
+            }
+        });
+        up.count();
+        match end {
+            Poll::Ready(End::Remote) => return Poll::Ready((true, false)),
+            Poll::Ready(End::Protocol(_)) => return Poll::Ready((false, true)),
+            Poll::Pending => {}
+        }
+        if up.mux.in_use() > 0 {
+            up.last_used.set(clock::now());
+            return Poll::Pending;
+        }
+        if up.draining.get() {
+            return Poll::Ready((false, false));
+        }
+        let Some(timeout) = up.cluster.plan.http.idle_timeout else { return Poll::Pending };
+        loop {
+            let s = sleep.get_or_insert_with(|| clock::sleep(TimerKind::Other, timeout));
+            if Pin::new(&mut *s).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let waited = clock::now().saturating_duration_since(up.last_used.get());
+            if waited >= timeout {
+                up.cluster.plan.stats.upstream_cx_idle_timeout().inc();
+                return Poll::Ready((false, false));
+            }
+            s.reset(timeout - waited);
+        }
+    })
+    .await;
+    let (remote, protocol) = end;
+    if protocol {
+        up.cluster.plan.stats.upstream_cx_protocol_error().inc();
+    }
+    let active = up.mux.in_use() > 0;
+    up.mux.close();
+    up.draining.set(true);
+    idle::closed(&up.cluster, &up.host, up.born, up.begun.get(), active, remote);
+    up.pool.lost(&UpConn::H2(up.clone()));
+}
+
+impl ConnBody for H2Up {
+    fn poll_frame(
+        &self,
+        n: u32,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        let Some(slot) = self.slot(n) else {
+            return Poll::Ready(Some(Err(BodyError::Reset(ResetReason::ConnectionTermination))));
+        };
+        let r = self.mux.poll_frame(slot, cx);
+        match &r {
+            Poll::Ready(Some(Ok(Frame::Data(_)))) if sx.info.times.us_rx_body_beg.get().is_none() => {
+                sx.info.times.us_rx_body_beg.set(Some(clock::now()));
+            }
+            Poll::Ready(None | Some(Ok(Frame::Trailers(_)))) => {
+                sx.info.times.us_rx_end.set(Some(clock::now()))
+            }
+            Poll::Ready(Some(Err(BodyError::Reset(reason)))) => self.count_reset(*reason),
+            _ => {}
+        }
+        r
+    }
+    fn is_end(&self, n: u32) -> bool {
+        self.slot(n).is_some_and(|s| self.mux.is_end(s))
+    }
+    fn abandon(&self, n: u32) {
+        let (slot, charge) = match self.requests.borrow_mut().get_mut(n as usize) {
+            Some(r) => {
+                r.used = false;
+                (r.slot.take(), r.charge.take())
+            }
+            None => return,
+        };
+        drop(charge);
+        if let Some(slot) = slot {
+            self.mux.release(slot, ErrorCode::CANCEL);
+        }
+        if let Some(me) = self.me.upgrade().filter(|me| me.can_open()) {
+            self.pool.offer(UpConn::H2(me));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Clusters on one worker: the plan, the current hosts, the balancer's cursor, and a pool per host.
+
+use super::cluster::{ClusterPlan, LbPolicy};
+use super::host::{Host, HostSet};
+use super::pool::HostPool;
+use crate::stats::{Http1Stats, Http2Stats};
+use nuncio_core::{rng, worker};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A cluster on this thread.
+pub struct Cluster {
+    /// What main built.
+    pub plan: Arc<ClusterPlan>,
+    hosts: RefCell<Vec<Rc<LocalHost>>>,
+    cursor: Cell<usize>,
+    http1: OnceCell<Http1Stats>,
+    http2: OnceCell<Http2Stats>,
+}
+
+/// A host on this thread.
+pub struct LocalHost {
+    /// The host all threads share.
+    pub host: Arc<Host>,
+    /// This thread's connections to it.
+    pub pool: HostPool,
+}
+
+impl Cluster {
+    fn new(plan: Arc<ClusterPlan>) -> Rc<Cluster> {
+        Rc::new(Cluster {
+            plan,
+            hosts: RefCell::default(),
+            // A start of its own per worker, so that workers do not march in step.
+            cursor: Cell::new(rng::u64() as usize >> 1),
+            http1: OnceCell::new(),
+            http2: OnceCell::new(),
+        })
+    }
+    /// Replaces the hosts; those that stay keep their pools, the others' idle connections are closed.
+    pub fn set_hosts(self: &Rc<Self>, set: &HostSet) {
+        let old = std::mem::take(&mut *self.hosts.borrow_mut());
+        let mut by_host: HashMap<*const Host, Rc<LocalHost>> =
+            old.into_iter().map(|h| (Arc::as_ptr(&h.host), h)).collect();
+        let new = set.hosts.iter().map(|h| {
+            by_host.remove(&Arc::as_ptr(h)).unwrap_or_else(|| {
+                Rc::new(LocalHost { host: h.clone(), pool: HostPool::new(self.clone(), h.clone()) })
+            })
+        });
+        let new = new.collect();
+        *self.hosts.borrow_mut() = new;
+        for gone in by_host.into_values() {
+            gone.pool.drain();
+        }
+    }
+    /// Chooses a host; `None` when there is none.
+    pub fn choose(&self) -> Option<Rc<LocalHost>> {
+        let hosts = self.hosts.borrow();
+        let n = hosts.len();
+        if n == 0 {
+            return None;
+        }
+        let i = match self.plan.lb {
+            LbPolicy::RoundRobin => {
+                let i = self.cursor.get();
+                self.cursor.set(i.wrapping_add(1));
+                i % n
+            }
+            LbPolicy::Random => rng::below(n as u64) as usize,
+            LbPolicy::LeastRequest => {
+                let (a, b) = (rng::below(n as u64) as usize, rng::below(n as u64) as usize);
+                let busy =
+                    |i: usize| hosts[i].host.counters.rq_active.load(std::sync::atomic::Ordering::Relaxed);
+                if busy(b) < busy(a) { b } else { a }
+            }
+        };
+        Some(hosts[i].clone())
+    }
+    /// The codec's stats, made with the first connection as in Envoy.
+    pub fn http1_stats(&self) -> &Http1Stats {
+        self.http1.get_or_init(|| Http1Stats::new(&self.plan.scope.scope("http1")))
+    }
+    /// The codec's stats, made with the first connection as in Envoy.
+    pub fn http2_stats(&self) -> &Http2Stats {
+        self.http2.get_or_init(|| Http2Stats::new(&self.plan.scope.scope("http2")))
+    }
+    fn drain(&self) {
+        for h in self.hosts.take() {
+            h.pool.drain();
+        }
+    }
+}
+
+/// All clusters of this thread.
+#[derive(Default)]
+pub struct Clusters {
+    by_name: RefCell<HashMap<Arc<str>, Rc<Cluster>>>,
+}
+
+impl Clusters {
+    /// This thread's clusters.
+    pub fn here() -> Rc<Clusters> {
+        worker::local(Clusters::default)
+    }
+    /// The cluster of a name.
+    pub fn get(&self, name: &str) -> Option<Rc<Cluster>> {
+        self.by_name.borrow().get(name).cloned()
+    }
+    /// Adds a cluster, or replaces the one of its name (whose connections drain).
+    pub fn set(&self, plan: Arc<ClusterPlan>, hosts: &HostSet) {
+        let name = plan.name.clone();
+        let cluster = Cluster::new(plan);
+        cluster.set_hosts(hosts);
+        let old = self.by_name.borrow_mut().insert(name, cluster);
+        if let Some(old) = old {
+            old.drain();
+        }
+    }
+    /// Replaces a cluster's hosts.
+    pub fn set_hosts(&self, name: &str, hosts: &HostSet) {
+        if let Some(c) = self.get(name) {
+            c.set_hosts(hosts);
+        }
+    }
+    /// Removes a cluster; its connections drain.
+    pub fn remove(&self, name: &str) {
+        let old = self.by_name.borrow_mut().remove(name);
+        if let Some(old) = old {
+            old.drain();
+        }
+    }
+}

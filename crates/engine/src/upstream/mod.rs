@@ -1,0 +1,20 @@
+//! Upstreams: clusters, their hosts, the choice among them, and connections to them.
+//!
+//! Main builds [`cluster::ClusterPlan`]s and keeps their host sets up to date ([`manager`], [`dns`]); every worker has a
+//! [`local::Cluster`] for each plan, with connection pools of its own ([`pool`]) over the two kinds of connection
+//! ([`h1`], [`h2`]). The router asks for a [`stream::UpStream`] and never sees which kind it got.
+
+pub mod breakers;
+pub mod client;
+pub mod cluster;
+pub mod config;
+pub mod connect;
+pub mod dns;
+pub mod h1;
+pub mod h2;
+pub mod host;
+pub mod idle;
+pub mod local;
+pub mod manager;
+pub mod pool;
+pub mod stream;

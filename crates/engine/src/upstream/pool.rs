@@ -1,0 +1,377 @@
+//! The connections of one worker to one host, and the requests that wait for one.
+//!
+//! As in Envoy: a ready connection is used at once (most recently used first); else the request waits and a
+//! connection is made, unless the breaker for connections is open. Whichever connection is ready first serves the
+//! request that waits longest.
+
+use super::cluster::UpstreamProtocol;
+use super::connect::connect;
+use super::h1::H1Up;
+use super::h2::H2Up;
+use super::host::{Host, HostCounters};
+use super::local::Cluster;
+use super::stream::{Charge, UpConn, UpStream};
+use nuncio_core::clock;
+use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_wire::Version;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+/// A pool, per HTTP version spoken.
+pub struct HostPool {
+    inner: Rc<Inner>,
+}
+
+pub(super) struct Inner {
+    cluster: Weak<Cluster>,
+    host: Arc<Host>,
+    h1: Lane,
+    h2: Lane,
+    draining: Cell<bool>,
+}
+
+/// The connections of one HTTP version.
+#[derive(Default)]
+struct Lane {
+    /// Ready for a request; the last one was used last.
+    ready: RefCell<Vec<UpConn>>,
+    waiting: RefCell<VecDeque<Rc<Waiter>>>,
+    connecting: Cell<usize>,
+    /// Connections that exist, ready or busy.
+    open: Cell<usize>,
+}
+
+struct Waiter {
+    state: RefCell<Wait>,
+}
+
+enum Wait {
+    Waiting(Option<Waker>),
+    Ready(UpConn),
+    Failed(StreamError),
+    Over,
+}
+
+/// How a connection was come by, for `%UPSTREAM_…%` timings.
+pub struct Acquired {
+    /// The stream; its head is to be sent next.
+    pub stream: UpStream,
+    /// Connecting began then, when a connection was made for it.
+    pub connected: bool,
+}
+
+/// How a connection finds its pool again.
+#[derive(Clone)]
+pub struct PoolRef(Weak<Inner>);
+
+impl PoolRef {
+    /// The connection can take another request.
+    pub(super) fn offer(&self, conn: UpConn) {
+        match self.0.upgrade() {
+            Some(inner) => ready(&inner, conn),
+            None => close(&conn),
+        }
+    }
+    /// The connection has ended.
+    pub(super) fn lost(&self, conn: &UpConn) {
+        if let Some(inner) = self.0.upgrade() {
+            let lane = inner.lane_of(conn);
+            lane.open.set(lane.open.get().saturating_sub(1));
+            lane.ready.borrow_mut().retain(|c| !same(c, conn));
+            if let Some(cluster) = inner.cluster.upgrade() {
+                inner.connect_for_waiting(&cluster, lane);
+            }
+        }
+    }
+}
+
+fn same(a: &UpConn, b: &UpConn) -> bool {
+    match (a, b) {
+        (UpConn::H1(a), UpConn::H1(b)) => Rc::ptr_eq(a, b),
+        (UpConn::H2(a), UpConn::H2(b)) => Rc::ptr_eq(a, b),
+        _ => false,
+    }
+}
+
+/// Closes a connection that is of no more use; HTTP/2 lets its requests finish.
+fn close(conn: &UpConn) {
+    match conn {
+        UpConn::H1(c) => c.close_local(),
+        UpConn::H2(c) => c.drain(),
+    }
+}
+
+impl HostPool {
+    /// An empty pool.
+    pub fn new(cluster: Rc<Cluster>, host: Arc<Host>) -> HostPool {
+        let (h1, h2) = Default::default();
+        let inner = Inner { cluster: Rc::downgrade(&cluster), host, h1, h2, draining: Cell::new(false) };
+        HostPool { inner: Rc::new(inner) }
+    }
+    /// A stream on a connection to the host.
+    ///
+    /// # Errors
+    /// A breaker is open, or connecting failed.
+    pub async fn acquire(&self, downstream: Version, priority: usize) -> Result<Acquired, StreamError> {
+        let inner = &self.inner;
+        let Some(cluster) = inner.cluster.upgrade() else { return Err(ResetReason::LocalReset.into()) };
+        let lane = inner.lane(&cluster, downstream);
+        if let Some(conn) = lane.take_ready() {
+            return begin(&cluster, inner, conn, priority)
+                .map(|stream| Acquired { stream, connected: false });
+        }
+        let stats = &cluster.plan.stats;
+        let breakers = &cluster.plan.breakers[priority];
+        if !breakers.pending.try_take() {
+            stats.upstream_rq_pending_overflow().inc();
+            return Err(ResetReason::Overflow.into());
+        }
+        stats.upstream_rq_pending_total().inc();
+        stats.upstream_rq_pending_active().inc();
+        let waiter = Rc::new(Waiter { state: RefCell::new(Wait::Waiting(None)) });
+        lane.waiting.borrow_mut().push_back(waiter.clone());
+        let guard = Pending { inner: inner.clone(), cluster: cluster.clone(), waiter, downstream, priority };
+        inner.connect_for_waiting(&cluster, lane);
+        let got = poll_fn(|cx| guard.poll(cx.waker())).await;
+        drop(guard);
+        begin(&cluster, inner, got?, priority).map(|stream| Acquired { stream, connected: true })
+    }
+    /// The host left, or its cluster did: idle connections close, busy ones after their request.
+    pub fn drain(&self) {
+        self.inner.draining.set(true);
+        for lane in [&self.inner.h1, &self.inner.h2] {
+            lane.ready.take().iter().for_each(close);
+        }
+    }
+}
+
+fn begin(
+    cluster: &Rc<Cluster>,
+    inner: &Rc<Inner>,
+    conn: UpConn,
+    priority: usize,
+) -> Result<UpStream, StreamError> {
+    let Some(charge) = Charge::take(cluster, &inner.host, priority) else {
+        inner.put_back(conn);
+        return Err(ResetReason::Overflow.into());
+    };
+    let id = match &conn {
+        UpConn::H1(c) => c.begin(charge),
+        UpConn::H2(c) => {
+            let id = c.begin(charge)?;
+            // It multiplexes: it stays ready for others.
+            if c.can_open() {
+                inner.put_back(conn.clone());
+            }
+            id
+        }
+    };
+    Ok(UpStream::new(conn, id))
+}
+
+impl Lane {
+    fn take_ready(&self) -> Option<UpConn> {
+        loop {
+            let conn = self.ready.borrow_mut().pop()?;
+            let usable = match &conn {
+                UpConn::H1(c) => c.is_open(),
+                UpConn::H2(c) => c.can_open(),
+            };
+            if usable {
+                return Some(conn);
+            }
+        }
+    }
+    /// Hands a connection to the request that waits longest; gives it back when none waits.
+    fn hand_over(&self, conn: UpConn) -> Option<UpConn> {
+        loop {
+            let Some(w) = self.waiting.borrow_mut().pop_front() else { return Some(conn) };
+            let mut s = w.state.borrow_mut();
+            if let Wait::Waiting(waker) = &mut *s {
+                let waker = waker.take();
+                *s = Wait::Ready(conn);
+                drop(s);
+                waker.into_iter().for_each(Waker::wake);
+                return None;
+            }
+        }
+    }
+    fn fail_all(&self, e: &StreamError) -> usize {
+        let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
+        for w in &waiting {
+            let mut s = w.state.borrow_mut();
+            if let Wait::Waiting(waker) = &mut *s {
+                let waker = waker.take();
+                *s = Wait::Failed(e.clone());
+                drop(s);
+                waker.into_iter().for_each(Waker::wake);
+            }
+        }
+        waiting.len()
+    }
+}
+
+impl Inner {
+    fn lane(&self, cluster: &Cluster, downstream: Version) -> &Lane {
+        let http2 = match cluster.plan.http.protocol {
+            UpstreamProtocol::Http1 => false,
+            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Downstream => downstream >= Version::Http2,
+        };
+        if http2 { &self.h2 } else { &self.h1 }
+    }
+    /// Starts to connect unless enough connections are on their way for those that wait.
+    fn connect_for_waiting(self: &Rc<Self>, cluster: &Rc<Cluster>, lane: &Lane) {
+        let http2 = std::ptr::eq(lane, &self.h2);
+        let waiting = lane.waiting.borrow().len();
+        // One HTTP/2 connection carries many requests.
+        let per_connection =
+            if http2 { cluster.plan.http.h2.max_concurrent_streams.max(1) as usize } else { 1 };
+        if lane.connecting.get() * per_connection >= waiting {
+            return;
+        }
+        let connections = &cluster.plan.breakers[0].connections;
+        if !connections.try_take() {
+            cluster.plan.stats.upstream_cx_overflow().inc();
+            // A pool without any connection may always have one, or its requests would wait for ever.
+            if lane.connecting.get() + lane.open.get() > 0 {
+                return;
+            }
+            connections.take();
+        }
+        lane.connecting.set(lane.connecting.get() + 1);
+        cluster.plan.stats.upstream_cx_total().inc();
+        cluster.plan.stats.upstream_cx_active().inc();
+        HostCounters::inc(&self.host.counters.cx_total);
+        HostCounters::inc(&self.host.counters.cx_active);
+        tokio::task::spawn_local(establish(self.clone(), cluster.clone(), http2));
+    }
+    fn lane_of(&self, conn: &UpConn) -> &Lane {
+        match conn {
+            UpConn::H1(_) => &self.h1,
+            UpConn::H2(_) => &self.h2,
+        }
+    }
+    /// Into the list of ready connections, where each stands once.
+    fn put_back(&self, conn: UpConn) {
+        let mut ready = self.lane_of(&conn).ready.borrow_mut();
+        if matches!(conn, UpConn::H1(_)) || !ready.iter().any(|c| same(c, &conn)) {
+            ready.push(conn);
+        }
+    }
+}
+
+async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
+    let lane = if http2 { &inner.h2 } else { &inner.h1 };
+    let began = clock::now();
+    let made = connect(&cluster.plan, &inner.host).await;
+    lane.connecting.set(lane.connecting.get() - 1);
+    let stats = &cluster.plan.stats;
+    match made {
+        Ok(io) => {
+            stats
+                .upstream_cx_connect_ms()
+                .record(clock::now().saturating_duration_since(began).as_millis() as u64);
+            lane.open.set(lane.open.get() + 1);
+            let pool = PoolRef(Rc::downgrade(&inner));
+            let conn = if http2 {
+                UpConn::H2(H2Up::start(io, cluster.clone(), inner.host.clone(), pool))
+            } else {
+                UpConn::H1(H1Up::new(io, cluster.clone(), inner.host.clone(), pool))
+            };
+            ready(&inner, conn);
+        }
+        Err(e) => {
+            stats.upstream_cx_connect_fail().inc();
+            stats.upstream_cx_destroy().inc();
+            stats.upstream_cx_destroy_local().inc();
+            stats.upstream_cx_active().dec();
+            HostCounters::inc(&inner.host.counters.cx_connect_fail);
+            HostCounters::dec(&inner.host.counters.cx_active);
+            cluster.plan.breakers[0].connections.give();
+            let failed = lane.fail_all(&e);
+            stats.upstream_rq_pending_failure_eject().add(failed as u64);
+        }
+    }
+}
+
+/// A connection can take a request: those that wait get it, else it rests in the pool.
+fn ready(inner: &Rc<Inner>, conn: UpConn) {
+    let lane = inner.lane_of(&conn);
+    match &conn {
+        UpConn::H1(_) => {
+            let Some(conn) = lane.hand_over(conn) else { return };
+            if inner.draining.get() {
+                close(&conn);
+            } else {
+                inner.put_back(conn);
+            }
+        }
+        UpConn::H2(c) => {
+            // All that wait may share it, up to its limit.
+            while c.can_open() && lane.hand_over(conn.clone()).is_none() {
+                c.promise();
+            }
+            if inner.draining.get() {
+                close(&conn);
+            } else if c.can_open() {
+                inner.put_back(conn);
+            }
+        }
+    }
+}
+
+/// A request that waits; dropping it takes it out of the queue.
+struct Pending {
+    inner: Rc<Inner>,
+    cluster: Rc<Cluster>,
+    waiter: Rc<Waiter>,
+    downstream: Version,
+    priority: usize,
+}
+
+impl Pending {
+    fn poll(&self, waker: &Waker) -> Poll<Result<UpConn, StreamError>> {
+        let mut s = self.waiter.state.borrow_mut();
+        match &mut *s {
+            Wait::Waiting(w) => {
+                *w = Some(waker.clone());
+                return Poll::Pending;
+            }
+            Wait::Over => return Poll::Pending,
+            _ => {}
+        }
+        match std::mem::replace(&mut *s, Wait::Over) {
+            Wait::Ready(c) => Poll::Ready(Ok(c)),
+            Wait::Failed(e) => Poll::Ready(Err(e)),
+            Wait::Waiting(_) | Wait::Over => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let stats = &self.cluster.plan.stats;
+        stats.upstream_rq_pending_active().dec();
+        self.cluster.plan.breakers[self.priority].pending.give();
+        let state = std::mem::replace(&mut *self.waiter.state.borrow_mut(), Wait::Over);
+        match state {
+            Wait::Waiting(_) => {
+                stats.upstream_rq_cancelled().inc();
+                let lane = self.inner.lane(&self.cluster, self.downstream);
+                lane.waiting.borrow_mut().retain(|w| !Rc::ptr_eq(w, &self.waiter));
+            }
+            Wait::Ready(conn) => {
+                if let UpConn::H2(c) = &conn {
+                    c.unpromise();
+                }
+                ready(&self.inner, conn);
+            }
+            _ => {}
+        }
+    }
+}

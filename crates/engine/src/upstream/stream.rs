@@ -1,0 +1,145 @@
+//! One request on an upstream connection, whatever the connection speaks.
+
+use super::h1::H1Up;
+use super::h2::H2Up;
+use super::host::{Host, HostCounters};
+use super::local::Cluster;
+use nuncio_core::body::Body;
+use nuncio_core::error::StreamError;
+use nuncio_core::info::StreamShared;
+use nuncio_wire::{Chunk, HeaderMap, RequestHead, ResponseHead};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+/// A response head, and whether a body follows.
+pub struct UpResponse {
+    /// The head.
+    pub head: ResponseHead,
+    /// Nothing follows.
+    pub end: bool,
+}
+
+/// A connection that carries the stream.
+#[derive(Clone)]
+pub enum UpConn {
+    /// HTTP/1.
+    H1(Rc<H1Up>),
+    /// HTTP/2.
+    H2(Rc<H2Up>),
+}
+
+/// One request under way. Dropping it before its response was taken over resets it.
+pub struct UpStream {
+    /// Writes the request.
+    pub writer: UpWriter,
+    body: Body,
+}
+
+/// The request's direction of a stream; a pump holds a clone.
+#[derive(Clone)]
+pub struct UpWriter {
+    conn: UpConn,
+    id: u32,
+}
+
+impl UpStream {
+    /// A stream of `conn`.
+    pub fn new(conn: UpConn, id: u32) -> UpStream {
+        let body = match &conn {
+            UpConn::H1(c) => Body::conn(c.clone(), id),
+            UpConn::H2(c) => Body::conn(c.clone(), id),
+        };
+        UpStream { writer: UpWriter { conn, id }, body }
+    }
+    /// The next response head: informational ones first.
+    pub fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Result<UpResponse, StreamError>> {
+        match &self.writer.conn {
+            UpConn::H1(c) => c.poll_head(self.writer.id, cx, sx),
+            UpConn::H2(c) => c.poll_head(self.writer.id, cx, sx),
+        }
+    }
+    /// The response's body; afterwards the stream lives as long as the body does.
+    pub fn into_body(self) -> Body {
+        self.body
+    }
+    /// The connection, for its facts.
+    pub fn conn(&self) -> &UpConn {
+        &self.writer.conn
+    }
+}
+
+impl UpWriter {
+    /// Sends the head; `end`: it is the whole request.
+    ///
+    /// # Errors
+    /// The connection is gone, or the head cannot be written.
+    pub fn send_head(&self, head: &RequestHead, end: bool) -> Result<(), StreamError> {
+        match &self.conn {
+            UpConn::H1(c) => c.send_head(self.id, head, end),
+            UpConn::H2(c) => c.send_head(self.id, head, end),
+        }
+    }
+    /// Ready when more data may be sent.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        match &self.conn {
+            UpConn::H1(c) => c.poll_ready(self.id, cx),
+            UpConn::H2(c) => c.poll_ready(self.id, cx),
+        }
+    }
+    /// Sends data; legal after `poll_ready`.
+    pub fn send_data(&self, data: Chunk) {
+        match &self.conn {
+            UpConn::H1(c) => c.send_data(self.id, data),
+            UpConn::H2(c) => c.send_data(self.id, data),
+        }
+    }
+    /// Ends the request.
+    pub fn send_end(&self, trailers: Option<&HeaderMap>) {
+        match &self.conn {
+            UpConn::H1(c) => c.send_end(self.id, trailers),
+            UpConn::H2(c) => c.send_end(self.id, trailers),
+        }
+    }
+    /// Ready when everything sent was handed to the kernel (HTTP/2: to the connection).
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
+        match &self.conn {
+            UpConn::H1(c) => c.poll_flush(self.id, cx),
+            UpConn::H2(c) => c.poll_flush(self.id, cx),
+        }
+    }
+}
+
+/// What a request takes from its cluster and host while it is under way; given back when dropped.
+pub struct Charge {
+    cluster: Rc<Cluster>,
+    host: Arc<Host>,
+    priority: usize,
+}
+
+impl Charge {
+    /// Takes a request slot; `None` when the circuit breaker is open.
+    pub fn take(cluster: &Rc<Cluster>, host: &Arc<Host>, priority: usize) -> Option<Charge> {
+        if !cluster.plan.breakers[priority].requests.try_take() {
+            cluster.plan.stats.upstream_rq_pending_overflow().inc();
+            return None;
+        }
+        cluster.plan.stats.upstream_rq_total().inc();
+        cluster.plan.stats.upstream_rq_active().inc();
+        HostCounters::inc(&host.counters.rq_total);
+        HostCounters::inc(&host.counters.rq_active);
+        Some(Charge { cluster: cluster.clone(), host: host.clone(), priority })
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.cluster.plan.breakers[self.priority].requests.give();
+        self.cluster.plan.stats.upstream_rq_active().dec();
+        HostCounters::dec(&self.host.counters.rq_active);
+    }
+}
