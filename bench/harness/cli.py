@@ -18,9 +18,10 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 
 def arguments():
-    listing = "\n".join([f"  {name:18} {load.text}" for name, load in LOADS.items()] + [f"  {n:18} {t}" for n, t in OTHERS.items()])
+    texts = {**{name: load.text for name, load in LOADS.items()}, **OTHERS}
     parser = argparse.ArgumentParser(
-        prog="bench/run", description=__doc__, epilog="scenarios:\n" + listing, formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="bench/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="scenarios:\n" + "\n".join(f"  {name:18} {text}" for name, text in texts.items()),
     )
     parser.add_argument("scenarios", nargs="?", default=",".join(ALL), help="comma-separated; all by default")
     parser.add_argument("--proxies", default="nuncio,envoy,nginx,haproxy", help="comma-separated, in the order of the first round")
@@ -86,7 +87,8 @@ class Bench:
         folder.mkdir()
         options = self.options
         if name in LOADS:
-            results, problems = load.run(LOADS[name], self.peers, self.port, self.certs, folder, options.rounds, options.secs)
+            where = (self.port, self.certs, folder)
+            results, problems = load.run(LOADS[name], self.peers, *where, options.rounds, options.secs)
             self.problems += [f"{name}: {problem}" for problem in problems]
             report.show(name, LOADS[name].text, "load", results)
         else:
@@ -99,7 +101,8 @@ class Bench:
             return idle.after_start(self.peers, self.port, self.certs, folder)
         if name == "idle-conns":
             found = idle.connections(self.peers, self.port, self.certs, folder, self.options.conns)
-            self.problems += [f"{name}: {peer} failed {row['errors']} requests" for peer, row in found.items() if row["errors"]]
+            failed = {peer: row["errors"] for peer, row in found.items() if row["errors"]}
+            self.problems += [f"{name}: {peer} failed {count} requests" for peer, count in failed.items()]
             return found
         if self.many is None:
             self.many = {}

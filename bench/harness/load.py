@@ -44,7 +44,8 @@ def wrk(scenario, url, seconds, folder):
 def h2load(scenario, url, seconds, folder):
     log = folder / "h2load.log"
     log.unlink(missing_ok=True)
-    command = ["h2load", "-t1", f"-c{scenario.connections}", f"-m{scenario.streams}", "-D", str(seconds), f"--log-file={log}"]
+    shape = [f"-c{scenario.connections}", f"-m{scenario.streams}"]
+    command = ["h2load", "-t1", *shape, "-D", str(seconds), f"--log-file={log}"]
     text = on_load_cpu([*command, *header_arguments(scenario), url])
     done = re.search(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded", text)
     good = re.search(r"status codes: (\d+) 2xx", text)

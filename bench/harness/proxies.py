@@ -62,11 +62,14 @@ class Proxy:
                 return None
             tls = NGINX_TLS.format(certs=certs) if conf == "tls" else ""
             option = {"h2h1": "http2", "tls": "ssl"}.get(conf, "")
-            return [self.binary, "-p", folder, "-c", fill("nginx.conf", folder / "nginx.conf", TLS=tls, OPTION=option, **common)]
+            path = fill("nginx.conf", folder / "nginx.conf", TLS=tls, OPTION=option, **common)
+            return [self.binary, "-p", folder, "-c", path]
         if self.name == "haproxy":
-            bind = {"h2h1": "proto h2", "h2h2": "proto h2", "tls": f"ssl crt {certs}/both.pem alpn h2,http/1.1"}.get(conf, "")
+            tls = f"ssl crt {certs}/both.pem alpn h2,http/1.1"
+            bind = {"h2h1": "proto h2", "h2h2": "proto h2", "tls": tls}.get(conf, "")
             server = "proto h2" if conf == "h2h2" else ""
-            return [self.binary, "-db", "-f", fill("haproxy.cfg", folder / "haproxy.cfg", BIND=bind, SERVER=server, **common)]
+            path = fill("haproxy.cfg", folder / "haproxy.cfg", BIND=bind, SERVER=server, **common)
+            return [self.binary, "-db", "-f", path]
         tls = ENVOY_TLS % (certs, certs) if conf == "tls" else ""
         options = H2_UPSTREAM if conf == "h2h2" else ""
         path = fill("envoy.yaml", folder / "envoy.yaml", TLS=tls, OPTIONS=options, ADMIN=self.admin, **common)

@@ -40,7 +40,7 @@ def table(kind, results):
         ratios = [f"{row[lead] / peer[lead]:.2f}" if peer[lead] else "-" for peer in found.values()]
         lines.append([name, *cells, *ratios])
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return ["  ".join(cell.rjust(width) if i else cell.ljust(width) for i, (cell, width) in enumerate(zip(line, widths))) for line in lines]
+    return [" ".join([line[0].ljust(widths[0]), *(f" {c.rjust(w)}" for c, w in zip(line[1:], widths[1:]))]) for line in lines]
 
 
 def show(name, text, kind, results):

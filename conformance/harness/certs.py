@@ -19,7 +19,8 @@ def make(folder):
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     new_key(folder, "ca")
-    openssl(folder, "req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=Conformance CA", "-days", "3650", "-out", "ca.pem")
+    subject = ["-subj", "/CN=Conformance CA"]
+    openssl(folder, "req", "-x509", "-new", "-key", "ca.key", *subject, "-days", "3650", "-out", "ca.pem")
     for name, san in LEAVES.items():
         new_key(folder, name)
         (folder / f"{name}.ext").write_text(f"subjectAltName={san}\nextendedKeyUsage=serverAuth,clientAuth\n")

@@ -34,7 +34,9 @@ def arguments():
     parser.add_argument("--list", action="store_true", help="list the cases")
     parser.add_argument("--uncovered", action="store_true", help="print the contract rows that no case names")
     parser.add_argument("--masks", action="store_true", help="print how much of each recording is masked")
-    parser.add_argument("--check-without", action="store_true", help="each case must differ without its feature's configuration (on Envoy)")
+    parser.add_argument(
+        "--check-without", action="store_true", help="each case must differ without its feature's configuration (on Envoy)",
+    )
     parser.add_argument("--self-test", action="store_true", help="run the tests of the harness itself")
     parser.add_argument("--show", action="store_true", help="print the full records of the selected cases")
     return parser.parse_args()

@@ -2,7 +2,8 @@
 
 ``config`` is either a string (the file, verbatim), ``{full: <bootstrap>}``, or a few parts that are filled into the
 usual bootstrap: one admin listener, one listener ``l0`` with an HTTP connection manager, a route of ``/`` to the
-first upstream (or a direct response when there is none), and a STATIC cluster for every upstream. An ``@type`` without a slash is one of ALIASES.
+first upstream (or a direct response when there is none), and a STATIC cluster for every upstream. An ``@type`` without
+a slash is one of ALIASES.
 """
 import re
 
@@ -96,12 +97,15 @@ def access_log(form):
 
 def servers(upstreams):
     """The upstreams that get a cluster by themselves: all but name servers and further addresses of another."""
-    return {name: up or {} for name, up in upstreams.items() if not ((up or {}).get("protocol") == "dns" or (up or {}).get("port_of"))}
+    all_of_them = {name: up or {} for name, up in upstreams.items()}
+    return {name: up for name, up in all_of_them.items() if up.get("protocol") != "dns" and "port_of" not in up}
 
 
 def connection_manager(parts, upstreams):
     first = next(iter(servers(upstreams)), None)
-    action = {"route": {"cluster": first}} if first else {"direct_response": {"status": 200, "body": {"inline_string": "hi"}}}
+    action = {"route": {"cluster": first}}
+    if first is None:
+        action = {"direct_response": {"status": 200, "body": {"inline_string": "hi"}}}
     routes = parts.get("routes") or [{"match": {"prefix": "/"}, **action}]
     hosts = parts.get("virtual_hosts") or [{"name": "v", "domains": ["*"], "routes": routes}]
     router = any_config("envoy.filters.http.router", "Router")
