@@ -93,7 +93,13 @@ impl Tables<'_> {
         values.sort_by_key(|value| value.number());
         for value in &values {
             let name = self.string(value.name());
-            self.values.push(format!("EnumValue{{number:{},name:{name}}}", value.number()));
+            let deprecated =
+                value.enum_value_descriptor_proto().options.as_ref().is_some_and(|o| o.deprecated());
+            let disallowed = self.pool.is_some_and(|pool| {
+                flag(&value.options(), pool, "envoy.annotations.disallowed_by_default_enum")
+            });
+            let flags = u8::from(deprecated) | u8::from(disallowed) << 2;
+            self.values.push(format!("EnumValue{{number:{},name:{name},flags:{flags}}}", value.number()));
         }
         self.enums.push(format!("Enum{{name:{name},values:sp({start},{})}}", values.len()));
     }
@@ -101,6 +107,8 @@ impl Tables<'_> {
     fn message(&mut self, message: &MessageDescriptor) -> Result<(), Error> {
         let pool = self.pool.ok_or("no pool")?;
         let name = self.string(message.full_name());
+        let file = message.parent_file();
+        let file = self.string(file.name().rsplit('/').next().unwrap_or_default());
         let fields: Vec<_> = message.fields().collect();
         let mut declared = fields.clone();
         // prost-reflect yields fields by number; rules are checked in the order of declaration.
@@ -141,7 +149,7 @@ impl Tables<'_> {
         let unchecked = flag(&message.options(), pool, "validate.disabled")
             || flag(&message.options(), pool, "validate.ignored");
         self.messages.push(format!(
-            "Message{{name:{name},kind:Kind::{},unchecked:{unchecked},map_entry:{},fields:sp({first_field},{}),\
+            "Message{{name:{name},file:{file},kind:Kind::{},unchecked:{unchecked},map_entry:{},fields:sp({first_field},{}),\
              names:sp({first_name},{}),oneofs:sp({first_oneof},{})}}",
             kind(message.full_name()),
             message.is_map_entry(),
@@ -182,6 +190,18 @@ impl Tables<'_> {
         }
         if flag(&options, pool, "envoy.annotations.disallowed_by_default") {
             flags |= 4;
+        }
+        if let Kind::Enum(enumeration) = field.kind() {
+            let deprecated = |value: prost_reflect::EnumValueDescriptor| {
+                value
+                    .enum_value_descriptor_proto()
+                    .options
+                    .as_ref()
+                    .is_some_and(|options| options.deprecated())
+            };
+            if enumeration.values().any(deprecated) {
+                flags |= 8;
+            }
         }
         let name = self.string(field.name());
         let json_name = self.string(field.json_name());

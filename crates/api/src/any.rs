@@ -4,7 +4,7 @@ use crate::encode::encode;
 use crate::error::{ConfigError, ConfigErrors, Stage};
 use crate::schema::{self, Kind};
 use crate::tree::from_struct;
-use crate::validate::{Violation, validate};
+use crate::validate::{Violation, ViolationKind, validate};
 use crate::xds::r#type::v3::TypedStruct;
 use prost::{Message, Name};
 use prost_types::Any;
@@ -40,7 +40,7 @@ pub fn decode_any<M: Message + Name + Default>(any: &Any) -> Result<M, ConfigErr
     }
     if let Some(schema) = schema::message(&wanted) {
         let violations = validate(schema, bytes);
-        let rules = violations.into_iter().filter(|violation| !violation.unknown_field);
+        let rules = violations.into_iter().filter(|violation| violation.kind == ViolationKind::Rule);
         let errors: Vec<_> = rules.map(Violation::into_error).collect();
         if !errors.is_empty() {
             return Err(ConfigErrors::new(errors));

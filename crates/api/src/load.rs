@@ -9,7 +9,7 @@ use crate::error::{ConfigError, ConfigErrors, Stage};
 use crate::schema::{self, Kind, Message as Schema};
 use crate::text;
 use crate::tree::{Node, Tree, Value, parse_json, parse_yaml};
-use crate::validate::{Step, Violation, validate};
+use crate::validate::{Step, Violation, ViolationKind, validate};
 use prost::{Message, Name};
 use std::path::Path;
 
@@ -153,18 +153,22 @@ fn read<M: Message + Name + Default>(
         wire = merged.encode_to_vec();
     }
     let tree = if trees.len() == 1 { trees.pop().flatten() } else { None };
-    let violations = validate(schema, &wire);
-    let follow: Vec<_> = violations.into_iter().filter(|violation| !follows(violation, &errors)).collect();
-    for violation in follow {
+    let mut warnings = Vec::new();
+    let mut violations = validate(schema, &wire);
+    violations.retain(|violation| !follows(violation, &errors));
+    for violation in violations {
+        let kind = violation.kind;
         let position = tree.as_ref().map(|tree| locate(tree, &violation.path).position());
         let source = sources.first().map_or("", |source| source.name).to_string();
-        errors.push(ConfigError { position, source, ..violation.into_error() });
+        let error = ConfigError { position, source, ..violation.into_error() };
+        if kind == ViolationKind::Deprecated { warnings.push(error) } else { errors.push(error) }
     }
     drop((tree, trees));
 
     let ignored =
         |error: &ConfigError| error.rank.stage == Stage::Unknown && unknown_fields == UnknownFields::Ignore;
-    let (warnings, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(ignored);
+    let (unknown, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(ignored);
+    warnings.extend(unknown);
     if !errors.is_empty() {
         return Err(ConfigErrors::new(errors));
     }

@@ -153,6 +153,7 @@ pub enum Presence {
 /// A message.
 pub struct Message {
     name: Text,
+    file: Text,
     /// How JSON treats it.
     pub kind: Kind,
     /// Its rules are switched off (`validate.disabled`).
@@ -197,6 +198,7 @@ pub struct EnumValue {
     /// Number on the wire.
     pub number: i32,
     name: Text,
+    flags: u8,
 }
 
 /// The message of that full name, e.g. `envoy.config.core.v3.Node`.
@@ -218,6 +220,11 @@ impl Message {
     /// Full name.
     pub fn name(&self) -> &'static str {
         self.name.get()
+    }
+
+    /// Name of the proto file, without its folders.
+    pub fn file(&self) -> &'static str {
+        self.file.get()
     }
 
     /// Position among [`messages`].
@@ -303,6 +310,11 @@ impl Field {
         self.flags & 4 != 0
     }
 
+    /// An enum of which a value is deprecated.
+    pub fn has_deprecated_value(&self) -> bool {
+        self.flags & 8 != 0
+    }
+
     /// protoc-gen-validate rules, in the order in which they are checked.
     pub fn rules(&self) -> &'static [Rule] {
         RULES[usize::from(self.rules)]
@@ -337,11 +349,16 @@ impl Enum {
         self.values.of(&VALUES)
     }
 
-    /// The value's name (the first declared of aliases).
-    pub fn name_of(&self, number: i32) -> Option<&'static str> {
+    /// The value of a number (the first declared of aliases).
+    pub fn value(&self, number: i32) -> Option<&'static EnumValue> {
         let values = self.values();
         let at = values.partition_point(|value| value.number < number);
-        values.get(at).filter(|value| value.number == number).map(EnumValue::name)
+        values.get(at).filter(|value| value.number == number)
+    }
+
+    /// The name of a number.
+    pub fn name_of(&self, number: i32) -> Option<&'static str> {
+        self.value(number).map(EnumValue::name)
     }
 
     /// The number of a name: as spelled, else in any case.
@@ -357,6 +374,16 @@ impl EnumValue {
     /// Name.
     pub fn name(&self) -> &'static str {
         self.name.get()
+    }
+
+    /// Marked as deprecated.
+    pub fn deprecated(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// Deprecated, and Envoy refuses it unless a runtime key allows it.
+    pub fn disallowed(&self) -> bool {
+        self.flags & 4 != 0
     }
 }
 

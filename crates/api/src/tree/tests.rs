@@ -64,6 +64,10 @@ fn plain_scalars_follow_yaml_1_1_as_envoy_reads_it() {
         ("\"true\"", "\"true\""),
         ("!!str 5", "i5"),
         ("! 5", "\"5\""),
+        ("!!str '5'", "i5"),
+        ("!!bool 'true'", "true"),
+        ("!!str null", "\"null\""),
+        ("!!str", "\"\""),
         ("\"a\\nb\"", "\"a\\nb\""),
         ("|\n  two\n  lines", "\"two\\nlines\\n\""),
     ] {
@@ -90,7 +94,13 @@ fn what_is_no_document() {
     assert_eq!(yaml("# nothing\n"), "Unable to convert YAML as JSON: # nothing");
     assert_eq!(yaml("hello\n"), "Unable to convert YAML as JSON: hello");
     assert!(yaml("a: {? [x, y] : z}").ends_with("bad conversion"), "{}", yaml("a: {? [x, y] : z}"));
-    assert!(yaml("a: *nope").starts_with("yaml-cpp: error at line 1, column 4"), "{}", yaml("a: *nope"));
+    assert_eq!(
+        yaml("a: {b: *nope }"),
+        "yaml-cpp: error at line 1, column 8: the referenced anchor is not defined: nope"
+    );
+    assert!(yaml("a: @x").ends_with("column 4: unknown token"), "{}", yaml("a: @x"));
+    assert!(yaml("a: - x").ends_with("column 4: illegal block entry"), "{}", yaml("a: - x"));
+    assert!(yaml("? : x").ends_with("bad conversion"), "{}", yaml("? : x"));
     assert!(yaml("a: &x [*x]").contains("anchor"), "{}", yaml("a: &x [*x]"));
 }
 

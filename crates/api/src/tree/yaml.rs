@@ -1,8 +1,9 @@
 //! YAML as Envoy reads it (through yaml-cpp).
 //!
 //! A plain scalar is null, a boolean word of YAML 1.1, an integer of at most 32 bits (decimal, `0x…` or octal `0…`), or
-//! else a text, also where YAML would see a float. Quoted scalars are texts. Tags count for nothing but `!`, which makes
-//! a text, and `!ignore` on a key, which drops the entry. `<<` is an ordinary key. Only the first document is read.
+//! else a text, also where YAML would see a float. Quoted scalars are texts. The tag `!` makes a text, any other makes
+//! a quoted scalar a plain one that is not null, and `!ignore` on a key drops the entry. `<<` is an ordinary key. Only
+//! the first document is read.
 
 use super::{Kind, MAX_DEPTH, MAX_EXPANDED, Position, SyntaxError, Tree};
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
@@ -69,6 +70,9 @@ impl<'s> Builder<'s> {
             Event::Scalar(text, style, anchor, tag) => {
                 self.tag = tag.map(|tag| name_of(&tag));
                 if self.expects_key() {
+                    if text.is_empty() && style == ScalarStyle::Plain {
+                        return Err(bad_conversion(position));
+                    }
                     self.key(&text, position);
                 } else {
                     let row = self.scalar(&text, style, position);
@@ -166,11 +170,13 @@ impl<'s> Builder<'s> {
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, position: Position) -> u32 {
-        let tagged = self.tag.take().is_some_and(|tag| tag == "!");
-        if style != ScalarStyle::Plain || tagged {
+        // A tag turns a quoted scalar into an unquoted one, but null is only what has none.
+        let tag = self.tag.take();
+        let quoted = style != ScalarStyle::Plain;
+        if tag.as_deref() == Some("!") || quoted && tag.is_none() {
             return self.tree.push_text(text, position);
         }
-        if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
+        if tag.is_none() && matches!(text, "" | "~" | "null" | "Null" | "NULL") {
             return self.tree.push(Kind::Null, position, 0, 0);
         }
         if let Some(value) = boolean(text) {
@@ -188,21 +194,37 @@ impl<'s> Builder<'s> {
         let marker = error.marker();
         let position = Position { line: marker.line() as u32, column: marker.col() as u32 + 1 };
         let info = error.info();
-        let open = self.open.last();
-        let phrase = if info.contains("tab") || info.contains("not allowed in this context") {
-            "illegal map value"
-        } else {
-            match open {
-                Some(Open { flow: true, is_map: true, .. }) => "end of map flow not found",
-                Some(Open { flow: true, is_map: false, .. }) => "end of sequence flow not found",
-                Some(Open { flow: false, is_map: true, .. }) if info.contains("block") => {
-                    "end of map not found"
-                }
-                Some(Open { flow: false, is_map: false, .. }) if info.contains("block") => {
-                    "end of sequence not found"
-                }
-                _ => info,
+        let known = [
+            ("unexpected character", "unknown token"),
+            ("block sequence entries are not allowed", "illegal block entry"),
+            ("mapping keys are not allowed", "illegal map key"),
+            ("mapping values are not allowed", "illegal map value"),
+            ("simple key expect", "illegal map value"),
+            ("tab", "illegal map value"),
+            ("found unexpected end of stream", "illegal EOF in scalar"),
+        ];
+        if info.contains("unknown anchor") {
+            let line = self.tree.source.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
+            let name = line
+                .chars()
+                .skip(marker.col() + 1)
+                .take_while(|c| !c.is_whitespace() && !"[]{},".contains(*c));
+            return at(
+                position,
+                &format!("the referenced anchor is not defined: {}", name.collect::<String>()),
+            );
+        }
+        if let Some((_, phrase)) = known.iter().find(|(part, _)| info.contains(part)) {
+            return at(position, phrase);
+        }
+        let phrase = match self.open.last() {
+            Some(Open { flow: true, is_map: true, .. }) => "end of map flow not found",
+            Some(Open { flow: true, is_map: false, .. }) => "end of sequence flow not found",
+            Some(Open { flow: false, is_map: true, .. }) if info.contains("block") => "end of map not found",
+            Some(Open { flow: false, is_map: false, .. }) if info.contains("block") => {
+                "end of sequence not found"
             }
+            _ => info,
         };
         at(position, phrase)
     }

@@ -3,6 +3,7 @@
 //! Envoy checks a message when it loads it and an extension's configuration when it makes the extension; it reports the
 //! first violation. Here one walk goes through a message and through every `Any` inside, and reports all.
 
+mod deprecated;
 mod phrase;
 mod special;
 mod value;
@@ -11,6 +12,7 @@ use crate::error::{ConfigError, Rank, Stage};
 use crate::schema::{self, Field, Kind, Message, Presence, Rule};
 use crate::wire::{Wire, any_parts, last, packed, records, seconds_and_nanos};
 use phrase::count_phrase;
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// After so many violations no more are kept.
@@ -39,9 +41,20 @@ pub struct Violation {
     pub path: Vec<Step>,
     /// Envoy's phrase.
     pub phrase: String,
-    /// The message has a field that the schema does not know.
-    pub unknown_field: bool,
+    /// What kind of violation it is.
+    pub kind: ViolationKind,
     order: Vec<u32>,
+}
+
+/// How bad a violation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViolationKind {
+    /// A rule is broken: Envoy refuses the message.
+    Rule,
+    /// The message has a field that the schema does not know: refused in static configuration, else ignored.
+    UnknownField,
+    /// A deprecated field or value is used, for the first time in the message: Envoy logs a warning.
+    Deprecated,
 }
 
 /// Checks a message, and the messages in its `Any`s.
@@ -52,6 +65,7 @@ pub fn validate(message: &'static Message, bytes: &[u8]) -> Vec<Violation> {
         order: vec![0],
         marker: 0,
         counts: Vec::new(),
+        deprecated: HashSet::new(),
         violations: Vec::new(),
     };
     validator.message(message, bytes);
@@ -79,7 +93,7 @@ impl Violation {
 
     /// The violation as an error without a place in a file.
     pub fn into_error(self) -> ConfigError {
-        let stage = if self.unknown_field { Stage::Unknown } else { Stage::Rule };
+        let stage = if self.kind == ViolationKind::UnknownField { Stage::Unknown } else { Stage::Rule };
         ConfigError {
             path: self.path_text(),
             rank: Rank { stage, order: self.order },
@@ -113,6 +127,8 @@ struct Validator {
     marker: usize,
     /// Values seen of each field, of the messages being checked.
     counts: Vec<u32>,
+    /// Deprecated fields seen: message and field.
+    deprecated: HashSet<(usize, u32)>,
     violations: Vec<Violation>,
 }
 
@@ -162,6 +178,9 @@ impl Validator {
     fn record(&mut self, message: &'static Message, index: usize, base: usize, wire: Wire<'_>) {
         let field = &message.fields()[index];
         let rules = if message.unchecked { &[] } else { field.rules() };
+        if field.deprecated() {
+            self.deprecated_field(message, field);
+        }
         self.order.push(special::rank(message, index));
         match field.presence {
             Presence::Implicit | Presence::Explicit => {
@@ -232,6 +251,11 @@ impl Validator {
         wire: Wire<'_>,
     ) {
         let Some(inner) = ty.message() else {
+            if field.has_deprecated_value()
+                && let Wire::Varint(number) = wire
+            {
+                self.deprecated_value(message, field, number as i32, false);
+            }
             if !rules.is_empty() {
                 self.scalar(message, field, ty, rules, element, wire);
             }
@@ -291,6 +315,9 @@ impl Validator {
         for (index, field) in message.fields().iter().enumerate() {
             let rules = field.rules();
             let count = self.counts[base + index];
+            if count == 0 && field.has_deprecated_value() && field.presence == Presence::Implicit {
+                self.deprecated_value(message, field, 0, true);
+            }
             // A rule of a oneof's case counts only when that case is set.
             if rules.is_empty() || count == 0 && field.oneof().is_some() {
                 continue;
@@ -361,12 +388,15 @@ impl Validator {
         } else {
             return;
         };
-        // Envoy looks at the durations of a message before its rules.
-        let marker = self.marker;
-        let order = std::mem::take(&mut self.order);
-        self.order = order[..=marker].to_vec();
-        self.order.push(0);
-        self.report(format!("Invalid duration: {reason}:{shown}"));
+        self.report_early(&[0], format!("Invalid duration: {reason}:{shown}"));
+    }
+
+    /// Reports what Envoy looks at before the rules of the whole message.
+    fn report_early(&mut self, rank: &[u32], phrase: String) {
+        let order = self.order.clone();
+        self.order.truncate(self.marker + 1);
+        self.order.extend_from_slice(rank);
+        self.report(phrase);
         self.order = order;
     }
 
@@ -380,7 +410,7 @@ impl Validator {
         );
         self.report(phrase);
         if let Some(violation) = self.violations.last_mut() {
-            violation.unknown_field = true;
+            violation.kind = ViolationKind::UnknownField;
         }
     }
 
@@ -428,7 +458,12 @@ impl Validator {
                 path.push(Step::Any);
             }
         }
-        self.violations.push(Violation { path, phrase, unknown_field: false, order: self.order.clone() });
+        self.violations.push(Violation {
+            path,
+            phrase,
+            kind: ViolationKind::Rule,
+            order: self.order.clone(),
+        });
     }
 }
 

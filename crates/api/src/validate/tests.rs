@@ -169,3 +169,38 @@ fn violations_are_bounded() {
     let (bytes, _) = encode(schema, tree.root());
     assert!(validate(schema, &bytes).len() <= MAX_VIOLATIONS);
 }
+
+#[test]
+fn deprecated_fields_are_reported_once_and_a_few_are_refused() {
+    let kinds = |message: &str, text: &str| {
+        let schema = schema::message(message).expect(message);
+        let tree = parse_yaml(text).expect("a document");
+        let violations = validate(schema, &encode(schema, tree.root()).0);
+        violations.into_iter().map(|violation| (violation.kind, violation.path_text())).collect::<Vec<_>>()
+    };
+    let text = "prefix: /\nheaders: [{name: a, exact_match: b}, {name: a, exact_match: b}]";
+    let found = kinds("envoy.config.route.v3.RouteMatch", text);
+    assert_eq!(found, [(ViolationKind::Deprecated, "headers[0].exact_match".to_string())]);
+
+    let action =
+        "actions: [{dynamic_metadata: {descriptor_key: a, metadata_key: {key: b, path: [{key: c}]}}}]";
+    let found = kinds("envoy.config.route.v3.RateLimit", action);
+    assert_eq!(found, [(ViolationKind::Deprecated, "actions[0].dynamic_metadata".to_string())]);
+    let text = format!("name: ext\ntyped_config: {{'@type': t/envoy.config.route.v3.RateLimit, {action}}}");
+    let any = kinds("envoy.config.core.v3.TypedExtensionConfig", &text);
+    assert_eq!(
+        any,
+        [(ViolationKind::Rule, "typed_config.<any>.actions[0].dynamic_metadata".to_string())],
+        "{text}"
+    );
+
+    let found = check("envoy.config.core.v3.ApiConfigSource", "cluster_names: [a]");
+    assert!(
+        found[0].starts_with(
+            "api_type: Deprecated field: type envoy.config.core.v3.ApiConfigSource Using the default now-deprecated value \
+             DEPRECATED_AND_UNAVAILABLE_DO_NOT_USE for enum 'envoy.config.core.v3.ApiConfigSource.api_type' from file \
+             config_source.proto."
+        ),
+        "{found:?}"
+    );
+}
