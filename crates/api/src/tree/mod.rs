@@ -4,6 +4,7 @@
 //! takes 20 bytes. An alias is a node that points at its anchor, so no alias is ever copied.
 
 mod json;
+mod reindent;
 mod structs;
 mod yaml;
 

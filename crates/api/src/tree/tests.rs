@@ -100,7 +100,7 @@ fn what_is_no_document() {
     );
     assert!(yaml("a: @x").ends_with("column 4: unknown token"), "{}", yaml("a: @x"));
     assert!(yaml("a: - x").ends_with("column 4: illegal block entry"), "{}", yaml("a: - x"));
-    assert!(yaml("? : x").ends_with("bad conversion"), "{}", yaml("? : x"));
+    assert_eq!(yaml(": a\n~: b\n"), "{null:\"a\" null:\"b\"}");
     assert!(yaml("a: &x [*x]").contains("anchor"), "{}", yaml("a: &x [*x]"));
 }
 
@@ -157,4 +157,22 @@ fn json_is_strict() {
         let got = json(text);
         assert!(got.starts_with(want.trim_end_matches(')')), "{text}: {got}");
     }
+}
+
+#[test]
+fn further_lines_may_stand_anywhere() {
+    assert_eq!(yaml("node: {\n\"id\": \"x\",\n'c': [\na,\n]\n}\nb: 1\n"), "{node:{id:\"x\" c:[\"a\"]} b:i1}");
+    assert_eq!(yaml("a:\n  b: [\n  x, # [ no\n  'it''s {'\n]\n  c: 1\n"), "{a:{b:[\"x\" \"it's {\"] c:i1}}");
+    assert_eq!(yaml("a:\n  b: \"x\n\ny \\\" z\"\n  c: 'p\nq'\n"), "{a:{b:\"x\\ny \\\" z\" c:\"p q\"}}");
+    let text =
+        "a:\n- b: |\n    { [ \"\n  c: x{y\n  d: !t {\n}\n- e: >-\n   '\n  f: it's\n  g: &a [\n]\n# {\n";
+    assert_eq!(yaml(text), "{a:[{b:\"{ [ \\\"\\n\" c:\"x{y\" d:{}} {e:\"'\" f:\"it's\" g:[]}]}");
+    // Columns are those of the text as it was written.
+    let tree = parse_yaml("a: {\nb: {\n  c: 1\n}\n}").expect("a document");
+    let position = |node: Option<Node<'_>>| node.map(Node::position);
+    let b = tree.root().get("a").and_then(|a| a.get("b"));
+    assert_eq!(position(b), Some(Position { line: 2, column: 4 }));
+    assert_eq!(position(b.and_then(|b| b.get("c"))), Some(Position { line: 3, column: 6 }));
+    // What is wrong otherwise is reported where it is.
+    assert!(yaml("a: {\nb: [\n}").contains("line 3, column 1"), "{}", yaml("a: {\nb: [\n}"));
 }

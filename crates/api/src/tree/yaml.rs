@@ -5,8 +5,9 @@
 //! a quoted scalar a plain one that is not null, and `!ignore` on a key drops the entry. `<<` is an ordinary key. Only
 //! the first document is read.
 
+use super::reindent::{Reindented, reindent};
 use super::{Kind, MAX_DEPTH, MAX_EXPANDED, Position, SyntaxError, Tree};
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, Tag};
 use std::collections::HashMap;
 
 /// Parses the first document of a text.
@@ -14,17 +15,23 @@ use std::collections::HashMap;
 /// # Errors
 /// With yaml-cpp's phrase where it can be told, and the position.
 pub fn parse_yaml(source: &str) -> Result<Tree<'_>, SyntaxError> {
-    let mut builder = Builder {
-        tree: Tree::new(source)?,
-        open: Vec::new(),
-        anchors: HashMap::new(),
-        expanded: 0,
-        tag: None,
-    };
+    let tree = Tree::new(source)?;
+    parse(tree, source, &[]).or_else(|error| {
+        let Some(Reindented { text, shifts }) = reindent(source) else { return Err(error) };
+        // What comes further is nearer to what is wrong.
+        parse(Tree::new("")?, &text, &shifts)
+            .map_err(|later| if later.position > error.position { later } else { error })
+    })
+}
+
+/// Reads `text` into `tree`; its lines were moved to the right by `shifts`.
+fn parse<'s>(tree: Tree<'s>, text: &str, shifts: &[u16]) -> Result<Tree<'s>, SyntaxError> {
+    let mut builder =
+        Builder { tree, text, shifts, open: Vec::new(), anchors: HashMap::new(), expanded: 0, tag: None };
     // A node takes some ten bytes of text on average; growing by doubling would leave half of the peak unused.
-    builder.tree.rows.reserve(source.len() / 12);
+    builder.tree.rows.reserve(text.len() / 12);
     let mut ended = false;
-    for event in Parser::new_from_str(source) {
+    for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| builder.scan_error(&error))?;
         if builder.event(event, span)? {
             ended = true;
@@ -32,7 +39,7 @@ pub fn parse_yaml(source: &str) -> Result<Tree<'_>, SyntaxError> {
         }
     }
     if !ended || builder.tree.rows.is_empty() || !matches!(builder.tree.rows[0].kind, Kind::Seq | Kind::Map) {
-        let phrase = format!("Unable to convert YAML as JSON: {}", source.trim_end_matches('\n'));
+        let phrase = format!("Unable to convert YAML as JSON: {}", text.trim_end_matches('\n'));
         return Err(SyntaxError { phrase, position: None });
     }
     builder.tree.rows.shrink_to_fit();
@@ -53,8 +60,10 @@ struct Open {
     ignored: bool,
 }
 
-struct Builder<'s> {
+struct Builder<'s, 'p> {
     tree: Tree<'s>,
+    text: &'p str,
+    shifts: &'p [u16],
     open: Vec<Open>,
     /// By anchor: its row and how many nodes it stands for.
     anchors: HashMap<usize, (u32, u64)>,
@@ -62,18 +71,17 @@ struct Builder<'s> {
     tag: Option<String>,
 }
 
-impl<'s> Builder<'s> {
+impl Builder<'_, '_> {
     /// Takes one event; true at the end of the document.
-    fn event(&mut self, event: Event<'s>, span: Span) -> Result<bool, SyntaxError> {
-        let position = Position { line: span.start.line() as u32, column: span.start.col() as u32 + 1 };
+    fn event(&mut self, event: Event<'_>, span: Span) -> Result<bool, SyntaxError> {
+        let position = self.position(&span.start);
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 self.tag = tag.map(|tag| name_of(&tag));
                 if self.expects_key() {
-                    if text.is_empty() && style == ScalarStyle::Plain {
-                        return Err(bad_conversion(position));
-                    }
-                    self.key(&text, position);
+                    // A key that is null reads as this word.
+                    let null = style == ScalarStyle::Plain && self.tag.is_none() && is_null(&text);
+                    self.key(if null { "null" } else { &text }, position);
                 } else {
                     let row = self.scalar(&text, style, position);
                     self.complete(row, anchor, 1, position)?;
@@ -103,6 +111,13 @@ impl<'s> Builder<'s> {
             Event::DocumentStart(_) | Event::StreamStart | Event::Nothing => {}
         }
         Ok(false)
+    }
+
+    /// A place in the text as it was written.
+    fn position(&self, marker: &Marker) -> Position {
+        let shift = self.shifts.get(marker.line().saturating_sub(1)).copied().unwrap_or(0);
+        let column = marker.col().saturating_sub(usize::from(shift)) as u32 + 1;
+        Position { line: marker.line() as u32, column }
     }
 
     fn expects_key(&self) -> bool {
@@ -176,7 +191,7 @@ impl<'s> Builder<'s> {
         if tag.as_deref() == Some("!") || quoted && tag.is_none() {
             return self.tree.push_text(text, position);
         }
-        if tag.is_none() && matches!(text, "" | "~" | "null" | "Null" | "NULL") {
+        if tag.is_none() && is_null(text) {
             return self.tree.push(Kind::Null, position, 0, 0);
         }
         if let Some(value) = boolean(text) {
@@ -192,7 +207,7 @@ impl<'s> Builder<'s> {
     /// yaml-cpp's phrase for what the scanner says, judged by what is open.
     fn scan_error(&self, error: &ScanError) -> SyntaxError {
         let marker = error.marker();
-        let position = Position { line: marker.line() as u32, column: marker.col() as u32 + 1 };
+        let position = self.position(marker);
         let info = error.info();
         let known = [
             ("unexpected character", "unknown token"),
@@ -204,7 +219,7 @@ impl<'s> Builder<'s> {
             ("found unexpected end of stream", "illegal EOF in scalar"),
         ];
         if info.contains("unknown anchor") {
-            let line = self.tree.source.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
+            let line = self.text.lines().nth(marker.line().saturating_sub(1)).unwrap_or_default();
             let name = line
                 .chars()
                 .skip(marker.col() + 1)
@@ -241,6 +256,10 @@ fn bad_conversion(position: Position) -> SyntaxError {
 
 fn name_of(tag: &Tag) -> String {
     format!("{}{}", tag.handle, tag.suffix)
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 /// The boolean words of YAML 1.1, in lower case, upper case or with a capital.
