@@ -1,7 +1,13 @@
 //! Floor 5: the server around the engine.
 //!
-//! In start-up order: [`options`] (what the command line asked for) → `bootstrap` (what the configuration asks for) →
-//! `server` (start, serve, stop) → `admin` (what operators see).
+//! In start-up order: [`options`] (what the command line asked for) → [`bootstrap`] (what the configuration asks for) →
+//! [`server`] (start, serve, stop) → [`admin`] (what operators see).
 
+pub mod admin;
+pub mod bootstrap;
 pub mod options;
+mod proto_json;
+mod regex;
+pub mod server;
+mod time;
 pub mod version;

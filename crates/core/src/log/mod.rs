@@ -188,6 +188,9 @@ macro_rules! log {
     ($logger:ident, $level:ident, $($text:tt)+) => {
         $crate::log_line!($logger, $level, false, $($text)+)
     };
+    (Logger::$logger:ident, Level::$level:ident, $($text:tt)+) => {
+        $crate::log_line!($logger, $level, false, $($text)+)
+    };
 }
 
 /// As [`log!`](crate::log), for a text of several lines that holds nothing a peer has sent.

@@ -1,0 +1,44 @@
+//! Which fields of the bootstrap are read, and which are left aside because that is harmless.
+
+use nuncio_core::coverage::Covered;
+
+/// The messages that this floor reads.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.bootstrap.v3.Bootstrap",
+        &[
+            "node",
+            "static_resources",
+            "cluster_manager",
+            "stats_config",
+            "stats_flush_interval",
+            "stats_flush_on_admin",
+            "layered_runtime",
+            "admin",
+        ],
+    )
+    .ignoring(&[
+        ("deferred_stat_options", "our stats cost nothing until they are used, whatever this says"),
+        ("enable_dispatcher_stats", "measures Envoy's event loop, which we do not have"),
+        ("use_tcp_for_dns_lookups", "deprecated; typed_dns_resolver_config of a cluster decides"),
+        ("perf_tracing_file_path", "only of builds with perf tracing"),
+        ("grpc_async_client_manager_config", "tunes a cache of gRPC clients, of which none exist yet"),
+        ("memory_allocator_manager", "tunes tcmalloc, which we do not use"),
+    ]),
+    Covered::new("envoy.config.bootstrap.v3.Bootstrap.StaticResources", &["listeners", "clusters"]),
+    Covered::new("envoy.config.bootstrap.v3.Admin", &["access_log", "address", "access_log_path"]).ignoring(
+        &[
+            ("profile_path", "names the file of a profiler that this build does not have"),
+            ("ignore_global_conn_limit", "there is no global limit of connections yet"),
+        ],
+    ),
+    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &[]).ignoring(&[
+        ("local_cluster_name", "decides zone-aware routing, which a cluster must ask for"),
+        ("enable_deferred_cluster_creation", "workers make clusters when they are first used, anyhow"),
+    ]),
+    Covered::new(
+        "envoy.config.metrics.v3.StatsConfig",
+        &["stats_tags", "use_all_default_tags", "stats_matcher", "histogram_bucket_settings"],
+    ),
+    Covered::new("envoy.config.metrics.v3.HistogramBucketSettings", &["match", "buckets"]),
+];

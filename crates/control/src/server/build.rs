@@ -1,0 +1,168 @@
+//! From configuration to clusters and listeners, on main; also what `--mode validate` does, which stops there.
+
+use super::runtime::{self, Layers};
+use crate::bootstrap::{self, Node, Refusal};
+use crate::options::Options;
+use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::load::Loaded;
+use nuncio_core::coverage::Coverage;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::{BuildCx, ServerCx};
+use nuncio_core::registry::Registry;
+use nuncio_core::runtime::{Runtime, ServerState};
+use nuncio_core::stats::{Scope, Store};
+use nuncio_core::{log, log_lines};
+use nuncio_engine::{ClusterManager, ListenerManager};
+use std::sync::Arc;
+
+/// What this binary is made of.
+#[derive(Default)]
+pub struct Made {
+    /// Its extensions.
+    pub registry: Registry,
+    /// What they read of the configuration.
+    pub coverage: Coverage,
+}
+
+impl Made {
+    /// The engine and this floor, without extensions: the binary adds those.
+    pub fn new() -> Made {
+        let mut m = Made::default();
+        m.coverage.add(bootstrap::coverage::COVERED);
+        nuncio_engine::cover(&mut m.coverage);
+        m
+    }
+}
+
+/// The foundations, before clusters and listeners are there.
+pub struct Ground {
+    /// The configuration.
+    pub loaded: Loaded<Bootstrap>,
+    /// The node.
+    pub node: Node,
+    /// All stats.
+    pub store: Store,
+    /// The runtime.
+    pub runtime: Layers,
+    /// When stats are flushed.
+    pub flush: bootstrap::Flush,
+}
+
+/// Reads the configuration and lays the foundations.
+///
+/// # Errors
+/// The configuration is refused.
+pub fn ground(options: &Options, made: &Made) -> Result<Ground, Refusal> {
+    let loaded = bootstrap::load(options, &made.coverage)?;
+    if !options.skip_deprecated_logs {
+        for w in &loaded.warnings {
+            log!(Misc, Warning, "{w}");
+        }
+    }
+    let b = &loaded.message;
+    let store = Store::new();
+    store.configure(bootstrap::settings(b.stats_config.as_deref(), options)?);
+    log_lines!(Main, Info, "runtime: {}", runtime::describe(b.layered_runtime.as_ref()));
+    let runtime = Layers::new(b.layered_runtime.as_ref(), &store.root())?;
+    let node = bootstrap::node(b.node.as_deref(), options, &made.registry);
+    let flush = bootstrap::flush(b)?;
+    Ok(Ground { loaded, node, store, runtime, flush })
+}
+
+/// What builders may ask of the server.
+pub struct Facts {
+    /// All clusters.
+    pub clusters: ClusterManager,
+    /// The runtime.
+    pub runtime: Arc<Runtime>,
+    /// Flags of the whole server.
+    pub state: Arc<ServerState>,
+}
+
+impl ServerCx for Facts {
+    fn has_cluster(&self, name: &str) -> bool {
+        self.clusters.has(name)
+    }
+    fn runtime(&self) -> Arc<Runtime> {
+        self.runtime.clone()
+    }
+    fn state(&self) -> Arc<ServerState> {
+        self.state.clone()
+    }
+}
+
+/// Builds all clusters, then all listeners, in Envoy's order and with its landmarks in the log. Every error is found:
+/// the first one is Envoy's.
+///
+/// # Errors
+/// Something is refused, or an address cannot be bound.
+pub fn resources(
+    b: &Bootstrap,
+    listeners: &ListenerManager,
+    clusters: &ClusterManager,
+    workers: usize,
+    cx: &BuildCx<'_>,
+) -> Result<(), Refusal> {
+    let none = Default::default();
+    let fixed = b.static_resources.as_ref().unwrap_or(&none);
+    log!(Config, Info, "loading tracing configuration");
+    log!(Config, Info, "loading {} static secret(s)", fixed.secrets.len());
+    log!(Config, Info, "loading {} cluster(s)", fixed.clusters.len());
+    let mut errors = Errors::default();
+    for (i, c) in fixed.clusters.iter().enumerate() {
+        errors.take(|| format!("static_resources.clusters[{i}] ({})", c.name), clusters.add(c, cx));
+    }
+    // Routes that name a cluster which was refused are not themselves wrong.
+    if errors.0.is_empty() {
+        log!(Config, Info, "loading {} listener(s)", fixed.listeners.len());
+        for (i, l) in fixed.listeners.iter().enumerate() {
+            let added = listeners.add(l, workers, cx);
+            errors.take(|| format!("static_resources.listeners[{i}] ({})", l.name), added);
+        }
+    }
+    log!(Config, Info, "loading stats configuration");
+    errors.into_result()
+}
+
+/// Errors with where they are.
+#[derive(Default)]
+struct Errors(Vec<(String, String)>);
+
+impl Errors {
+    fn take(&mut self, path: impl FnOnce() -> String, r: BuildResult<()>) {
+        if let Err(BuildError(e)) = r {
+            self.0.push((path(), e));
+        }
+    }
+    fn into_result(self) -> Result<(), Refusal> {
+        let Some((_, phrase)) = self.0.first().cloned() else { return Ok(()) };
+        let details = self.0.into_iter().map(|(path, e)| format!("{path}: {e}")).collect();
+        Err(Refusal { phrase, details })
+    }
+}
+
+/// A context for building.
+pub fn cx<'a>(
+    registry: &'a Registry,
+    scope: &'a Scope,
+    node: &'a Node,
+    server: &'a dyn ServerCx,
+    validate_only: bool,
+) -> BuildCx<'a> {
+    BuildCx { registry, scope, name: "", node: &node.info, server, validate_only }
+}
+
+/// Builds everything, binds and starts nothing.
+///
+/// # Errors
+/// The configuration is refused.
+pub fn validate(options: &Options, made: &Made) -> Result<(), Refusal> {
+    let g = ground(options, made)?;
+    let root = g.store.root();
+    let clusters = ClusterManager::new(&root);
+    let listeners = ListenerManager::new(&root);
+    let facts =
+        Facts { clusters: clusters.clone(), runtime: g.runtime.current().clone(), state: Arc::default() };
+    let cx = cx(&made.registry, &root, &g.node, &facts, true);
+    resources(&g.loaded.message, &listeners, &clusters, 1, &cx)
+}

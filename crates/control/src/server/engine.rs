@@ -1,0 +1,247 @@
+//! The engine as the admin interface sees it.
+
+use crate::admin::view::{
+    CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, Thresholds, View,
+};
+use nuncio_api::envoy::config::core::v3 as core;
+use nuncio_api::envoy::config::endpoint::v3 as endpoint;
+use nuncio_api::envoy::config::listener::v3::{Listener, filter::ConfigType};
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use nuncio_core::address::Address;
+use nuncio_core::clock::{self, TimerKind};
+use nuncio_engine::upstream::breakers::Breakers;
+use nuncio_engine::upstream::host::Host;
+use nuncio_engine::upstream::manager::ClusterEntry;
+use nuncio_engine::{ClusterManager, ListenerManager};
+use prost::{Message, Name};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+/// The engine's managers, and what only operators care for.
+pub struct EngineView {
+    clusters: ClusterManager,
+    listeners: ListenerManager,
+    /// `--drain-time-s`
+    drain_time: Duration,
+    since: SystemTime,
+    /// The clusters of the walk under way, so that each step finds the next one at once.
+    walk: RefCell<Vec<Rc<ClusterEntry>>>,
+    draining: Cell<bool>,
+}
+
+impl EngineView {
+    /// A view of these managers.
+    pub fn new(clusters: ClusterManager, listeners: ListenerManager, drain_time: Duration) -> EngineView {
+        let since = SystemTime::now();
+        EngineView {
+            clusters,
+            listeners,
+            drain_time,
+            since,
+            walk: RefCell::default(),
+            draining: Cell::new(false),
+        }
+    }
+    fn config<M: Message + Name + 'static>(&self, name: &str, make: impl Fn() -> M + 'static) -> ConfigView {
+        let config = move || prost_types::Any { type_url: M::type_url(), value: make().encode_to_vec() };
+        ConfigView { name: name.to_owned(), config: Rc::new(config), last_updated: self.since }
+    }
+}
+
+impl View for EngineView {
+    fn next_cluster(&self, after: Option<&str>) -> Option<ClusterView> {
+        let mut walk = self.walk.borrow_mut();
+        if after.is_none() || walk.is_empty() {
+            *walk = self.clusters.list(); // sorted by name
+        }
+        let at = after.map_or(0, |a| walk.partition_point(|c| &*c.plan.name <= a));
+        let found = walk.get(at).map(|c| cluster(c));
+        if found.is_none() {
+            *walk = Vec::new();
+        }
+        found
+    }
+    fn listeners(&self) -> Vec<ListenerView> {
+        let one = |l: &Rc<nuncio_engine::listener::manager::ListenerEntry>| ListenerView {
+            name: l.plan.info.name.to_string(),
+            addresses: vec![l.address.borrow().clone()],
+        };
+        self.listeners.list().iter().map(one).collect()
+    }
+    fn dump(&self, of: Dumped) -> Vec<ConfigView> {
+        match of {
+            Dumped::Clusters => self
+                .clusters
+                .list()
+                .into_iter()
+                .map(|c| self.config(&c.plan.name.to_string(), move || c.config.clone()))
+                .collect(),
+            Dumped::Endpoints => self
+                .clusters
+                .list()
+                .into_iter()
+                .map(|c| self.config(&c.plan.name.to_string(), move || assignment(&c)))
+                .collect(),
+            Dumped::Listeners => self
+                .listeners
+                .list()
+                .into_iter()
+                .map(|l| self.config(&l.plan.info.name.to_string(), move || l.config.clone()))
+                .collect(),
+            Dumped::Routes => {
+                let all = self.listeners.list();
+                let tables = all.iter().flat_map(|l| route_tables(&l.config));
+                tables.map(|r| self.config(&r.name.clone(), move || r.clone())).collect()
+            }
+            Dumped::Secrets => Vec::new(),
+        }
+    }
+    fn certs(&self) -> Vec<CertsView> {
+        Vec::new()
+    }
+    fn reopen_access_logs(&self) {
+        // File loggers are not there yet.
+    }
+    fn drain_listeners(&self, how: Drain) {
+        if how.graceful || how.skip_exit {
+            if self.draining.replace(true) {
+                return;
+            }
+            self.listeners.drain(how.inbound_only);
+            if !how.skip_exit {
+                let (listeners, wait) = (self.listeners.clone(), self.drain_time);
+                tokio::task::spawn_local(async move {
+                    clock::sleep(TimerKind::Other, wait).await;
+                    listeners.stop(how.inbound_only);
+                });
+            }
+            return;
+        }
+        self.listeners.stop(how.inbound_only);
+    }
+}
+
+fn cluster(c: &ClusterEntry) -> ClusterView {
+    let thresholds = |b: &Breakers| Thresholds {
+        max_connections: b.connections.max(),
+        max_pending_requests: b.pending.max(),
+        max_requests: b.requests.max(),
+        max_retries: b.retries.max(),
+    };
+    let [default, high] = &c.plan.breakers;
+    ClusterView {
+        name: c.plan.name.to_string(),
+        observability_name: c.plan.observability_name.to_string(),
+        eds_service_name: String::new(),
+        added_via_api: c.plan.added_via_api,
+        breakers: [thresholds(default), thresholds(high)],
+        outlier: None,
+        hosts: c.hosts().hosts.iter().filter_map(|h| host(h)).collect(),
+    }
+}
+
+fn host(h: &Host) -> Option<HostView> {
+    let n = &h.counters;
+    Some(HostView {
+        address: h.info.address.clone()?,
+        hostname: h.info.hostname.to_string(),
+        locality: (*h.info.locality).clone(),
+        priority: 0,
+        weight: h.weight,
+        canary: h.info.canary,
+        health: 0,
+        success_rate: -1.0,
+        local_origin_success_rate: -1.0,
+        stats: HostStats {
+            cx_active: n.cx_active.load(Relaxed),
+            cx_connect_fail: n.cx_connect_fail.load(Relaxed),
+            cx_total: n.cx_total.load(Relaxed),
+            rq_active: n.rq_active.load(Relaxed),
+            rq_error: n.rq_error.load(Relaxed),
+            rq_pending_active: 0,
+            rq_success: n.rq_success.load(Relaxed),
+            rq_timeout: n.rq_timeout.load(Relaxed),
+            rq_total: n.rq_total.load(Relaxed),
+        },
+    })
+}
+
+/// The hosts of a cluster as they are now, as Envoy dumps them.
+fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
+    let hosts = c.hosts();
+    let mut by_locality: Vec<endpoint::LocalityLbEndpoints> = Vec::new();
+    for h in &hosts.hosts {
+        let [region, zone, sub_zone] = (*h.info.locality).clone();
+        let locality = core::Locality { region, zone, sub_zone };
+        let one = endpoint::LbEndpoint {
+            health_status: core::HealthStatus::Healthy.into(),
+            load_balancing_weight: Some(h.weight),
+            host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(Box::new(
+                endpoint::Endpoint {
+                    address: h.info.address.as_ref().map(|a| Box::new(address(a))),
+                    health_check_config: Some(Default::default()),
+                    hostname: h.info.hostname.to_string(),
+                    ..Default::default()
+                },
+            ))),
+            ..Default::default()
+        };
+        match by_locality.iter_mut().find(|l| l.locality.as_ref() == Some(&locality)) {
+            Some(l) => l.lb_endpoints.push(one),
+            None => by_locality.push(endpoint::LocalityLbEndpoints {
+                locality: Some(locality),
+                lb_endpoints: vec![one],
+                load_balancing_weight: Some(0),
+                ..Default::default()
+            }),
+        }
+    }
+    endpoint::ClusterLoadAssignment {
+        cluster_name: c.plan.name.to_string(),
+        endpoints: by_locality,
+        policy: Some(endpoint::cluster_load_assignment::Policy {
+            overprovisioning_factor: Some(140),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+fn address(a: &Address) -> core::Address {
+    use core::address::Address as A;
+    let kind = match a {
+        Address::Ip(ip) => A::SocketAddress(core::SocketAddress {
+            address: a.without_port(),
+            port_specifier: Some(core::socket_address::PortSpecifier::PortValue(ip.port().into())),
+            ..Default::default()
+        }),
+        Address::Pipe(p) => A::Pipe(core::Pipe { path: p.display().to_string(), mode: 0 }),
+        Address::Internal(name, id) => A::EnvoyInternalAddress(core::EnvoyInternalAddress {
+            endpoint_id: id.to_string(),
+            address_name_specifier: Some(
+                core::envoy_internal_address::AddressNameSpecifier::ServerListenerName(name.to_string()),
+            ),
+        }),
+    };
+    core::Address { address: Some(kind) }
+}
+
+/// The route tables that stand in a listener's connection managers.
+fn route_tables(l: &Listener) -> Vec<nuncio_api::envoy::config::route::v3::RouteConfiguration> {
+    let chains = l.filter_chains.iter().chain(l.default_filter_chain.as_deref());
+    let filters = chains.flat_map(|c| &c.filters);
+    let managers = filters.filter_map(|f| match &f.config_type {
+        Some(ConfigType::TypedConfig(any)) if any.type_url == hcm::HttpConnectionManager::type_url() => {
+            hcm::HttpConnectionManager::decode(&*any.value).ok()
+        }
+        _ => None,
+    });
+    managers
+        .filter_map(|m| match m.route_specifier {
+            Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(r)) => Some(*r),
+            _ => None,
+        })
+        .collect()
+}

@@ -1,0 +1,235 @@
+//! The runtime's layers: `layered_runtime` of the bootstrap, and the overrides of `/runtime_modify`.
+
+use nuncio_api::envoy::config::bootstrap::v3::{LayeredRuntime, runtime_layer::LayerSpecifier};
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::runtime::{Layer, Runtime, Snapshot};
+use nuncio_core::stats;
+use nuncio_core::stats::Scope;
+use prost_types::value::Kind;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+stats! {
+    /// `runtime.`
+    pub struct RuntimeStats {
+        deprecated_feature_use: SharedCounter,
+        load_error: SharedCounter,
+        load_success: SharedCounter,
+        override_dir_exists: SharedCounter,
+        override_dir_not_exists: SharedCounter,
+        admin_overrides_active: SetGauge,
+        deprecated_feature_seen_since_process_start: SetGauge,
+        num_keys: SetGauge,
+        num_layers: SetGauge,
+    }
+}
+
+/// Most keys that `/runtime_modify` may add, and the longest key and value.
+const MOST_OVERRIDES: usize = 10_000;
+const LONGEST: usize = 64 << 10;
+
+/// The layers on main. Readers hold the [`Runtime`], which changes whole.
+pub struct Layers {
+    layers: RefCell<Vec<Layer>>,
+    runtime: Arc<Runtime>,
+    stats: RuntimeStats,
+}
+
+impl Layers {
+    /// Reads `layered_runtime`. Without it there are no layers; with an empty one there is an admin layer without
+    /// a name.
+    ///
+    /// # Errors
+    /// Envoy's words for what is wrong; layers from disk and from a control plane are not built yet.
+    pub fn new(config: Option<&LayeredRuntime>, root: &Scope) -> BuildResult<Layers> {
+        let mut layers = Vec::new();
+        let mut names = BTreeSet::new();
+        for l in config.into_iter().flat_map(|c| &c.layers) {
+            if !names.insert(&l.name) {
+                return Err(BuildError(format!("Duplicate layer name: {}", l.name)));
+            }
+            let mut layer = Layer { name: l.name.clone(), ..Default::default() };
+            match &l.layer_specifier {
+                Some(LayerSpecifier::StaticLayer(s)) => flatten("", s, &mut layer.values)?,
+                Some(LayerSpecifier::AdminLayer(_)) => layer.admin = true,
+                Some(LayerSpecifier::DiskLayer(_)) => {
+                    return Err(BuildError::not_implemented("RuntimeLayer.disk_layer"));
+                }
+                Some(LayerSpecifier::RtdsLayer(_)) => {
+                    return Err(BuildError::not_implemented("RuntimeLayer.rtds_layer"));
+                }
+                None => {}
+            }
+            layers.push(layer);
+        }
+        if layers.iter().filter(|l| l.admin).count() > 1 {
+            let e = "Too many admin layers specified in LayeredRuntime, at most one may be specified";
+            return Err(BuildError(e.to_owned()));
+        }
+        if config.is_some() && layers.is_empty() {
+            layers.push(Layer { admin: true, ..Default::default() });
+        }
+        let stats = RuntimeStats::new(&root.scope("runtime"));
+        let made = Layers { layers: RefCell::new(layers), runtime: Arc::new(Runtime::new(vec![])), stats };
+        // Envoy loads twice while it starts: at first, and when no layer waits for a control plane any more.
+        made.load();
+        made.load();
+        Ok(made)
+    }
+    /// What readers hold.
+    pub fn current(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+    /// Sets values in the admin layer; an empty value takes the override away.
+    ///
+    /// # Errors
+    /// There is no admin layer, or too much would be kept.
+    pub fn modify(&self, changes: Vec<(String, String)>) -> Result<(), &'static str> {
+        {
+            let mut layers = self.layers.borrow_mut();
+            let admin = layers.iter_mut().find(|l| l.admin).ok_or("No admin layer specified")?;
+            if changes.iter().any(|(k, v)| k.len() > LONGEST || v.len() > LONGEST)
+                || admin.values.len() + changes.len() > MOST_OVERRIDES
+            {
+                return Err("Too many or too long runtime overrides");
+            }
+            for (k, v) in changes {
+                if v.is_empty() { drop(admin.values.remove(&k)) } else { drop(admin.values.insert(k, v)) }
+            }
+            self.stats.admin_overrides_active().set(u64::from(!admin.values.is_empty()));
+        }
+        self.load();
+        Ok(())
+    }
+    fn load(&self) {
+        let snapshot = Snapshot::new(self.layers.borrow().clone());
+        self.stats.load_success().inc();
+        self.stats.override_dir_not_exists().inc();
+        self.stats.num_keys().set(snapshot.iter().count() as u64);
+        self.stats.num_layers().set(snapshot.layers.len() as u64);
+        self.runtime.set(snapshot);
+    }
+}
+
+/// Most nesting of a static layer.
+const DEPTH: usize = 64;
+
+/// Turns `{a: {b: 1}}` into `a.b: 1`.
+fn flatten(prefix: &str, s: &prost_types::Struct, out: &mut BTreeMap<String, String>) -> BuildResult<()> {
+    for (name, value) in &s.fields {
+        let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        let text = match &value.kind {
+            Some(Kind::StructValue(inner)) if key.matches('.').count() < DEPTH => {
+                flatten(&key, inner, out)?;
+                continue;
+            }
+            Some(Kind::NumberValue(n)) => n.to_string(),
+            Some(Kind::BoolValue(b)) => b.to_string(),
+            Some(Kind::StringValue(s)) => s.clone(),
+            _ => return Err(BuildError(format!("Invalid runtime entry value for {key}"))),
+        };
+        out.insert(key, text);
+    }
+    Ok(())
+}
+
+/// The layers as the start-up log shows them, in YAML.
+pub fn describe(config: Option<&LayeredRuntime>) -> String {
+    let Some(config) = config else { return "{}".to_owned() };
+    let mut out = "layers:".to_owned();
+    for l in &config.layers {
+        let kind = match &l.layer_specifier {
+            Some(LayerSpecifier::StaticLayer(_)) => "static_layer",
+            Some(LayerSpecifier::AdminLayer(_)) => "admin_layer",
+            Some(LayerSpecifier::DiskLayer(_)) => "disk_layer",
+            Some(LayerSpecifier::RtdsLayer(_)) => "rtds_layer",
+            None => "{}",
+        };
+        out.push_str(&format!("\n  - name: {}\n    {kind}:", l.name));
+        let mut values = BTreeMap::new();
+        if let Some(LayerSpecifier::StaticLayer(s)) = &l.layer_specifier
+            && flatten("", s, &mut values).is_ok()
+        {
+            values.iter().for_each(|(k, v)| out.push_str(&format!("\n      {k}: {v}")));
+        }
+        if values.is_empty() {
+            out.push_str("\n      {}");
+        }
+    }
+    if config.layers.is_empty() {
+        out.push_str("\n  - admin_layer:\n      {}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_api::load::{Format, UnknownFields, parse_message};
+    use nuncio_core::stats::Store;
+
+    fn layers(yaml: &str, store: &Store) -> Result<Layers, String> {
+        let loaded =
+            parse_message::<LayeredRuntime>(yaml.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse);
+        Layers::new(Some(&loaded.map_err(|e| e.to_string())?.message), &store.root()).map_err(|e| e.0)
+    }
+
+    #[test]
+    fn layers_of_the_bootstrap() {
+        let store = Store::new();
+        let yaml = "layers: [{name: s, static_layer: {a: {b: 1, c: true, d: 1.5, e: str}, f.g: 3}}, {name: adm, admin_layer: {}}]";
+        let l = layers(yaml, &store).unwrap();
+        let s = l.current().snapshot();
+        let all: Vec<_> = s.iter().collect();
+        assert_eq!(all, [("a.b", "1"), ("a.c", "true"), ("a.d", "1.5"), ("a.e", "str"), ("f.g", "3")]);
+        assert_eq!(
+            (l.stats.num_keys().value(), l.stats.num_layers().value(), l.stats.load_success().value()),
+            (5, 2, 2)
+        );
+
+        l.modify(vec![("a.b".into(), "7".into()), ("x".into(), "y".into())]).unwrap();
+        let s = l.current().snapshot();
+        assert_eq!((s.get("a.b"), s.get("x")), (Some("7"), Some("y")));
+        assert_eq!((l.stats.admin_overrides_active().value(), l.stats.num_keys().value()), (1, 6));
+        l.modify(vec![("a.b".into(), "".into()), ("x".into(), "".into())]).unwrap();
+        assert_eq!(l.current().snapshot().get("a.b"), Some("1"));
+        assert_eq!(l.stats.admin_overrides_active().value(), 0);
+    }
+
+    #[test]
+    fn no_layers_and_an_admin_layer_without_a_name() {
+        let store = Store::new();
+        let none = Layers::new(None, &store.root()).unwrap();
+        assert_eq!(none.modify(vec![("a".into(), "b".into())]), Err("No admin layer specified"));
+        assert_eq!(layers("{}", &store).unwrap().current().snapshot().layers.len(), 1);
+    }
+
+    #[test]
+    fn what_is_refused() {
+        let store = Store::new();
+        for (yaml, text) in [
+            ("layers: [{name: a, static_layer: {x: null}}]", "Invalid runtime entry value for x"),
+            ("layers: [{name: a, static_layer: {x: {y: [1]}}}]", "Invalid runtime entry value for x.y"),
+            ("layers: [{name: a, static_layer: {}}, {name: a, admin_layer: {}}]", "Duplicate layer name: a"),
+            (
+                "layers: [{name: a, admin_layer: {}}, {name: b, admin_layer: {}}]",
+                "Too many admin layers specified in LayeredRuntime, at most one may be specified",
+            ),
+            (
+                "layers: [{name: a, disk_layer: {symlink_root: /x}}]",
+                "not implemented yet: RuntimeLayer.disk_layer",
+            ),
+        ] {
+            assert_eq!(layers(yaml, &store).err().as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn overrides_are_bounded() {
+        let store = Store::new();
+        let l = layers("{}", &store).unwrap();
+        assert!(l.modify(vec![("k".into(), "v".repeat(LONGEST + 1))]).is_err());
+        assert!(l.modify((0..=MOST_OVERRIDES).map(|i| (i.to_string(), "v".into())).collect()).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! A server that serves: start on main, then until it is told to end.
+
+use super::engine::EngineView;
+use super::{Parts, Phase, Server, build, shutdown};
+use crate::admin::transport;
+use crate::bootstrap::Refusal;
+use crate::options::{Mode, Options};
+use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::envoy::config::core::v3::{Address as AddressProto, address, socket_address};
+use nuncio_core::address::Address;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
+use nuncio_core::worker::Workers;
+use nuncio_core::{clock, log, rng};
+use nuncio_engine::{ClusterManager, ListenerManager};
+use prost::Name;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Most workers; more threads than this are a slip of the finger.
+const MOST_WORKERS: u32 = 1024;
+
+/// Starts a server and runs it until it is told to end.
+///
+/// # Errors
+/// It cannot start.
+pub fn serve(options: &Options, made: &build::Made) -> Result<(), Refusal> {
+    if options.restart_epoch > 0 && !options.disable_hot_restart && !options.skip_hot_restart_on_no_parent {
+        return Err(BuildError::not_implemented("hot restart (--restart-epoch above 0)").into());
+    }
+    let failed = |e: std::io::Error| Refusal { phrase: format!("cannot start: {e}"), details: Vec::new() };
+    if log::start_writer().is_err() {
+        log!(Main, Warning, "no thread for the log: lines are written where they arise");
+    }
+    let mut rt = tokio::runtime::Builder::new_current_thread();
+    rt.enable_io().enable_time().max_blocking_threads(4);
+    let rt = rt.build_local(tokio::runtime::LocalOptions::default()).map_err(failed)?;
+    rt.block_on(run(options, made))
+}
+
+/// The number of workers: as asked, else one for each CPU that affinity and cgroup leave to this process.
+pub fn concurrency(options: &Options) -> u32 {
+    let cpus =
+        || std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_WORKERS as usize) as u32);
+    match options.concurrency {
+        Some(n) if n > MOST_WORKERS => {
+            log!(Main, Warning, "--concurrency {n} is cut to {MOST_WORKERS}");
+            MOST_WORKERS
+        }
+        Some(n) => n,
+        None => cpus(),
+    }
+}
+
+async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
+    rng::seed_from_os();
+    tokio::task::spawn_local(clock::run_wheel());
+    let signals = shutdown::Signals::new().map_err(|e| Refusal::from(BuildError(e.to_string())))?;
+    let ground = build::ground(options, made)?;
+    let workers = concurrency(options);
+    let _shard = ground.store.register_shard();
+    let mut message = ground.loaded.message;
+    let node = ground.node;
+    message.node = Some(Box::new(node.message.clone()));
+    let any =
+        prost_types::Any { type_url: Bootstrap::type_url(), value: prost::Message::encode_to_vec(&message) };
+    let server = Rc::new(Server::new(Parts {
+        options: options.clone(),
+        concurrency: workers,
+        store: ground.store.clone(),
+        runtime: ground.runtime,
+        node: node.json.clone(),
+        bootstrap: Arc::new(any),
+        flush_on_admin: ground.flush.on_admin,
+    }));
+    let root = ground.store.root();
+    let (clusters, listeners) = (ClusterManager::new(&root), ListenerManager::new(&root));
+    server.set_view(Rc::new(EngineView::new(clusters.clone(), listeners.clone(), options.drain_time)));
+    let facts = build::Facts {
+        clusters: clusters.clone(),
+        runtime: server.runtime.current().clone(),
+        state: server.state.clone(),
+    };
+    let cx = build::cx(&made.registry, &root, &node, &facts, false);
+
+    serve_admin(&message, &server, &cx)?;
+    build::resources(&message, &listeners, &clusters, workers as usize, &cx)?;
+    log!(Runtime, Info, "RTDS has finished initialization");
+    server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
+    let initialized = tokio::select! {
+        () = clusters.initialize() => true,
+        () = signals.end(&server) => false,
+    };
+    if !initialized {
+        return Ok(());
+    }
+    log!(Upstream, Info, "cm init: all clusters initialized");
+    server.set_init_targets(Vec::new());
+    server.set_phase(Phase::Initializing);
+    if options.mode == Mode::InitOnly {
+        return Ok(());
+    }
+    log!(
+        Main,
+        Warning,
+        "There is no configured limit to the number of allowed active downstream connections. Configure a limit in \
+         `envoy.resource_monitors.global_downstream_max_connections` resource monitor."
+    );
+    log!(Main, Info, "all clusters initialized. initializing init manager");
+    log!(Config, Info, "all dependencies initialized. starting workers");
+    let started = Workers::start(workers as usize, &ground.store, |_| ());
+    let (threads, jobs) =
+        started.map_err(|e| Refusal::from(BuildError(format!("cannot start workers: {e}"))))?;
+    let threads = Rc::new(threads);
+    tokio::task::spawn_local(jobs.run());
+    clusters.publish(&threads);
+    for s in &server.stats.clusters {
+        s.clusters_inflated().set(clusters.list().len() as u64);
+    }
+    listeners.start(&threads);
+    server.set_phase(Phase::Live);
+    let millis = server.started().elapsed().as_millis();
+    server.stats.server.initialization_time_ms().record(u64::try_from(millis).unwrap_or(u64::MAX));
+    tokio::task::spawn_local(flush(server.clone(), ground.flush.interval));
+    log!(Main, Info, "starting main dispatch loop");
+    signals.end(&server).await;
+    shutdown::graceful(&server, &listeners).await;
+    log!(Main, Info, "shutting down server instance");
+    log!(Main, Info, "main dispatch loop exited");
+    Ok(())
+}
+
+/// Flushes stats at every interval, in slices.
+async fn flush(server: Rc<Server>, interval: Duration) {
+    /// Histograms merged between two looks at main's other work.
+    const SLICE: usize = 512;
+    let mut panics = 0;
+    loop {
+        clock::sleep(clock::TimerKind::Other, interval).await;
+        server.update_gauges();
+        let now = nuncio_engine::panics();
+        if now > panics {
+            server.stats.server.panics().add(now - panics);
+            panics = now;
+        }
+        let mut under_way = server.store.begin_histogram_flush();
+        while under_way.step(SLICE) {
+            tokio::task::yield_now().await;
+        }
+        server.store.reclaim();
+    }
+}
+
+/// Starts the admin interface, when it has an address.
+fn serve_admin(b: &Bootstrap, server: &Rc<Server>, cx: &BuildCx<'_>) -> BuildResult<()> {
+    let configured = b.admin.as_deref().and_then(|a| a.address.as_deref());
+    let Some(address) = configured else {
+        log!(Main, Warning, "No admin address given, so no admin HTTP server started.");
+        return Ok(());
+    };
+    let address = admin_address(address)?;
+    log!(Main, Info, "Starting admin HTTP server at {address}");
+    let bound = nuncio_engine::admin::serve(&address, transport::handler(server.clone()), cx)?;
+    log!(Admin, Info, "admin address: {bound}");
+    let path = &server.options.admin_address_path;
+    if !path.is_empty() && std::fs::write(path, bound.to_string()).is_err() {
+        log!(Admin, Critical, "cannot open admin address output file {path} for writing.");
+    }
+    Ok(())
+}
+
+fn admin_address(a: &AddressProto) -> BuildResult<Address> {
+    match &a.address {
+        Some(address::Address::SocketAddress(s)) => {
+            let bad = || BuildError(format!("malformed IP address: {}", s.address));
+            let ip: IpAddr = s.address.parse().map_err(|_| bad())?;
+            let port = match &s.port_specifier {
+                Some(socket_address::PortSpecifier::PortValue(p)) => u16::try_from(*p).map_err(|_| bad())?,
+                _ => return Err(BuildError::not_implemented("SocketAddress.named_port")),
+            };
+            Ok(Address::Ip(SocketAddr::new(ip, port)))
+        }
+        Some(address::Address::Pipe(p)) => Ok(Address::Pipe(Arc::new(p.path.clone().into()))),
+        _ => Err(BuildError::not_implemented("Admin.address.envoy_internal_address")),
+    }
+}
