@@ -85,10 +85,6 @@ impl Mux {
     pub fn codec<R>(&self, f: impl FnOnce(&mut Connection) -> R) -> R {
         f(&mut self.st.borrow_mut().codec)
     }
-    /// Access to the socket.
-    pub fn io<R>(&self, f: impl FnOnce(&Io) -> R) -> R {
-        f(&self.st.borrow().io)
-    }
     /// Bytes read and written since the last call.
     pub fn take_bytes(&self) -> (u64, u64) {
         let mut st = self.st.borrow_mut();

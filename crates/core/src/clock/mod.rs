@@ -19,16 +19,58 @@ mod wheel;
 pub use driver::run_wheel;
 pub use sleep::{Elapsed, Sleep, Timeout, sleep, sleep_from, sleep_until, timeout};
 
+use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
+
+thread_local! {
+    /// How many [`Turn`]s are open, and what the clocks said when the outermost one first asked.
+    static TURNS: Cell<u32> = const { Cell::new(0) };
+    static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
+    static WALL: Cell<Option<SystemTime>> = const { Cell::new(None) };
+}
 
 /// Monotonic time.
 pub fn now() -> Instant {
-    sim::now().unwrap_or_else(Instant::now)
+    if let Some(t) = NOW.get() {
+        return t;
+    }
+    let t = sim::now().unwrap_or_else(Instant::now);
+    if TURNS.get() > 0 {
+        NOW.set(Some(t));
+    }
+    t
 }
 
 /// Time of day.
 pub fn wall() -> SystemTime {
-    sim::wall().unwrap_or_else(SystemTime::now)
+    if let Some(t) = WALL.get() {
+        return t;
+    }
+    let t = sim::wall().unwrap_or_else(SystemTime::now);
+    if TURNS.get() > 0 {
+        WALL.set(Some(t));
+    }
+    t
+}
+
+/// One poll of a task. While it is open the clocks stand still: a request asks a dozen times per poll, and a poll
+/// takes microseconds, so one reading of the clock serves them all.
+pub struct Turn(());
+
+/// Opens a [`Turn`].
+pub fn turn() -> Turn {
+    TURNS.set(TURNS.get() + 1);
+    Turn(())
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        TURNS.set(TURNS.get() - 1);
+        if TURNS.get() == 0 {
+            NOW.set(None);
+            WALL.set(None);
+        }
+    }
 }
 
 /// What a timer is for, as far as overload protection cares

@@ -49,7 +49,7 @@ async fn run(conn: &Rc<H2Conn>) -> CloseReason {
     poll_fn(|cx| {
         let end = conn.mux.poll(cx, &mut |incoming| {
             if let Incoming::Request { slot, head, end } = incoming {
-                tokio::task::spawn_local(exchange(H2Stream { conn: conn.clone(), slot }, head, end));
+                crate::guard::spawn("stream", exchange(H2Stream { conn: conn.clone(), slot }, head, end));
             }
         });
         conn.count();

@@ -22,6 +22,7 @@ use crate::stats::{Http1Stats, Http2Stats, HttpStats, ListenerHttpStats};
 pub use config::HcmPlan;
 use nuncio_core::LocalBoxFuture;
 use nuncio_core::filter::Step;
+use nuncio_core::info::StreamShared;
 use nuncio_core::pipeline::{Chain, Terminal};
 use nuncio_core::route::RouteSource;
 use nuncio_core::{Body, Exchange};
@@ -74,15 +75,15 @@ pub enum Last {
     Handler(Handler),
 }
 
-/// Answers requests on this thread.
-pub type Handler = Rc<dyn Fn(RequestHead, Body) -> LocalBoxFuture<'static, (ResponseHead, Body)>>;
+/// Answers requests on this thread; the stream is what a body is read with.
+pub type Handler = Rc<dyn Fn(RequestHead, Body, Rc<StreamShared>) -> LocalBoxFuture<'static, (ResponseHead, Body)>>;
 
 impl Terminal for Last {
     async fn serve<'a>(&'a self, ex: &'a mut Exchange) -> Step<'static> {
         match self {
             Last::Router(r) => r.serve(ex).await,
             Last::Handler(h) => {
-                let (head, body) = h(ex.request.clone(), ex.request_body.take()).await;
+                let (head, body) = h(ex.request.clone(), ex.request_body.take(), ex.sx.clone()).await;
                 ex.sx.info.set_details("admin_filter_response");
                 ex.response = Some(head);
                 ex.response_body = body;

@@ -92,19 +92,16 @@ impl Attempt {
     fn note_connection(&self, stream: &UpStream, waited: Duration) {
         let mut up = self.sx.info.upstream.borrow_mut();
         up.pool_ready = Some(waited);
-        let facts = |io: &crate::io::Io| (io.local_address(), io.remote_address(), io.tls_info());
-        let (id, protocol, io) = match stream.conn() {
-            UpConn::H1(c) => (c.id, Version::Http11, c.with_io(facts)),
-            UpConn::H2(c) => (c.id, Version::Http2, Some(c.with_io(facts))),
+        let (id, protocol, facts) = match stream.conn() {
+            UpConn::H1(c) => (c.id, Version::Http11, &c.facts),
+            UpConn::H2(c) => (c.id, Version::Http2, &c.facts),
         };
         up.connection_id = Some(id);
         up.connections_attempted.push(id);
         up.protocol = Some(protocol);
-        if let Some((local, remote, tls)) = io {
-            up.local_address = local;
-            up.remote_address = remote;
-            up.tls = tls;
-        }
+        up.local_address.clone_from(&facts.local);
+        up.remote_address.clone_from(&facts.remote);
+        up.tls.clone_from(&facts.tls);
     }
 
     /// The head came: counts it and sets Envoy's headers.

@@ -5,7 +5,7 @@ use super::host::{Host, HostCounters};
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
-use super::stream::{Charge, UpConn, UpResponse};
+use super::stream::{Charge, Facts, UpConn, UpResponse};
 use crate::io::Io;
 use nuncio_core::body::{BodyError, ConnBody, Frame};
 use nuncio_core::clock::{self, Sleep, TimerKind};
@@ -40,6 +40,8 @@ pub struct H1Up {
     turn: Cell<u32>,
     charge: RefCell<Option<Charge>>,
     born: Instant,
+    /// Addresses and TLS facts.
+    pub facts: Facts,
     idle: RefCell<Idle>,
 }
 
@@ -71,8 +73,10 @@ impl H1Up {
         cluster.http1_stats();
         let codec = Client::new(cluster.plan.http.h1.clone());
         let id = idle::next_id();
+        let facts = Facts::of(&io);
         Rc::new_cyclic(|me| H1Up {
             id,
+            facts,
             host,
             cluster,
             pool,
@@ -96,10 +100,6 @@ impl H1Up {
     /// Still open.
     pub fn is_open(&self) -> bool {
         self.io.borrow().is_some()
-    }
-    /// Our end's and the host's address, and TLS facts.
-    pub fn with_io<R>(&self, f: impl FnOnce(&Io) -> R) -> Option<R> {
-        self.io.borrow().as_ref().map(f)
     }
 
     /// Writes the head; flushed when the response is awaited.

@@ -4,7 +4,7 @@ use super::host::Host;
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
-use super::stream::{Charge, UpConn, UpResponse};
+use super::stream::{Charge, Facts, UpConn, UpResponse};
 use crate::io::Io;
 use crate::mux::{End, Incoming, Mux};
 use nuncio_core::body::{BodyError, ConnBody, Frame};
@@ -39,6 +39,8 @@ pub struct H2Up {
     draining: Cell<bool>,
     last_used: Cell<Instant>,
     born: Instant,
+    /// Addresses and TLS facts.
+    pub facts: Facts,
 }
 
 #[derive(Default)]
@@ -55,6 +57,7 @@ impl H2Up {
         cluster.http2_stats().oghttp2_upstream_connections().inc();
         let codec = Connection::client(cluster.plan.http.h2.clone());
         let now = clock::now();
+        let facts = Facts::of(&io);
         let up = Rc::new_cyclic(|me| H2Up {
             id: idle::next_id(),
             host,
@@ -68,8 +71,9 @@ impl H2Up {
             draining: Cell::new(false),
             last_used: Cell::new(now),
             born: now,
+            facts,
         });
-        tokio::task::spawn_local(run(up.clone()));
+        crate::guard::spawn("upstream connection", run(up.clone()));
         up
     }
     /// Another request may be opened now, those that were promised a place counted.
@@ -113,10 +117,6 @@ impl H2Up {
     pub fn drain(&self) {
         self.draining.set(true);
         self.mux.wake();
-    }
-    /// The socket, for its addresses.
-    pub fn with_io<R>(&self, f: impl FnOnce(&Io) -> R) -> R {
-        self.mux.io(f)
     }
     fn slot(&self, n: u32) -> Option<u32> {
         self.requests.borrow().get(n as usize).and_then(|r| r.slot)

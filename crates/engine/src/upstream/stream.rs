@@ -4,9 +4,11 @@ use super::h1::H1Up;
 use super::h2::H2Up;
 use super::host::{Host, HostCounters};
 use super::local::Cluster;
+use crate::io::Io;
+use nuncio_core::address::Address;
 use nuncio_core::body::Body;
 use nuncio_core::error::StreamError;
-use nuncio_core::info::StreamShared;
+use nuncio_core::info::{StreamShared, TlsInfo};
 use nuncio_wire::{Chunk, HeaderMap, RequestHead, ResponseHead};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +20,23 @@ pub struct UpResponse {
     pub head: ResponseHead,
     /// Nothing follows.
     pub end: bool,
+}
+
+/// What logs say about a connection; asked of the kernel once.
+pub struct Facts {
+    /// Our end.
+    pub local: Option<Address>,
+    /// The host's end.
+    pub remote: Option<Address>,
+    /// The handshake.
+    pub tls: Option<Rc<TlsInfo>>,
+}
+
+impl Facts {
+    /// Facts of a connection just made.
+    pub fn of(io: &Io) -> Facts {
+        Facts { local: io.local_address(), remote: io.remote_address(), tls: io.tls_info() }
+    }
 }
 
 /// A connection that carries the stream.
