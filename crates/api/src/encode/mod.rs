@@ -13,6 +13,7 @@ use crate::schema::{Field, Kind, Message, Presence, Type};
 use crate::suggest;
 use crate::tree::{Elements, Entries, MAX_DEPTH, Node, Value};
 use crate::wire::{Wire, put_bytes, put_delimited, put_tag, put_varint};
+use std::collections::HashSet;
 use std::fmt::Write;
 
 /// After so many errors no more are kept.
@@ -251,8 +252,10 @@ impl<'t> Encoder<'t> {
         if !self.enter(node) {
             return;
         }
+        let mut keys = HashSet::new();
         for (index, (key, value)) in entries.enumerate() {
             self.path.push(Step::Index(index as u32));
+            self.check_key(key, &mut keys);
             put_tag(out, field.number, 2);
             put_delimited(out, |out| {
                 let start = out.len();
@@ -264,6 +267,13 @@ impl<'t> Encoder<'t> {
             self.path.pop();
         }
         self.depth -= 1;
+    }
+
+    /// In JSON a key of a map must not come again.
+    fn check_key(&mut self, key: Node<'t>, keys: &mut HashSet<&'t str>) {
+        if key.unique_keys() && !keys.insert(key.text()) {
+            self.invalid(key, &format!("got unexpectedly-repeated repeated map key: '{}'", key.text()));
+        }
     }
 
     fn map_key(&mut self, field: &'static Field, key: Node<'t>, out: &mut Vec<u8>) -> Result<(), Refused> {

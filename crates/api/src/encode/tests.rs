@@ -218,3 +218,12 @@ fn errors_are_bounded() {
     let (_, errors) = encode(schema("envoy.config.core.v3.Node"), tree.root());
     assert_eq!(errors.len(), MAX_ERRORS);
 }
+
+#[test]
+fn a_key_of_a_map_comes_once_in_json_and_the_last_counts_in_yaml() {
+    let text = "{\"metadata\": {\"a\": 1, \"a\": 2}}";
+    let tree = parse_json(text).expect("a document");
+    let (_, errors) = encode(schema("envoy.config.core.v3.Node"), tree.root());
+    assert_eq!(reason(&errors[0].phrase), "got unexpectedly-repeated repeated map key: 'a'");
+    assert_eq!(yaml("envoy.config.core.v3.Node", text), "{\"metadata\":{\"a\":2}}");
+}

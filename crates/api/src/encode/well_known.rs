@@ -3,6 +3,7 @@
 use super::{Encoder, Step, elements};
 use crate::tree::{Node, Value};
 use crate::wire::{put_bytes, put_delimited, put_tag, put_varint};
+use std::collections::HashSet;
 
 /// Ten thousand years.
 const MAX_SECONDS: i64 = 3_652_500 * 86_400;
@@ -49,7 +50,11 @@ impl<'t> Encoder<'t> {
         match entries {
             None => self.unexpected(node, '{'),
             Some(entries) if self.enter(node) => {
-                for (key, value) in entries {
+                let mut keys = HashSet::new();
+                for (index, (key, value)) in entries.enumerate() {
+                    self.path.push(Step::Index(index as u32));
+                    self.check_key(key, &mut keys);
+                    self.path.pop();
                     put_tag(out, 1, 2);
                     put_delimited(out, |out| {
                         put_tag(out, 1, 2);

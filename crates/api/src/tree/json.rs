@@ -1,15 +1,24 @@
-//! JSON (RFC 8259), with what protobuf's parser takes on top: single quotes and a trailing comma are not among what
-//! Envoy's users write, so only the standard is read. Numbers stay as they were written.
+//! JSON as protobuf's parser reads it in the legacy mode that Envoy uses.
+//!
+//! On top of RFC 8259 it takes single quotes, names without quotes, one comma after the last element, line breaks and
+//! other control characters in strings, and the escapes `\'` and `\U`. Numbers stay as they were written.
 
 use super::{Kind, MAX_DEPTH, Position, SyntaxError, Tree};
+use std::borrow::Cow;
 
 /// Parses a JSON text.
 ///
 /// # Errors
 /// With protobuf's phrase, and the position.
 pub fn parse_json(source: &str) -> Result<Tree<'_>, SyntaxError> {
-    let mut parser =
-        Parser { tree: Tree::new(source)?, source, at: 0, line: 1, line_start: 0, open: Vec::new() };
+    let mut parser = Parser {
+        tree: Tree { unique_keys: true, ..Tree::new(source)? },
+        source,
+        at: 0,
+        line: 1,
+        line_start: 0,
+        open: Vec::new(),
+    };
     parser.tree.rows.reserve(source.len() / 16);
     parser.document()?;
     parser.tree.rows.shrink_to_fit();
@@ -28,39 +37,63 @@ struct Parser<'s> {
 
 impl<'s> Parser<'s> {
     fn document(&mut self) -> Result<(), SyntaxError> {
+        if self.peek().is_none() {
+            return Err(self.whole("unexpected EOF"));
+        }
         self.value()?;
         while let Some((row, count)) = self.open.last().copied() {
             let is_map = self.tree.rows[row as usize].kind == Kind::Map;
             let close = if is_map { b'}' } else { b']' };
-            match self.peek() {
-                Some(byte) if byte == close => {
-                    self.at += 1;
-                    self.tree.close(row, count);
-                    self.open.pop();
-                    continue;
+            if count > 0 {
+                match self.peek() {
+                    Some(b',') => self.at += 1,
+                    Some(byte) if byte == close => {}
+                    other => return Err(self.unexpected(other, Some(if is_map { "'}'" } else { "']'" }))),
                 }
-                Some(b',') if count > 0 => self.at += 1,
-                Some(_) if count == 0 => {}
-                other => return Err(self.unexpected(other, Some(if is_map { "'}'" } else { "']'" }))),
+            }
+            if self.peek() == Some(close) {
+                self.at += 1;
+                self.tree.close(row, count);
+                self.open.pop();
+                continue;
             }
             if let Some(open) = self.open.last_mut() {
                 open.1 += 1;
             }
             if is_map {
-                self.skip_blanks();
-                let position = self.position();
-                let key = self.string()?;
-                self.tree.push_text(&key, position);
-                match self.peek() {
-                    Some(b':') => self.at += 1,
-                    other => return Err(self.unexpected(other, Some("':'"))),
-                }
+                self.key()?;
             }
             self.value()?;
         }
         match self.peek() {
             None => Ok(()),
-            Some(_) => Err(self.error("extraneous characters after end of JSON object")),
+            Some(_) => Err(self.whole("extraneous characters after end of JSON object")),
+        }
+    }
+
+    fn key(&mut self) -> Result<(), SyntaxError> {
+        let Some(byte) = self.peek() else { return Err(self.unexpected(None, None)) };
+        let position = self.position();
+        if matches!(byte, b'"' | b'\'') {
+            let key = self.string()?;
+            self.tree.push_text(&key, position);
+        } else {
+            let rest = &self.source[self.at..];
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '$')));
+            let word = &rest[..end.unwrap_or(rest.len())];
+            let digit = word.starts_with(|c: char| c.is_ascii_digit());
+            if word.is_empty() || digit || matches!(word, "true" | "false" | "null") {
+                return Err(self.error("expected bare word"));
+            }
+            self.tree.push_text(word, position);
+            self.at += word.len();
+        }
+        match self.peek() {
+            Some(b':') => {
+                self.at += 1;
+                Ok(())
+            }
+            other => Err(self.unexpected(other, Some("':'"))),
         }
     }
 
@@ -77,7 +110,7 @@ impl<'s> Parser<'s> {
                 let row = self.tree.push(if open == b'{' { Kind::Map } else { Kind::Seq }, position, 0, 0);
                 self.open.push((row, 0));
             }
-            Some(b'"') => {
+            Some(b'"' | b'\'') => {
                 let text = self.string()?;
                 self.tree.push_text(&text, position);
             }
@@ -97,39 +130,45 @@ impl<'s> Parser<'s> {
         Ok(())
     }
 
-    fn string(&mut self) -> Result<std::borrow::Cow<'s, str>, SyntaxError> {
-        if self.peek() != Some(b'"') {
-            let found = self.peek();
-            return Err(self.unexpected(found, Some("'\"'")));
-        }
-        self.at += 1;
-        let start = self.at;
+    /// Reads a string; its quote comes next.
+    fn string(&mut self) -> Result<Cow<'s, str>, SyntaxError> {
         let bytes = self.source.as_bytes();
-        let plain = bytes[start..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
-        let mut end = start + plain.unwrap_or(bytes.len() - start);
-        if bytes.get(end) == Some(&b'"') {
-            self.at = end + 1;
-            return Ok(self.source[start..end].into());
-        }
-        let mut text = self.source[start..end].to_string();
+        let quote = bytes[self.at];
+        let stop = |from: usize| {
+            let rest = bytes[from..].iter();
+            rest.clone()
+                .position(|byte| *byte == quote || matches!(byte, b'\\' | b'\n'))
+                .map(|len| from + len)
+        };
+        self.at += 1;
+        let (start, mut text) = (self.at, String::new());
+        let mut from = start;
         loop {
-            match bytes.get(end) {
-                Some(b'"') => break,
-                Some(b'\\') => end = self.escape(end + 1, &mut text)?,
-                Some(0..=31) | None => {
-                    self.at = end;
-                    return Err(self.error("the string has no end on its line"));
+            let Some(end) = stop(from) else {
+                self.at = bytes.len();
+                return Err(self.error("unexpected end of string"));
+            };
+            match bytes[end] {
+                b'\\' => {
+                    text.push_str(&self.source[from..end]);
+                    from = self.escape(end + 1, &mut text)?;
                 }
-                Some(_) => {
-                    let run = bytes[end..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=31));
-                    let next = run.map_or(bytes.len(), |run| end + run);
-                    text.push_str(&self.source[end..next]);
-                    end = next;
+                b'\n' => {
+                    text.push_str(&self.source[from..=end]);
+                    self.line += 1;
+                    self.line_start = end + 1;
+                    from = end + 1;
+                }
+                _ => {
+                    self.at = end + 1;
+                    if from == start {
+                        return Ok(self.source[start..end].into());
+                    }
+                    text.push_str(&self.source[from..end]);
+                    return Ok(text.into());
                 }
             }
         }
-        self.at = end + 1;
-        Ok(text.into())
     }
 
     /// Reads what follows a backslash; returns where the text goes on.
@@ -141,8 +180,8 @@ impl<'s> Parser<'s> {
             Some(b'r') => '\r',
             Some(b'b') => '\u{8}',
             Some(b'f') => '\u{c}',
-            Some(byte @ (b'"' | b'\\' | b'/')) => char::from(*byte),
-            Some(b'u') => {
+            Some(byte @ (b'"' | b'\'' | b'\\' | b'/')) => char::from(*byte),
+            Some(b'u' | b'U') => {
                 let high = self.hex(at + 1)?;
                 if !(0xd800..0xe000).contains(&high) {
                     text.extend(char::from_u32(high));
@@ -230,6 +269,12 @@ impl<'s> Parser<'s> {
         let found = self.source[self.at..].chars().next().unwrap_or(' ');
         let expected = expected.map(|expected| format!("; expected {expected}")).unwrap_or_default();
         self.error(&format!("unexpected character: '{found}'{expected}"))
+    }
+
+    /// An error of the document as a whole.
+    fn whole(&self, reason: &str) -> SyntaxError {
+        let phrase = format!("Unable to parse JSON as proto (INVALID_ARGUMENT: {reason})");
+        SyntaxError { phrase, position: Some(self.position()) }
     }
 
     fn error(&self, reason: &str) -> SyntaxError {

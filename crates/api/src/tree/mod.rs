@@ -42,6 +42,8 @@ pub struct Tree<'s> {
     /// Texts that are no slice of the source (escapes, folded lines).
     extra: String,
     rows: Vec<Row>,
+    /// A map's key must not come twice: so in JSON, but not in YAML.
+    unique_keys: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -123,6 +125,11 @@ impl<'t> Node<'t> {
     /// Where it stands.
     pub fn position(self) -> Position {
         self.position
+    }
+
+    /// Whether a key of a protobuf map may come only once in this document.
+    pub fn unique_keys(self) -> bool {
+        self.tree.unique_keys
     }
 
     /// Whether it is null.
@@ -209,7 +216,7 @@ impl<'s> Tree<'s> {
             let phrase = "Unable to convert YAML as JSON: the document has more than 4 GiB".to_string();
             return Err(SyntaxError { phrase, position: None });
         }
-        Ok(Self { source, extra: String::new(), rows: Vec::new() })
+        Ok(Self { source, extra: String::new(), rows: Vec::new(), unique_keys: false })
     }
 
     /// The root.

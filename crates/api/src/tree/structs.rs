@@ -5,7 +5,7 @@ use prost_types::{Struct, Value as Proto, value::Kind as ProtoKind};
 
 /// The tree of a struct. Nodes have no position. A struct's depth is bounded by prost's decoder.
 pub fn from_struct(value: &Struct) -> Tree<'static> {
-    let mut tree = Tree { source: "", extra: String::new(), rows: Vec::new() };
+    let mut tree = Tree { source: "", extra: String::new(), rows: Vec::new(), unique_keys: false };
     object(&mut tree, value);
     tree
 }
