@@ -298,6 +298,7 @@ pub struct StreamInfo {
 
 impl StreamInfo {
     /// Facts of a stream that begins now.
+    #[inline]
     pub fn new() -> StreamInfo {
         StreamInfo {
             start: crate::clock::now(),

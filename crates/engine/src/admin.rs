@@ -7,6 +7,7 @@ use crate::listener::config::{ChainPlan, ListenerPlan};
 use crate::listener::worker::LocalListeners;
 use crate::route::RouteTable;
 use crate::stats::ListenerStats;
+use nuncio_core::access_log::Logger;
 use nuncio_core::address::Address;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -14,14 +15,21 @@ use nuncio_core::info::{Direction, ListenerInfo};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// Serves `handler` at `address`, on this thread. Returns the address, in which port 0 has become a real port.
+/// Serves `handler` at `address`, on this thread, with these access logs. Returns the address, in which port 0 has
+/// become a real port.
 ///
 /// # Errors
 /// The address cannot be bound.
-pub fn serve(address: &Address, handler: Handler, cx: &BuildCx<'_>) -> BuildResult<Address> {
+pub fn serve(
+    address: &Address,
+    handler: Handler,
+    logs: Vec<Logger>,
+    cx: &BuildCx<'_>,
+) -> BuildResult<Address> {
     let scope = cx.scope.scope("listener").scope("admin");
     let mut hcm = HcmPlan::bare("admin", &ListenerCx { scope: &scope }, cx, Arc::new(RouteTable::empty()));
     hcm.use_remote_address = true;
+    hcm.access_logs = logs;
     let hcm = Arc::new(hcm);
     let socket = crate::listener::bind_one(address)?;
     let bound = socket.address(address);

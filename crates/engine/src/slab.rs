@@ -20,10 +20,10 @@ impl<F: Future + 'static> FuturePool<F> {
     pub fn of<A>(_make: fn(A) -> F) -> Rc<FuturePool<F>> {
         worker::local(|| FuturePool::<F> { free: RefCell::default() })
     }
-    /// Puts `f` into a box of the pool.
-    pub fn start(self: &Rc<Self>, f: F) -> Pooled<F> {
+    /// Makes a future in a box of the pool.
+    pub fn start<A>(self: &Rc<Self>, make: fn(A) -> F, args: A) -> Pooled<F> {
         let mut slot = self.free.borrow_mut().pop().unwrap_or_else(|| Box::pin(None));
-        slot.set(Some(f));
+        slot.set(Some(make(args)));
         Pooled { slot: Some(slot), pool: self.clone() }
     }
 }
@@ -67,9 +67,9 @@ mod tests {
         }
         let pool = FuturePool::of(f);
         let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        assert_eq!(rt.block_on(pool.start(f(1))), 2);
+        assert_eq!(rt.block_on(pool.start(f, 1)), 2);
         assert_eq!(pool.free.borrow().len(), 1);
-        assert_eq!(rt.block_on(pool.start(f(2))), 3);
+        assert_eq!(rt.block_on(pool.start(f, 2)), 3);
         assert_eq!(pool.free.borrow().len(), 1);
     }
 }

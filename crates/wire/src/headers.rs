@@ -4,7 +4,7 @@
 //! ordinary entries kept in front, as Envoy keeps them, so that matchers and formatters know one kind only.
 //! The memory of a dropped map goes to a per-thread free list: a steady request path does not allocate.
 
-use crate::name::{AUTHORITY, AsName, Id};
+use crate::name::{AUTHORITY, AsName, Id, IdSet};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
@@ -260,6 +260,12 @@ impl HeaderMap {
     pub fn remove(&mut self, name: impl AsName) -> usize {
         self.remove_from(0, name.id(), name.text())
     }
+    /// Removes every header of the set, in one pass.
+    pub fn remove_all(&mut self, set: &IdSet) {
+        if self.entries.iter().any(|e| set.has(e.id)) {
+            self.entries.retain(|e| !set.has(e.id));
+        }
+    }
     /// Keeps the headers for which `keep` says so.
     pub fn retain(&mut self, mut keep: impl FnMut(Header<'_>) -> bool) {
         let mut entries = std::mem::take(&mut self.entries);
@@ -392,6 +398,14 @@ mod tests {
         assert_eq!(m.byte_size(), 10 + 3);
         m.retain(|h| !h.name.starts_with(b"x-envoy-"));
         assert_eq!(text(&m), "b=22;");
+    }
+
+    #[test]
+    fn a_set_is_removed_in_one_pass() {
+        let mut m: HeaderMap =
+            [("connection", "x"), ("a", "1"), ("te", "y"), ("keep-alive", "z")].into_iter().collect();
+        m.remove_all(&IdSet::new(&[name::CONNECTION, name::KEEP_ALIVE]));
+        assert_eq!(text(&m), "a=1;te=y;");
     }
 
     #[test]

@@ -21,4 +21,4 @@ pub mod name;
 pub use buf::{Chunk, OutBuf, ReadBuf};
 pub use head::{RequestHead, ResponseHead, Version};
 pub use headers::HeaderMap;
-pub use name::{AsName, HeaderName, Id};
+pub use name::{AsName, HeaderName, Id, IdSet};

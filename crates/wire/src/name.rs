@@ -47,6 +47,30 @@ impl Id {
     }
 }
 
+/// A set of well-known names, to be looked through once instead of name by name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct IdSet([u64; 4]);
+
+impl IdSet {
+    /// The set of `ids`; [`Id::OTHER`] cannot be a member.
+    pub const fn new(ids: &[Id]) -> IdSet {
+        let (mut bits, mut i) = ([0; 4], 0);
+        while i < ids.len() {
+            let n = ids[i].0 as usize;
+            assert!(n != 0 && n < 256);
+            bits[n / 64] |= 1 << (n % 64);
+            i += 1;
+        }
+        IdSet(bits)
+    }
+    /// True for a member.
+    #[inline]
+    pub const fn has(&self, id: Id) -> bool {
+        let n = id.0 as usize;
+        n < 256 && self.0[n / 64] >> (n % 64) & 1 == 1
+    }
+}
+
 macro_rules! known {
     ($($konst:ident = $text:literal),* $(,)?) => {
         #[allow(non_camel_case_types, clippy::upper_case_acronyms)]

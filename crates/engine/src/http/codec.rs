@@ -57,14 +57,15 @@ async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> CloseReason {
         CodecType::Auto => match info.tls.get().map(|t| &t.alpn[..]) {
             Some(b"h2") => true,
             Some(b"http/1.1" | b"http/1.0") => false,
-            _ => match sniff(&mut io, &mut read, hcm).await {
+            // Boxed: what is needed at the start of a connection only shall not stay with it.
+            _ => match Box::pin(sniff(&mut io, &mut read, hcm)).await {
                 Some(http2) => http2,
                 None => return CloseReason::Remote,
             },
         },
     };
     if http2 {
-        h2::serve(io, read, hcm.clone(), info.clone()).await
+        Box::pin(h2::serve(io, read, hcm.clone(), info.clone())).await
     } else {
         h1::serve(io, read, hcm.clone(), info.clone()).await
     }

@@ -34,6 +34,8 @@ pub struct H1Conn {
     reading_body: Cell<bool>,
     /// The client sent FIN.
     eof: Cell<bool>,
+    /// Armed once and looked at lazily, over all exchanges.
+    stream_idle: RefCell<Option<Sleep>>,
 }
 
 #[derive(Default)]
@@ -54,6 +56,7 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
         gone: Cell::new(None),
         reading_body: Cell::new(false),
         eof: Cell::new(false),
+        stream_idle: RefCell::new(None),
     });
     conn.hcm.http1_stats();
     conn.hcm.stats.downstream_cx_http1_total().inc();
@@ -75,7 +78,7 @@ async fn requests(conn: &Rc<H1Conn>) -> CloseReason {
                 return conn.linger().await;
             }
         };
-        pool.start(exchange((conn.clone(), start))).await;
+        pool.start(exchange, (conn.clone(), start)).await;
         if let Some(reason) = conn.gone.take() {
             return reason;
         }
@@ -285,6 +288,9 @@ impl Downstream for H1Conn {
                 Ok(_) => {}
             }
         }
+    }
+    fn idle_timer(&self) -> &RefCell<Option<Sleep>> {
+        &self.stream_idle
     }
     fn set_close(&self) {
         self.codec.borrow_mut().close_after_response();

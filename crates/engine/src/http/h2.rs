@@ -28,6 +28,7 @@ pub struct H2Conn {
 struct H2Stream {
     conn: Rc<H2Conn>,
     slot: u32,
+    idle: RefCell<Option<Sleep>>,
 }
 
 /// Serves `io` until it ends; `prefix` holds what was read from it already.
@@ -49,7 +50,10 @@ async fn run(conn: &Rc<H2Conn>) -> CloseReason {
     poll_fn(|cx| {
         let end = conn.mux.poll(cx, &mut |incoming| {
             if let Incoming::Request { slot, head, end } = incoming {
-                crate::guard::spawn("stream", exchange(H2Stream { conn: conn.clone(), slot }, head, end));
+                crate::guard::spawn(
+                    "stream",
+                    exchange(H2Stream { conn: conn.clone(), slot, idle: RefCell::new(None) }, head, end),
+                );
             }
         });
         conn.count();
@@ -184,6 +188,9 @@ impl Downstream for H2Stream {
     }
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
         self.conn.mux.poll_reset(self.slot, cx).map(gone)
+    }
+    fn idle_timer(&self) -> &RefCell<Option<Sleep>> {
+        &self.idle
     }
     fn set_close(&self) {
         self.conn.go_away();

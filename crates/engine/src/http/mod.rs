@@ -76,7 +76,8 @@ pub enum Last {
 }
 
 /// Answers requests on this thread; the stream is what a body is read with.
-pub type Handler = Rc<dyn Fn(RequestHead, Body, Rc<StreamShared>) -> LocalBoxFuture<'static, (ResponseHead, Body)>>;
+pub type Handler =
+    Rc<dyn Fn(RequestHead, Body, Rc<StreamShared>) -> LocalBoxFuture<'static, (ResponseHead, Body)>>;
 
 impl Terminal for Last {
     async fn serve<'a>(&'a self, ex: &'a mut Exchange) -> Step<'static> {

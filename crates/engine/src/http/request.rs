@@ -6,11 +6,16 @@ use super::stream::Downstream;
 use nuncio_core::address::Address;
 use nuncio_core::info::StreamShared;
 use nuncio_core::{LocalReply, rng};
-use nuncio_wire::{HeaderMap, Id, RequestHead, name};
+use nuncio_wire::{HeaderMap, IdSet, RequestHead, name};
 use std::net::IpAddr;
 
+/// What concerns this hop only, of a request that does not upgrade.
+const UPGRADE_HOP: IdSet = IdSet::new(&[name::CONNECTION, name::UPGRADE]);
+/// What concerns this hop only, of any request; `x-envoy-internal` is ours to say.
+const HOP: IdSet =
+    IdSet::new(&[name::X_ENVOY_INTERNAL, name::KEEP_ALIVE, name::PROXY_CONNECTION, name::TRANSFER_ENCODING]);
 /// Headers that only a trusted, internal caller may set.
-const INTERNAL_ONLY: [Id; 14] = [
+const INTERNAL_ONLY: IdSet = IdSet::new(&[
     name::X_ENVOY_RETRIABLE_STATUS_CODES,
     name::X_ENVOY_RETRIABLE_HEADER_NAMES,
     name::X_ENVOY_RETRY_ON,
@@ -25,15 +30,15 @@ const INTERNAL_ONLY: [Id; 14] = [
     name::X_ENVOY_IP_TAGS,
     name::X_ENVOY_ORIGINAL_URL,
     name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
-];
+]);
 /// Headers that nobody outside the mesh's edge may set.
-const EDGE_ONLY: [Id; 5] = [
+const EDGE_ONLY: IdSet = IdSet::new(&[
     name::X_ENVOY_DECORATOR_OPERATION,
     name::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER,
     name::X_ENVOY_DOWNSTREAM_SERVICE_NODE,
     name::X_ENVOY_ORIGINAL_PATH,
     name::X_ENVOY_ORIGINAL_HOST,
-];
+]);
 
 impl Hcm {
     /// A request was begun: counts it.
@@ -87,14 +92,10 @@ impl Hcm {
         let (p, conn) = (&self.plan, &sx.conn);
         let encrypted = conn.tls.get().is_some();
         if !is_upgrade(h) {
-            h.remove(name::CONNECTION);
-            h.remove(name::UPGRADE);
+            h.remove_all(&UPGRADE_HOP);
             sanitize_te(h);
         }
-        h.remove(name::X_ENVOY_INTERNAL);
-        h.remove(name::KEEP_ALIVE);
-        h.remove(name::PROXY_CONNECTION);
-        h.remove(name::TRANSFER_ENCODING);
+        h.remove_all(&HOP);
         sanitize_referer(h);
 
         let had_xff = h.contains(name::X_FORWARDED_FOR);
@@ -134,13 +135,9 @@ impl Hcm {
             h.set(name::X_ENVOY_INTERNAL, b"true");
         } else {
             if edge {
-                for n in EDGE_ONLY {
-                    h.remove(n);
-                }
+                h.remove_all(&EDGE_ONLY);
             }
-            for n in INTERNAL_ONLY {
-                h.remove(n);
-            }
+            h.remove_all(&INTERNAL_ONLY);
         }
         if let Some(agent) = &p.user_agent {
             h.set(name::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER, agent.as_bytes());

@@ -5,19 +5,21 @@ use super::stream::Downstream;
 use super::{Hcm, date};
 use crate::http::config::ServerHeader;
 use nuncio_core::Exchange;
-use nuncio_wire::{ResponseHead, name};
+use nuncio_wire::{IdSet, ResponseHead, name};
+
+/// What concerns this hop only, of a response that does not upgrade.
+const UPGRADE_HOP: IdSet = IdSet::new(&[name::CONNECTION, name::UPGRADE]);
+/// What concerns this hop only, of any response.
+const HOP: IdSet = IdSet::new(&[name::TRANSFER_ENCODING, name::KEEP_ALIVE, name::PROXY_CONNECTION]);
 
 impl Hcm {
     /// Removes hop-by-hop headers, sets `date`, `server`, `via`, `x-request-id`, and counts the response.
     pub(super) fn finish_response_head(&self, head: &mut ResponseHead, ex: &Exchange, d: &impl Downstream) {
         let (p, h) = (&self.plan, &mut head.headers);
         if !(is_upgrade(&ex.request.headers) && is_upgrade(h)) {
-            h.remove(name::CONNECTION);
-            h.remove(name::UPGRADE);
+            h.remove_all(&UPGRADE_HOP);
         }
-        h.remove(name::TRANSFER_ENCODING);
-        h.remove(name::KEEP_ALIVE);
-        h.remove(name::PROXY_CONNECTION);
+        h.remove_all(&HOP);
         if p.always_set_request_id_in_response
             && let Some(id) = ex.request.headers.get(name::X_REQUEST_ID)
         {

@@ -10,6 +10,7 @@ use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::pipeline::{Outcome, Run};
 use nuncio_core::{BodyError, Exchange, Flag, Frame, LocalReply};
 use nuncio_wire::{Chunk, HeaderMap, ResponseHead};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -33,8 +34,10 @@ pub trait Downstream {
     fn reset(&self, reason: ResetReason);
     /// Ready when the client is gone or has reset the stream.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone>;
-    /// True when the connection may go on after this exchange, as far as the proxy is concerned.
+    /// Do not take another request on this connection.
     fn set_close(&self);
+    /// Where the idle timer rests between polls; HTTP/1 keeps one for all its exchanges.
+    fn idle_timer(&self) -> &RefCell<Option<Sleep>>;
 }
 
 /// The client went away.
@@ -64,7 +67,7 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
                 match r {
                     Poll::Ready(o) => Poll::Ready(Ok(o)),
                     Poll::Pending => {
-                        idle.poll(cx, &sx);
+                        idle.poll(cx, &sx, d.idle_timer());
                         d.poll_gone(cx).map(Err)
                     }
                 }
@@ -127,7 +130,7 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
                 },
             }
         }
-        idle.poll(cx, &sx);
+        idle.poll(cx, &sx, d.idle_timer());
         d.poll_gone(cx).map(|g| Err(Fail::Gone(g)))
     })
     .await;
@@ -171,24 +174,22 @@ fn client_gone(sx: &StreamShared, gone: Gone) {
 struct IdleTimer {
     timeout: Option<std::time::Duration>,
     last: std::time::Instant,
-    sleep: Option<Sleep>,
 }
 
 impl IdleTimer {
     fn new(hcm: &Hcm) -> IdleTimer {
-        IdleTimer { timeout: hcm.timeouts.stream_idle, last: clock::now(), sleep: None }
+        IdleTimer { timeout: hcm.timeouts.stream_idle, last: clock::now() }
     }
     fn active(&mut self) {
-        if self.sleep.is_some() {
-            self.last = clock::now();
-        }
+        self.last = clock::now();
     }
-    fn poll(&mut self, cx: &mut Context<'_>, sx: &StreamShared) {
+    fn poll(&mut self, cx: &mut Context<'_>, sx: &StreamShared, timer: &RefCell<Option<Sleep>>) {
         let Some(timeout) = self.timeout else { return };
         let last = self.last;
+        let mut timer = timer.borrow_mut();
         loop {
             let sleep =
-                self.sleep.get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamStreamIdle, timeout));
+                timer.get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamStreamIdle, timeout));
             if Pin::new(&mut *sleep).poll(cx).is_pending() {
                 return;
             }

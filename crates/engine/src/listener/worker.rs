@@ -163,7 +163,8 @@ async fn serve(open: Open, io: Io) {
     let io = match &l.plan.chain.tls {
         None => io,
         Some(tls) => {
-            let handshake = tls.accept(io);
+            // Boxed: its state is large and short-lived.
+            let handshake = Box::pin(tls.accept(io));
             let done = match l.plan.chain.handshake_timeout {
                 None => Ok(handshake.await),
                 Some(t) => clock::timeout(TimerKind::TransportSocketConnect, t, handshake).await,

@@ -78,7 +78,9 @@ impl ClientTls {
         let validation = match &common.validation_context_type {
             Some(pb::common_tls_context::ValidationContextType::ValidationContext(v)) => Some(&**v),
             Some(_) => {
-                return Err(BuildError::not_implemented("CommonTlsContext.combined_validation_context / SDS"));
+                return Err(BuildError::not_implemented(
+                    "CommonTlsContext.combined_validation_context / SDS",
+                ));
             }
             None => None,
         };
