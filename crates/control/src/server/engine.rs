@@ -102,7 +102,7 @@ impl View for EngineView {
         Vec::new()
     }
     fn reopen_access_logs(&self) {
-        // File loggers are not there yet.
+        nuncio_ext::access_log::reopen();
     }
     fn drain_listeners(&self, how: Drain) {
         if how.graceful || how.skip_exit {

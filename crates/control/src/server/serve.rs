@@ -5,15 +5,19 @@ use super::{Parts, Phase, Server, build, shutdown};
 use crate::admin::transport;
 use crate::bootstrap::Refusal;
 use crate::options::{Mode, Options};
-use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigType};
+use nuncio_api::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use nuncio_api::envoy::config::core::v3::{Address as AddressProto, address, socket_address};
+use nuncio_api::envoy::extensions::access_loggers::file::v3::FileAccessLog;
+use nuncio_core::access_log;
 use nuncio_core::address::Address;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::worker::Workers;
 use nuncio_core::{clock, log, rng};
 use nuncio_engine::{ClusterManager, ListenerManager};
-use prost::Name;
+use nuncio_ext::access_log::{FilesystemStats, set_flush_interval, set_flush_min_size};
+use prost::{Message, Name};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -64,8 +68,7 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let mut message = ground.loaded.message;
     let node = ground.node;
     message.node = Some(Box::new(node.message.clone()));
-    let any =
-        prost_types::Any { type_url: Bootstrap::type_url(), value: prost::Message::encode_to_vec(&message) };
+    let any = prost_types::Any { type_url: Bootstrap::type_url(), value: message.encode_to_vec() };
     let server = Rc::new(Server::new(Parts {
         options: options.clone(),
         concurrency: workers,
@@ -75,6 +78,12 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
         bootstrap: Arc::new(any),
         flush_on_admin: ground.flush.on_admin,
     }));
+    set_flush_interval(options.file_flush_interval);
+    if options.file_flush_min_size_kb > 0 {
+        set_flush_min_size(options.file_flush_min_size_kb as usize * 1024);
+    }
+    // Kept to the end, so that they are listed.
+    let _filesystem = FilesystemStats::of(&ground.store);
     let root = ground.store.root();
     let (clusters, listeners) = (ClusterManager::new(&root), ListenerManager::new(&root));
     server.set_view(Rc::new(EngineView::new(clusters.clone(), listeners.clone(), options.drain_time)));
@@ -128,6 +137,7 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     signals.end(&server).await;
     shutdown::graceful(&server, &listeners).await;
     log!(Main, Info, "shutting down server instance");
+    nuncio_ext::access_log::flush();
     log!(Main, Info, "main dispatch loop exited");
     Ok(())
 }
@@ -162,13 +172,32 @@ fn serve_admin(b: &Bootstrap, server: &Rc<Server>, cx: &BuildCx<'_>) -> BuildRes
     };
     let address = admin_address(address)?;
     log!(Main, Info, "Starting admin HTTP server at {address}");
-    let bound = nuncio_engine::admin::serve(&address, transport::handler(server.clone()), cx)?;
+    let logs = admin_logs(b.admin.as_deref(), cx)?;
+    let bound = nuncio_engine::admin::serve(&address, transport::handler(server.clone()), logs, cx)?;
     log!(Admin, Info, "admin address: {bound}");
     let path = &server.options.admin_address_path;
     if !path.is_empty() && std::fs::write(path, bound.to_string()).is_err() {
         log!(Admin, Critical, "cannot open admin address output file {path} for writing.");
     }
     Ok(())
+}
+
+/// `access_log` of the admin interface, and the older `access_log_path`.
+fn admin_logs(admin: Option<&Admin>, cx: &BuildCx<'_>) -> BuildResult<Vec<access_log::Logger>> {
+    let Some(admin) = admin else { return Ok(Vec::new()) };
+    let mut logs = admin.access_log.clone();
+    #[allow(deprecated)] // still part of Envoy's configuration
+    let path = admin.access_log_path.clone();
+    if !path.is_empty() {
+        let file = FileAccessLog { path, ..Default::default() };
+        let any = prost_types::Any { type_url: FileAccessLog::type_url(), value: file.encode_to_vec() };
+        logs.push(AccessLog {
+            name: "envoy.access_loggers.file".to_owned(),
+            config_type: Some(ConfigType::TypedConfig(any)),
+            ..Default::default()
+        });
+    }
+    access_log::build(&logs, cx)
 }
 
 fn admin_address(a: &AddressProto) -> BuildResult<Address> {

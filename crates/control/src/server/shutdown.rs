@@ -48,7 +48,7 @@ impl Signals {
                     return;
                 }
                 _ = k.user1.recv() => {
-                    log!(Main, Info, "caught SIGUSR1");
+                    log!(Main, Info, "caught SIGUSR1. Reopening access logs.");
                     reopen(server);
                 }
                 _ = k.hangup.recv() => log!(Main, Warning, "caught and eating SIGHUP. See documentation for how to hot restart."),
