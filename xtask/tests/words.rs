@@ -63,7 +63,8 @@ impl Rule {
 /// Where `word` stands by itself: no letter, digit or underscore touches a side of it that is one too.
 fn find(text: &str, word: &str) -> Option<usize> {
     let part_of_word = |c: char| c.is_alphanumeric() || c == '_';
-    let touches = |a: Option<char>, b: Option<char>| a.is_some_and(part_of_word) && b.is_some_and(part_of_word);
+    let touches =
+        |a: Option<char>, b: Option<char>| a.is_some_and(part_of_word) && b.is_some_and(part_of_word);
     text.match_indices(word).map(|(at, _)| at).find(|&at| {
         let (before, behind) = (&text[..at], &text[at + word.len()..]);
         !touches(before.chars().next_back(), word.chars().next())
@@ -75,7 +76,8 @@ fn find(text: &str, word: &str) -> Option<usize> {
 fn nothing_is_said_that_does_not_belong_here() {
     let files = tree::files();
     assert!(files.len() > 400, "the files were not found");
-    let broken: Vec<String> = files.iter().flat_map(|f| RULES.iter().filter_map(|r| r.broken_by(f))).collect();
+    let broken: Vec<String> =
+        files.iter().flat_map(|f| RULES.iter().filter_map(|r| r.broken_by(f))).collect();
     assert!(broken.is_empty(), "\n{}\n", broken.join("\n"));
 }
 
@@ -125,7 +127,11 @@ fn no_path_leaves_the_repository() {
         for path in relative_paths(&f.text) {
             let folder = Path::new(&f.path).parent().unwrap_or(Path::new(""));
             // Scripts may start from the root instead of their own folder.
-            assert!(stays(&folder.join(&path)) || stays(Path::new(&path)), "{}: {path} leaves the repository", f.path);
+            assert!(
+                stays(&folder.join(&path)) || stays(Path::new(&path)),
+                "{}: {path} leaves the repository",
+                f.path
+            );
         }
     }
 }
@@ -167,7 +173,11 @@ fn the_rules_find_what_is_wrong() {
 fn packages_come_from_crates_io() {
     for f in tree::with_ending("Cargo.lock") {
         for line in f.text.lines().filter(|l| l.starts_with("source = ")) {
-            assert_eq!(line, r#"source = "registry+https://github.com/rust-lang/crates.io-index""#, "{}", f.path);
+            assert_eq!(
+                line, r#"source = "registry+https://github.com/rust-lang/crates.io-index""#,
+                "{}",
+                f.path
+            );
         }
     }
 }

@@ -1,0 +1,2 @@
+#![cfg_attr(fuzzing, no_main)]
+nuncio_fuzz::target!(h2_client);
