@@ -40,6 +40,12 @@ const RULES: &[Rule] = &[
         except: &[],
     },
     Rule {
+        words: &[concat!("TRA", "PS"), concat!("CON", "TRACT"), concat!("DES", "IGN")],
+        endings: &[""],
+        why: "notes that readers do not have",
+        except: &[],
+    },
+    Rule {
         words: &[concat!("--index", "-url"), concat!("--extra-index", "-url"), concat!("[sour", "ce.")],
         endings: &["run", "setup", ".toml", ".txt", ".md", ".py", "Dockerfile"],
         why: "packages come from the public registries, as each machine reaches them",

@@ -1,4 +1,4 @@
-//! The three kinds of error (DESIGN §7): a refused configuration, a failed stream, a failed connection (`io::Error`).
+//! The three kinds of error: a refused configuration, a failed stream, a failed connection (`io::Error`).
 
 use crate::flags::Flag;
 use std::borrow::Cow;

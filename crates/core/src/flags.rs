@@ -1,4 +1,4 @@
-//! Response flags (CONTRACT §3): why an exchange went the way it went, as `%RESPONSE_FLAGS%` prints it.
+//! Response flags: why an exchange went the way it went, as `%RESPONSE_FLAGS%` prints it.
 
 macro_rules! flags {
     ($($name:ident = $short:literal),* $(,)?) => {

@@ -1,4 +1,4 @@
-//! Calling out: how extensions reach clusters without seeing the engine (TRAPS 9).
+//! Calling out: how extensions reach clusters without seeing the engine.
 
 use crate::LocalBoxFuture;
 use crate::body::Body;

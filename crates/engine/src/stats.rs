@@ -1,4 +1,4 @@
-//! The stats of listeners, connection managers and clusters, under Envoy's names (CONTRACT §2).
+//! The stats of listeners, connection managers and clusters, under Envoy's names.
 
 use nuncio_core::stats;
 

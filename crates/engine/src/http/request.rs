@@ -1,5 +1,5 @@
 //! What the connection manager does to a request's head before any filter sees it: counts it, refuses what it must,
-//! and sets the headers that say where the request came from (CONTRACT §5).
+//! and sets the headers that say where the request came from.
 
 use super::Hcm;
 use super::stream::Downstream;

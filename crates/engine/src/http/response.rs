@@ -1,4 +1,4 @@
-//! What the connection manager does to a response's head on its way out (CONTRACT §5).
+//! What the connection manager does to a response's head on its way out.
 
 use super::request::is_upgrade;
 use super::stream::Downstream;

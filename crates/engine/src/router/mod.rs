@@ -2,7 +2,7 @@
 //!
 //! In order: choose the route, answer redirects and direct responses, find the cluster, choose a host, get a
 //! connection, send the request (its body by a pump beside the stream), and hand the response back. What fails on the
-//! way becomes a local reply of CONTRACT §4.
+//! way becomes a local reply (`replies`).
 
 mod attempt;
 mod charge;

@@ -1,4 +1,4 @@
-//! The replies the router makes (CONTRACT §4).
+//! The replies the router makes.
 
 use nuncio_core::error::StreamError;
 use nuncio_core::{Flag, LocalReply};

@@ -1,4 +1,4 @@
-//! Calls that the proxy makes on its own account, through ordinary clusters (TRAPS 9).
+//! Calls that the proxy makes on its own account, through ordinary clusters.
 
 use super::local::Clusters;
 use super::stream::UpStream;
