@@ -2,6 +2,7 @@
 
 use crate::encode::encode;
 use crate::error::{ConfigError, ConfigErrors, Stage};
+use crate::load::UnknownFields;
 use crate::schema::{self, Kind};
 use crate::tree::from_struct;
 use crate::validate::{Violation, ViolationKind, validate};
@@ -18,11 +19,22 @@ pub fn effective_type_url(any: &Any) -> String {
 }
 
 /// Decodes the message of an `Any`, after its rules were checked. A `TypedStruct` is read as the message that it stands
-/// for. An empty `Any` is an empty message.
+/// for. An empty `Any` is an empty message. Unknown fields are left out, as Envoy does with what xDS brings.
 ///
 /// # Errors
 /// A type URL that names another message, bytes that are not that message, and every rule that is broken.
 pub fn decode_any<M: Message + Name + Default>(any: &Any) -> Result<M, ConfigErrors> {
+    decode_any_with(any, UnknownFields::Ignore)
+}
+
+/// Likewise, with a choice of what to do with unknown fields (`--reject-unknown-dynamic-fields`).
+///
+/// # Errors
+/// Those of [`decode_any`], and unknown fields if they are to be refused.
+pub fn decode_any_with<M: Message + Name + Default>(
+    any: &Any,
+    unknown: UnknownFields,
+) -> Result<M, ConfigErrors> {
     let wire;
     let mut bytes = any.value.as_slice();
     let mut url = any.type_url.as_str();
@@ -40,8 +52,12 @@ pub fn decode_any<M: Message + Name + Default>(any: &Any) -> Result<M, ConfigErr
     }
     if let Some(schema) = schema::message(&wanted) {
         let violations = validate(schema, bytes);
-        let rules = violations.into_iter().filter(|violation| violation.kind == ViolationKind::Rule);
-        let errors: Vec<_> = rules.map(Violation::into_error).collect();
+        let refused = violations.into_iter().filter(|violation| match violation.kind {
+            ViolationKind::Rule => true,
+            ViolationKind::UnknownField => unknown == UnknownFields::Refuse,
+            ViolationKind::Deprecated => false,
+        });
+        let errors: Vec<_> = refused.map(Violation::into_error).collect();
         if !errors.is_empty() {
             return Err(ConfigErrors::new(errors));
         }
@@ -99,6 +115,10 @@ mod tests {
             errors.envoy_phrase(),
             "Proto constraint validation failed (BufferValidationError.MaxRequestBytes: value is required)"
         );
+        let newer = Any { value: vec![0xfa, 0xf0, 0x04, 0], ..pack_any(&router) };
+        assert_eq!(decode_any::<Router>(&newer), Ok(Router::default()));
+        let errors = decode_any_with::<Router>(&newer, UnknownFields::Refuse).expect_err("an unknown field");
+        assert!(errors.envoy_phrase().ends_with("(root) with unknown field set {9999}) has unknown fields"));
         let broken = Any { value: vec![0x0a, 9], ..pack_any(&router) };
         assert!(decode_any::<Router>(&broken).is_err());
     }

@@ -8,7 +8,7 @@ use crate::envoy::config::bootstrap::v3::Bootstrap;
 use crate::error::{ConfigError, ConfigErrors, Stage};
 use crate::schema::{self, Kind, Message as Schema};
 use crate::text;
-use crate::tree::{Node, Tree, Value, parse_json, parse_yaml};
+use crate::tree::{Node, Position, Tree, Value, parse_json, parse_yaml};
 use crate::validate::{Step, Violation, ViolationKind, validate};
 use prost::{Message, Name};
 use std::path::Path;
@@ -111,6 +111,18 @@ pub fn parse_message<M: Message + Name + Default>(
     unknown_fields: UnknownFields,
 ) -> Result<Loaded<M>, ConfigErrors> {
     read(&[Source { name: source, bytes, format }], unknown_fields)
+}
+
+/// The place of a value in a YAML or JSON file, by its path in the message (`static_resources.clusters[0].name`), or that
+/// of the nearest value around it. For errors that are found after loading; the file is read again.
+pub fn position_in(file: &Path, message_path: &str) -> Option<Position> {
+    let text = std::fs::read_to_string(file).ok()?;
+    let tree = match Format::of_path(file) {
+        Format::Yaml => parse_yaml(&text).ok()?,
+        Format::Json => parse_json(&text).ok()?,
+        Format::Binary | Format::Text => return None,
+    };
+    Some(locate(&tree, &Step::parse_path(message_path)).position())
 }
 
 /// The schema of a generated type.
@@ -243,6 +255,10 @@ fn locate<'t>(tree: &'t Tree<'_>, path: &[Step]) -> Node<'t> {
             (Step::Field(name), Value::Map(_)) => by_name(node, name, any),
             (Step::Key(key), Value::Map(_)) => node.get(key),
             (Step::Index(index), Value::Seq(mut elements)) => elements.nth(*index as usize),
+            // In the paths of the encoder, entries of maps are counted.
+            (Step::Index(index), Value::Map(mut entries)) if *index > 0 => {
+                entries.nth(*index as usize).map(|(_, value)| value)
+            }
             // A lone value is a list of one.
             (Step::Index(0), _) | (Step::Any, _) => Some(node),
             _ => None,

@@ -65,11 +65,11 @@ const BASE: &[u8] = include_bytes!("variants/base.yaml");
 #[test]
 fn damaged_yaml() {
     let mut random = Random(0x1234_5678_9abc_def1);
-    let accepted = (0..1_000).filter(|_| {
+    let accepted = (0..500).filter(|_| {
         let bytes = damage(BASE, &mut random, b"{}[]:,-&*!|>'\"%@`#? \t\n\r0x1eys\xc3\xa9");
         check(&bytes, Format::Yaml)
     });
-    assert!(accepted.count() > 30);
+    assert!(accepted.count() > 15);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn damaged_json_and_text() {
         stats_flush_interval { seconds: 5 } static_resources { clusters { name: 'c\x41' type: STATIC } }"#;
     let mut random = Random(0xfeed_beef_dead_cafe);
     let mut accepted = 0;
-    for _ in 0..1_500 {
+    for _ in 0..800 {
         accepted += usize::from(check(
             &damage(json, &mut random, b"{}[]:,\"\\u0e-+.tfn \xf0\x9f\x98\x80"),
             Format::Json,
@@ -90,7 +90,7 @@ fn damaged_json_and_text() {
             Format::Text,
         ));
     }
-    assert!(accepted > 60, "{accepted}");
+    assert!(accepted > 30, "{accepted}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn damaged_bytes() {
     let schema = schema::message("envoy.config.bootstrap.v3.Bootstrap").expect("a message");
     let all: Vec<u8> = (0..=255).collect();
     let mut random = Random(0x0bad_cafe_0bad_cafe);
-    for _ in 0..3_000 {
+    for _ in 0..1_500 {
         let bytes = damage(&loaded.wire, &mut random, &all);
         let _violations = validate(schema, &bytes);
         let mut json = String::new();

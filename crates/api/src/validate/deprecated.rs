@@ -60,7 +60,7 @@ impl Validator {
         let before = self.violations.len();
         self.report_early(&[0, 1], if refused { text } else { format!("Deprecated field: {text}") });
         if let Some(violation) = self.violations.get_mut(before) {
-            violation.path.push(Step::Field(field.name()));
+            violation.path.push(Step::Field(field.name().into()));
             if !refused {
                 violation.kind = ViolationKind::Deprecated;
             }

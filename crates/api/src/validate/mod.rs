@@ -4,6 +4,7 @@
 //! first violation. Here one walk goes through a message and through every `Any` inside, and reports all.
 
 mod deprecated;
+mod path;
 mod phrase;
 mod special;
 mod value;
@@ -11,6 +12,7 @@ mod value;
 use crate::error::{ConfigError, Rank, Stage};
 use crate::schema::{self, Field, Kind, Message, Presence, Rule};
 use crate::wire::{Wire, any_parts, last, packed, records, seconds_and_nanos};
+pub use path::Step;
 use phrase::count_phrase;
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -20,19 +22,6 @@ pub const MAX_VIOLATIONS: usize = 200;
 
 /// Messages may be nested this deep, as in prost's decoder.
 const MAX_DEPTH: usize = 100;
-
-/// A step of the path to a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A field, by its proto name.
-    Field(&'static str),
-    /// An element of a list.
-    Index(u32),
-    /// The value of a map's entry.
-    Key(String),
-    /// The message inside an `Any`.
-    Any,
-}
 
 /// A rule that is broken, or a field that is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,19 +65,7 @@ pub fn validate(message: &'static Message, bytes: &[u8]) -> Vec<Violation> {
 impl Violation {
     /// `static_resources.listeners[0].filter_chains[0].filters[0].typed_config.<any>.stat_prefix`
     pub fn path_text(&self) -> String {
-        let mut text = String::new();
-        for step in &self.path {
-            if !text.is_empty() && matches!(step, Step::Field(_) | Step::Any) {
-                text.push('.');
-            }
-            match step {
-                Step::Field(name) => text.push_str(name),
-                Step::Index(index) => _ = write!(text, "[{index}]"),
-                Step::Key(key) => _ = write!(text, "[{key}]"),
-                Step::Any => text.push_str("<any>"),
-            }
-        }
-        text
+        path::text(&self.path)
     }
 
     /// The violation as an error without a place in a file.
@@ -350,7 +327,7 @@ impl Validator {
             if oneof.required && oneofs & 1 << (index & 63) == 0 {
                 self.order.push((message.fields().len() + index) as u32);
                 let reason = format!("field: \"{}\", reason: is required", oneof.name());
-                self.violate(&[Step::Field(oneof.name())], &reason);
+                self.violate(&[Step::Field(oneof.name().into())], &reason);
                 self.order.pop();
             }
         }
@@ -417,7 +394,7 @@ impl Validator {
     fn broken(&mut self, message: &'static Message, field: &'static Field, element: &Element, reason: &str) {
         let label = phrase::label(field.name(), element);
         let reason = format!("{}ValidationError.{label}: {reason}", message.short_name());
-        let mut steps = vec![Step::Field(field.name())];
+        let mut steps = vec![Step::Field(field.name().into())];
         steps.extend(step_of(element));
         self.violate(&steps, &reason);
     }
@@ -446,7 +423,7 @@ impl Validator {
         let mut path = Vec::new();
         for frame in &self.frames {
             // What follows an Any in the frames is the message inside.
-            path.push(Step::Field(frame.field.name()));
+            path.push(Step::Field(frame.field.name().into()));
             path.extend(step_of(&frame.element));
             let ty = match frame.field.presence {
                 Presence::Map => {

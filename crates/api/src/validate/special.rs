@@ -63,7 +63,7 @@ impl Validator {
                     && f64::from_bits(bits).is_nan()
                 {
                     self.report("Value not in the range of 0..100 range.".to_string());
-                    self.extend(&[Step::Field("value")]);
+                    self.extend(&[Step::Field("value".into())]);
                 }
             }
             Special::ExtensionPoint => self.extension(message, bytes),
@@ -93,7 +93,7 @@ impl Validator {
         }
         let name = number("name").and_then(|name| last(bytes, name, 2)).map_or(&[][..], Wire::bytes);
         self.report(extensions::unregistered(&String::from_utf8_lossy(name), url));
-        self.extend(&[Step::Field("typed_config")]);
+        self.extend(&[Step::Field("typed_config".into())]);
     }
 
     fn extend(&mut self, steps: &[Step]) {
