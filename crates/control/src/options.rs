@@ -122,6 +122,13 @@ pub struct Options {
     pub warnings: Vec<String>,
 }
 
+impl Options {
+    /// The version of the hot restart protocol, or `disabled`.
+    pub fn hot_restart_version(&self) -> &'static str {
+        if self.disable_hot_restart { "disabled" } else { HOT_RESTART_VERSION }
+    }
+}
+
 impl Default for Options {
     fn default() -> Options {
         Options {

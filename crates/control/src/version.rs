@@ -21,14 +21,12 @@ pub fn build_type() -> &'static str {
 /// The TLS library.
 pub const SSL: &str = "rustls";
 
-/// The version text of `--version` and `/server_info`: commit, release, tree, build type, TLS library.
+/// Our own version.
+pub const OWN: &str = env!("CARGO_PKG_VERSION");
+
+/// The version text of `--version` and `/server_info`: commit, the release of Envoy that tools ask for, tree, build
+/// type, TLS library. Our own version is in the node's metadata (`nuncio.version`) and in the help.
 pub fn full() -> String {
     let (major, minor, patch) = ENVOY;
-    format!(
-        "{}/{major}.{minor}.{patch}-nuncio{}/{}/{}/{SSL}",
-        sha(),
-        env!("CARGO_PKG_VERSION"),
-        status(),
-        build_type()
-    )
+    format!("{}/{major}.{minor}.{patch}/{}/{}/{SSL}", sha(), status(), build_type())
 }

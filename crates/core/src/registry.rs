@@ -127,6 +127,10 @@ impl Registry {
         self.disabled.push(key);
         true
     }
+    /// True when `--disable-extensions` took this extension out.
+    pub fn is_disabled(&self, kind: Kind, name: &str) -> bool {
+        self.disabled.iter().any(|(k, n)| *k == kind && *n == name)
+    }
     /// Every extension with its kind, sorted.
     pub fn iter(&self) -> impl Iterator<Item = (Kind, &Entry)> {
         self.entries.iter().map(|(k, e)| (k.0, &**e))
@@ -145,7 +149,7 @@ impl Registry {
         }
     }
     fn missing(&self, kind: Kind, name: &str, ty: &str) -> BuildError {
-        let off = self.disabled.iter().any(|(k, n)| *k == kind && *n == name);
+        let off = self.is_disabled(kind, name);
         if !off && nuncio_api::extensions::find(kind.category(), ty).is_some_and(|e| e.origin == Origin::Core)
         {
             return BuildError::not_implemented(format_args!("{name} ({ty})"));

@@ -23,6 +23,7 @@ pub const MAIN: usize = usize::MAX;
 thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(MAIN) };
     static TO_MAIN: RefCell<Option<UnboundedSender<Job>>> = const { RefCell::new(None) };
+    static ENDED: Cell<bool> = const { Cell::new(false) };
     static STATE: RefCell<HashMap<TypeId, Rc<dyn Any>>> = RefCell::new(HashMap::new());
 }
 
@@ -68,6 +69,8 @@ pub struct Workers {
     tx: Vec<UnboundedSender<Job>>,
     threads: Vec<JoinHandle<()>>,
     main: UnboundedSender<Job>,
+    /// Disconnected when the last worker has ended.
+    gone: Mutex<std::sync::mpsc::Receiver<()>>,
 }
 
 /// Where main receives jobs; [`MainJobs::run`] runs beside main's other work.
@@ -94,11 +97,12 @@ impl Workers {
     ) -> std::io::Result<(Workers, MainJobs)> {
         let (main, main_rx) = unbounded_channel();
         TO_MAIN.with(|m| *m.borrow_mut() = Some(main.clone()));
-        let mut w = Workers { tx: vec![], threads: vec![], main };
+        let (alive, gone) = std::sync::mpsc::channel::<()>();
+        let mut w = Workers { tx: vec![], threads: vec![], main, gone: Mutex::new(gone) };
         for index in 0..n {
             let (tx, mut rx) = unbounded_channel::<Job>();
             let (store, main, setup) = (store.clone(), w.main.clone(), setup.clone());
-            let mut rt = runtime_builder();
+            let (mut rt, alive) = (runtime_builder(), alive.clone());
             let run = move || {
                 INDEX.set(index);
                 TO_MAIN.with(|m| *m.borrow_mut() = Some(main));
@@ -110,11 +114,15 @@ impl Workers {
                     setup(index);
                     while let Some(job) = rx.recv().await {
                         job();
+                        if ENDED.get() {
+                            break;
+                        }
                     }
                 });
                 // Tasks go before thread-local state, which they may use while they are dropped.
                 drop(rt);
                 STATE.with(|s| s.borrow_mut().clear());
+                drop(alive);
             };
             w.threads.push(std::thread::Builder::new().name(format!("wrk:{index}")).spawn(run)?);
             w.tx.push(tx);
@@ -150,6 +158,16 @@ impl Workers {
         if let Some(t) = self.tx.get(worker) {
             let _ = t.send(Box::new(f)); // the worker is gone: so is what `f` would change
         }
+    }
+    /// Ends all workers as [`stop`](Self::stop) does, for owners that share them; waits for `limit` at most. False when
+    /// one was still at work then.
+    pub fn end(&self, limit: std::time::Duration) -> bool {
+        for t in &self.tx {
+            let _ = t.send(Box::new(|| ENDED.set(true))); // a worker that is gone has ended
+        }
+        let gone = self.gone.lock().unwrap_or_else(|e| e.into_inner());
+        // Nothing is ever sent: the channel ends with the last worker.
+        gone.recv_timeout(limit) == Err(std::sync::mpsc::RecvTimeoutError::Disconnected)
     }
     /// Ends all workers: each finishes its queued jobs, then drops its connections.
     pub fn stop(self) {

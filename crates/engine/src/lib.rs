@@ -12,6 +12,7 @@
 //! [`upstream`] (cluster, host, pool, connection) and back.
 
 pub mod admin;
+mod builtin;
 mod guard;
 pub mod http;
 pub mod io;
@@ -25,6 +26,7 @@ pub mod stats;
 pub mod tls;
 pub mod upstream;
 
+pub use builtin::register;
 pub use guard::panics;
 pub use listener::manager::ListenerManager;
 pub use upstream::manager::ClusterManager;

@@ -1,7 +1,7 @@
 //! `/server_info`, `/ready` and other facts.
 
 use super::{AdminCx, Request, Response};
-use crate::options::{DrainStrategy, HOT_RESTART_VERSION, Mode, Options};
+use crate::options::{DrainStrategy, Mode, Options};
 use crate::version;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub fn server_info(cx: &AdminCx<'_>, _: &Request<'_>) -> Response {
         "state": s.phase().name(),
         "uptime_current_epoch": uptime,
         "uptime_all_epochs": uptime,
-        "hot_restart_version": hot_restart(&s.options),
+        "hot_restart_version": s.options.hot_restart_version(),
         "command_line_options": options(&s.options, s.concurrency),
         "node": s.node_json(),
         "hot_restart_initializing": false,
@@ -30,11 +30,7 @@ pub fn ready(cx: &AdminCx<'_>, _: &Request<'_>) -> Response {
 
 /// `/hot_restart_version`
 pub fn hot_restart_version(cx: &AdminCx<'_>, _: &Request<'_>) -> Response {
-    Response::text(200, hot_restart(&cx.server.options))
-}
-
-fn hot_restart(o: &Options) -> &'static str {
-    if o.disable_hot_restart { "disabled" } else { HOT_RESTART_VERSION }
+    Response::text(200, cx.server.options.hot_restart_version())
 }
 
 /// `/contention`

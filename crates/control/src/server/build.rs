@@ -30,6 +30,7 @@ impl Made {
         let mut m = Made::default();
         m.coverage.add(bootstrap::coverage::COVERED);
         nuncio_engine::cover(&mut m.coverage);
+        nuncio_engine::register(&mut m.registry);
         m
     }
 }

@@ -102,7 +102,7 @@ pub struct Parts {
 impl Server {
     /// A server that has not begun to initialize.
     pub fn new(p: Parts) -> Server {
-        let stats = Stats::new(&p.store.root(), p.concurrency);
+        let stats = Stats::new(&p.store.root(), p.concurrency, !p.options.disable_hot_restart);
         stats.server.hot_restart_epoch().set(p.options.restart_epoch.into());
         let s = Server {
             stats,

@@ -3,7 +3,7 @@
 use super::build::{self, Made};
 use super::serve;
 use crate::bootstrap::Refusal;
-use crate::options::{HOT_RESTART_VERSION, Mode, Options};
+use crate::options::{Mode, Options};
 use nuncio_core::registry::Registry;
 use nuncio_core::{log, log_lines, rng};
 use std::io::Write;
@@ -129,8 +129,8 @@ fn log_to_file(options: &Options) -> Result<(), Refusal> {
 
 /// The first landmarks of the log.
 fn announce(options: &Options, registry: &Registry) {
-    let (epoch, id) = (options.restart_epoch, options.base_id);
-    log!(Main, Info, "initializing epoch {epoch} (base id={id}, hot restart version={HOT_RESTART_VERSION})");
+    let (epoch, id, version) = (options.restart_epoch, options.base_id, options.hot_restart_version());
+    log!(Main, Info, "initializing epoch {epoch} (base id={id}, hot restart version={version})");
     log!(Main, Info, "statically linked extensions:");
     let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
     for (kind, e) in registry.iter() {

@@ -26,6 +26,9 @@ use std::time::Duration;
 /// Most workers; more threads than this are a slip of the finger.
 const MOST_WORKERS: u32 = 1024;
 
+/// How long workers may take to cut their connections when the server ends.
+const END: Duration = Duration::from_secs(2);
+
 /// Starts a server and runs it until it is told to end.
 ///
 /// # Errors
@@ -137,6 +140,10 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     signals.end(&server).await;
     shutdown::graceful(&server, &listeners).await;
     log!(Main, Info, "shutting down server instance");
+    // Exchanges under way are cut, and logged.
+    if !threads.end(END) {
+        log!(Main, Warning, "a worker did not end in time");
+    }
     nuncio_ext::access_log::flush();
     log!(Main, Info, "main dispatch loop exited");
     Ok(())

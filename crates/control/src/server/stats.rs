@@ -19,7 +19,6 @@ stats! {
         concurrency: SetGauge,
         days_until_first_cert_expiring: SetGauge,
         hot_restart_epoch: SetGauge,
-        hot_restart_generation: SetGauge,
         live: SetGauge,
         panics: SharedCounter lazy,
         memory_allocated: SetGauge,
@@ -33,6 +32,10 @@ stats! {
         uptime: SetGauge,
         version: SetGauge,
         initialization_time_ms: Histogram(Milliseconds),
+    }
+    /// `server.`, unless hot restart is disabled.
+    pub struct HotRestartStats {
+        hot_restart_generation: SetGauge,
     }
     /// `server.main_thread.`, `server.worker_<i>.`, and the older `main_thread.` and `workers.`
     pub struct WatchdogStats {
@@ -49,6 +52,7 @@ stats! {
 pub struct Stats {
     /// `server.`
     pub server: ServerStats,
+    _hot_restart: Option<HotRestartStats>,
     /// Kept so that they are listed.
     _watchdogs: Vec<WatchdogStats>,
     /// `thread_local_cluster_manager.`: main first, then the workers.
@@ -57,17 +61,25 @@ pub struct Stats {
 
 impl Stats {
     /// Declares them.
-    pub fn new(root: &Scope, concurrency: u32) -> Stats {
+    pub fn new(root: &Scope, concurrency: u32, hot_restart: bool) -> Stats {
         let server = root.scope("server");
+        let hot_restart = hot_restart.then(|| HotRestartStats::new(&server));
+        if let Some(h) = &hot_restart {
+            h.hot_restart_generation().set(1);
+        }
         let workers = (0..concurrency).map(|i| format!("worker_{i}"));
         let threads: Vec<String> = std::iter::once("main_thread".to_owned()).chain(workers).collect();
         let mut watchdogs: Vec<_> = threads.iter().map(|t| WatchdogStats::new(&server.scope(t))).collect();
         watchdogs.extend(["main_thread", "workers"].map(|t| WatchdogStats::new(&root.scope(t))));
         let local = root.scope("thread_local_cluster_manager");
         let clusters = threads.iter().map(|t| ThreadLocalClusterStats::new(&local.scope(t))).collect();
-        let s = Stats { server: ServerStats::new(&server), _watchdogs: watchdogs, clusters };
+        let s = Stats {
+            server: ServerStats::new(&server),
+            _hot_restart: hot_restart,
+            _watchdogs: watchdogs,
+            clusters,
+        };
         s.server.concurrency().set(concurrency.into());
-        s.server.hot_restart_generation().set(1);
         s.server.days_until_first_cert_expiring().set(u32::MAX.into());
         s.server.version().set(version_number(version::sha()));
         s.memory();
@@ -95,7 +107,7 @@ mod tests {
     #[test]
     fn listed_as_envoy_lists_them() {
         let store = Store::new();
-        let _s = Stats::new(&store.root(), 2);
+        let _s = Stats::new(&store.root(), 2, true);
         let text = Render::new(&store, Query::default(), Vec::new()).into_string();
         let names: Vec<&str> = text.lines().filter_map(|l| l.split(": ").next()).collect();
         let of = |prefix: &str| names.iter().filter(|n| n.starts_with(prefix)).count();

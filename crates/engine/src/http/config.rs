@@ -358,6 +358,9 @@ fn filters(all: &[pb::HttpFilter], cx: &BuildCx<'_>) -> BuildResult<(Filters, Op
                 )
                 .into());
             }
+            if cx.registry.is_disabled(nuncio_core::registry::Kind::HttpFilter, "envoy.filters.http.router") {
+                return Err(nuncio_api::extensions::unregistered(&f.name, &router_type).into());
+            }
             let router: RouterConfig = crate::proto::unpack(any)?;
             return Ok((filters, Some(router.suppress_envoy_headers)));
         }

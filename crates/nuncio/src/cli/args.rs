@@ -46,6 +46,9 @@ pub fn parse(args: &[String]) -> Parsed {
     let (mut raw, mut rest) = (Raw::default(), args.iter());
     while let Some(text) = rest.next() {
         let Some(arg) = ARGS.iter().find(|a| a.matches(text)) else {
+            if is_bundle_with_help(text) {
+                return Parsed::Help;
+            }
             return Parsed::Error(text.clone(), "Couldn't find match for argument".to_owned());
         };
         let error = |what: &str| Parsed::Error(arg.id(), what.to_owned());
@@ -83,6 +86,12 @@ impl Arg {
             None => !self.short.is_empty() && text.strip_prefix('-') == Some(self.short),
         }
     }
+}
+
+/// Letters behind one dash are switches bundled together; the only switch with a letter is `-h`.
+fn is_bundle_with_help(text: &str) -> bool {
+    let letters = text.strip_prefix('-').filter(|l| !l.starts_with('-') && !l.contains(' '));
+    letters.is_some_and(|l| l.contains('h'))
 }
 
 /// A number as a C++ stream reads it: blanks before it, a sign (a negative number wraps around), nothing behind it.

@@ -10,7 +10,7 @@ mod tests;
 mod usage;
 
 use args::{Parsed, Raw};
-use nuncio_control::options::{DrainStrategy, HOT_RESTART_VERSION, Mode, Options};
+use nuncio_control::options::{DrainStrategy, Mode, Options};
 use nuncio_control::version;
 use nuncio_core::log::{Level, Logger};
 use std::time::Duration;
@@ -45,8 +45,7 @@ pub fn parse(program: &str, args: &[String], extra: &str) -> Command {
         Parsed::Options(raw) => match options(&raw) {
             Err(e) => exit(String::new(), format!("error: {e}\n"), 1),
             Ok(o) if raw.has("hot-restart-version") => {
-                let version = if o.disable_hot_restart { "disabled" } else { HOT_RESTART_VERSION };
-                exit(String::new(), format!("{version}\n"), 0)
+                exit(String::new(), format!("{}\n", o.hot_restart_version()), 0)
             }
             Ok(o) => Command::Run(Box::new(o)),
         },

@@ -145,6 +145,7 @@ fn version_and_help_end_parsing() {
     assert_eq!((v.code, v.err.as_str()), (0, ""));
     assert!(v.out.starts_with("\nenvoy  version: ") && v.out.ends_with("/rustls\n\n"), "{}", v.out);
     assert_eq!(exit(&["-h"]), exit(&["--help", "-x"]));
+    assert_eq!(exit(&["-h"]), exit(&["-cxhz"]), "switches bundled behind one dash, as the library reads it");
     assert_eq!(exit(&["--hot-restart-version"]).err, "11.104\n");
     assert_eq!(exit(&["--hot-restart-version", "--disable-hot-restart"]).err, "disabled\n");
 }

@@ -93,7 +93,7 @@ pub fn help(program: &str, extra: &str) -> String {
         out.push('\n');
     }
     out.push_str(extra);
-    out.push_str("\n   nuncio\n\n");
+    let _ = write!(out, "\n   nuncio {}\n\n", nuncio_control::version::OWN);
     out
 }
 

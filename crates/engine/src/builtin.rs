@@ -1,0 +1,53 @@
+//! What Envoy has as extensions and the engine has built in: registered so that `/server_info` lists it and
+//! `--disable-extensions` can name it. No factory: the engine's builders know these types themselves.
+
+use nuncio_core::registry::{Docs, Kind, Registry};
+
+const DNS: &str = "envoy.extensions.network.dns_resolver";
+const TLS: &str = "envoy.extensions.transport_sockets.tls.v3";
+
+/// Registers what is built in.
+pub fn register(r: &mut Registry) {
+    let mut add = |kind, name, types: &[&str], text| {
+        let types = types.iter().map(|t| (*t).to_owned()).collect();
+        r.insert(kind, name, types, Docs { text, example: "" }, ());
+    };
+    add(
+        Kind::HttpFilter,
+        "envoy.filters.http.router",
+        &["envoy.extensions.filters.http.router.v3.Router"],
+        "Sends a request to the cluster of its route.",
+    );
+    add(
+        Kind::NetworkFilter,
+        "envoy.filters.network.http_connection_manager",
+        &["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"],
+        "Makes HTTP requests of a connection's bytes.",
+    );
+    let raw = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+    let sockets = [
+        (Kind::DownstreamTransportSocket, format!("{TLS}.DownstreamTlsContext")),
+        (Kind::UpstreamTransportSocket, format!("{TLS}.UpstreamTlsContext")),
+    ];
+    for (kind, tls) in sockets {
+        add(kind, "envoy.transport_sockets.raw_buffer", &[raw], "Plain bytes.");
+        add(kind, "envoy.transport_sockets.tls", &[&tls], "TLS.");
+    }
+    add(
+        Kind::UpstreamOptions,
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        &["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"],
+        "HTTP options of a cluster.",
+    );
+    for (name, ty) in [
+        ("envoy.network.dns_resolver.cares", "cares.v3.CaresDnsResolverConfig"),
+        ("envoy.network.dns_resolver.getaddrinfo", "getaddrinfo.v3.GetAddrInfoDnsResolverConfig"),
+    ] {
+        add(
+            Kind::DnsResolver,
+            name,
+            &[&format!("{DNS}.{ty}")],
+            "Resolves names; the resolver is the same for both.",
+        );
+    }
+}
