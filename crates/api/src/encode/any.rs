@@ -84,7 +84,7 @@ impl<'t> Encoder<'t> {
             return None;
         }
         let message = schema::message_of_url(url);
-        if message.is_none() {
+        if message.is_none() && !self.is_full() {
             let (host, name) = url.rsplit_once('/').unwrap_or(("", url));
             let names = schema::messages().iter().filter(|known| !known.map_entry).map(Message::name);
             let suggestion = suggest::nearest(name, names).map(|known| format!("{host}/{known}"));

@@ -102,6 +102,7 @@ impl<'t> Encoder<'t> {
             return;
         }
         let base = self.entries.len();
+        let mut seen = 0_u128;
         for (key, value) in entries {
             let name = key.text();
             if reparse && name == "@type" {
@@ -111,9 +112,15 @@ impl<'t> Encoder<'t> {
                 self.unknown_field(message, key);
                 continue;
             };
-            for earlier in &mut self.entries[base..] {
-                earlier.replaced |= earlier.field == field && earlier.key.text() == name;
+            let bit = 1_u128 << (field & 127);
+            if seen & bit != 0 {
+                // The last one counts; the one to be replaced is near the end if there are many.
+                let same = |earlier: &&mut Entry<'t>| earlier.field == field && earlier.key.text() == name;
+                if let Some(earlier) = self.entries[base..].iter_mut().rev().find(same) {
+                    earlier.replaced = true;
+                }
             }
+            seen |= bit;
             self.entries.push(Entry { field, key, value, replaced: false });
         }
         let mut oneofs = 0_u64;
@@ -315,6 +322,9 @@ impl<'t> Encoder<'t> {
     }
 
     fn unknown_field(&mut self, message: &'static Message, key: Node<'t>) {
+        if self.is_full() {
+            return;
+        }
         let name = key.text();
         let reason = self.describe(key, &format!("no such field: '{name}'"));
         let names = message.fields().iter().map(Field::name);
@@ -351,8 +361,13 @@ impl<'t> Encoder<'t> {
         self.invalid(node, &format!("unexpected character: '{found}'; expected '{expected}'"));
     }
 
+    /// No more errors are kept.
+    fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_ERRORS
+    }
+
     fn error(&mut self, stage: Stage, node: Node<'t>, phrase: String, suggestion: Option<String>) {
-        if self.errors.len() >= MAX_ERRORS {
+        if self.is_full() {
             return;
         }
         // Envoy reads a TypedStruct's content when it makes the extension.

@@ -79,6 +79,9 @@ impl<'t> Encoder<'t> {
                 if let Some(number) = known.number_of(text).or_else(|| text.trim().parse().ok()) {
                     return Ok(number);
                 }
+                if self.is_full() {
+                    return Err(Refused);
+                }
                 let suggestion = suggest::nearest(text, known.values().iter().map(EnumValue::name));
                 self.unknown(node, &format!("unknown enum value: '{text}'"), suggestion.map(str::to_string));
                 Err(Refused)

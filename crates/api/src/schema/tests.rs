@@ -72,6 +72,7 @@ fn newer_fields_and_messages_are_there() {
         "xds.core.v3.Resource",
         "xds.data.orca.v3.OrcaLoadReport",
         "grpc.health.v1.HealthCheckRequest",
+        "envoy.extensions.filters.http.dynamo.v3.Dynamo",
         "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest",
     ] {
         assert!(message(name).is_some(), "{name}");

@@ -20,6 +20,9 @@ use std::fmt::Write;
 /// After so many violations no more are kept.
 pub const MAX_VIOLATIONS: usize = 200;
 
+/// So many unknown fields of a message are named.
+const MAX_UNKNOWN: usize = 32;
+
 /// Messages may be nested this deep, as in prost's decoder.
 const MAX_DEPTH: usize = 100;
 
@@ -133,7 +136,9 @@ impl Validator {
             let index =
                 message.index_of_number(number).filter(|index| fields[*index].takes(wire.wire_type()));
             let Some(index) = index else {
-                unknown.push(number.to_string());
+                if unknown.len() < MAX_UNKNOWN {
+                    unknown.push(number.to_string());
+                }
                 continue;
             };
             oneofs |= fields[index].oneof().map_or(0, |oneof| 1 << (oneof & 63));
