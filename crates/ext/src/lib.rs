@@ -1,1 +1,50 @@
+//! Floor 4: extensions, one folder each.
+//!
+//! To add one: a folder beside the others of its kind (`mod.rs`, `tests.rs`, `example.yaml`, `README.md`) and its name in
+//! the list of the kind ([`http`], [`access_log`]). The module says under which name it is registered and which config
+//! fields it reads (`COVERED`); a field that is set and that nobody reads is refused when the configuration is loaded.
+//! The README is the module's documentation and its section of `docs/extensions.md` (`cargo run -p xtask -- docs`).
+//! Tests of this crate hold every registered extension to that.
 
+use nuncio_core::Registry;
+use nuncio_core::coverage::Coverage;
+
+/// Declares the extensions of a kind, each a folder beside the file that calls this, and how they are registered.
+macro_rules! extensions {
+    ($($name:ident),* $(,)?) => {
+        $(
+            #[doc = include_str!(concat!(stringify!($name), "/README.md"))]
+            pub mod $name;
+        )*
+        /// Registers every extension of this kind, and what it reads of its configuration.
+        pub fn register(r: &mut nuncio_core::Registry, c: &mut nuncio_core::coverage::Coverage) {
+            $(
+                let docs = nuncio_core::registry::Docs {
+                    text: include_str!(concat!(stringify!($name), "/README.md")),
+                    example: include_str!(concat!(stringify!($name), "/example.yaml")),
+                };
+                $name::register(r, docs);
+                c.add($name::COVERED);
+            )*
+        }
+        /// The folders of this kind with their tests, for the guard that wants every extension tested.
+        #[cfg(test)]
+        pub(crate) const FOLDERS: &[(&str, &str)] = &[
+            $((stringify!($name), include_str!(concat!(stringify!($name), "/tests.rs")))),*
+        ];
+    };
+}
+
+pub mod access_log;
+pub mod docs;
+#[cfg(test)]
+mod guard;
+pub mod http;
+#[cfg(test)]
+mod testing;
+
+/// Registers every extension of this crate, and what each reads of its configuration.
+pub fn register(r: &mut Registry, c: &mut Coverage) {
+    http::register(r, c);
+    access_log::register(r, c);
+}

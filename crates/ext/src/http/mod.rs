@@ -1,0 +1,3 @@
+//! HTTP filters (`envoy.filters.http`).
+
+extensions![header_mutation, health_check];

@@ -1,0 +1,122 @@
+//! What the tests of several extensions need.
+
+use nuncio_api::envoy::config::accesslog::v3::AccessLog;
+use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
+use nuncio_api::load::{Format, UnknownFields, parse_message};
+use nuncio_core::access_log::{self, Logger};
+use nuncio_core::address::Address;
+use nuncio_core::coverage::Coverage;
+use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
+use nuncio_core::format::FormatCx;
+use nuncio_core::info::{ConnInfo, ListenerInfo};
+use nuncio_core::runtime::{Runtime, ServerState};
+use nuncio_core::stats::Store;
+use nuncio_core::{Registry, StreamInfo};
+use nuncio_testkit::FilterTest;
+use nuncio_wire::HeaderMap;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// A server that has every cluster.
+struct Server;
+
+impl ServerCx for Server {
+    fn has_cluster(&self, _: &str) -> bool {
+        true
+    }
+    fn runtime(&self) -> Arc<Runtime> {
+        Arc::default()
+    }
+    fn state(&self) -> Arc<ServerState> {
+        Arc::default()
+    }
+}
+
+/// Every extension of this crate, with what is read of their configuration.
+pub fn registered() -> (Registry, Coverage) {
+    let (mut r, mut c) = (Registry::default(), Coverage::default());
+    crate::register(&mut r, &mut c);
+    c.add(access_log::COVERED);
+    (r, c)
+}
+
+/// A chain of filters of this crate.
+pub fn filters(yaml: &str) -> FilterTest {
+    FilterTest::new(crate::register, yaml)
+}
+
+/// Builds access loggers; their stats go to `store`.
+pub fn loggers(logs: &[AccessLog], store: &Store) -> Result<Vec<Logger>, String> {
+    let (registry, node, scope) = (registered().0, NodeInfo::default(), store.root());
+    let cx = BuildCx {
+        registry: &registry,
+        scope: &scope,
+        name: "",
+        node: &node,
+        server: &Server,
+        validate_only: false,
+    };
+    access_log::build(logs, &cx).map_err(|e| e.0)
+}
+
+/// An access logger with a config of this message (`a: b, c: d`), or why it is refused.
+pub fn logger(message: &str, config: &str) -> Result<Logger, String> {
+    let yaml = format!("name: x\ntyped_config: {{'@type': type.googleapis.com/{message}, {config}}}");
+    let log = parse_message::<AccessLog>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse)
+        .map_err(|e| e.envoy_phrase().to_owned())?;
+    Ok(loggers(&[log.message], &Store::new())?.remove(0))
+}
+
+/// Calls `f` with an entry: `GET /p`, answered with 200.
+pub fn with_entry<R>(f: impl FnOnce(&FormatCx<'_>) -> R) -> R {
+    let request: HeaderMap = [(":method", "GET"), (":path", "/p")].into_iter().collect();
+    let response = HeaderMap::new();
+    let info = StreamInfo::new();
+    info.response_code.set(200);
+    let address = || Address::Ip("127.0.0.1:1".parse().unwrap());
+    let conn = ConnInfo::new(1, Arc::new(ListenerInfo::default()), address(), address());
+    f(&FormatCx {
+        request: Some(&request),
+        response: Some((200, &response)),
+        trailers: None,
+        info: &info,
+        conn: &conn,
+        route: None,
+        local_reply_body: b"",
+        log_type: AccessLogType::DownstreamEnd,
+    })
+}
+
+/// Held by tests that flush or reopen all files of the process, and by those that such a thing would disturb.
+static ALL_FILES: Mutex<()> = Mutex::new(());
+
+/// Keeps the files for this test.
+pub fn keep_files() -> MutexGuard<'static, ()> {
+    // A test that failed leaves nothing behind that matters to others.
+    ALL_FILES.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+/// What a logger writes to `path` for that entry.
+pub fn entry_line(logger: &Logger, path: &Path) -> String {
+    let _kept = keep_files();
+    with_entry(|entry| logger.log(entry));
+    crate::access_log::flush();
+    std::fs::read_to_string(path).unwrap()
+}
+
+const CHILD: &str = "NUNCIO_EXT_TEST_CHILD";
+
+/// Runs `test` (the full name of the calling test) in a process of its own, which does `child`, and gives what it wrote
+/// to its standard and error output. In that process it does not return.
+pub fn outputs_of(test: &str, child: impl FnOnce()) -> (String, String) {
+    if std::env::var_os(CHILD).is_some() {
+        child();
+        std::process::exit(0);
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let out = command.args([test, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+    (text(out.stdout), text(out.stderr))
+}
