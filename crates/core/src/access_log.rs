@@ -284,7 +284,7 @@ impl Metadata {
         Ok(Metadata {
             namespace: m.filter.clone(),
             path: m.path.iter().map(key).collect::<BuildResult<_>>()?,
-            value: m.value.as_ref().map(|v| ValueMatcher::new(v)).transpose()?,
+            value: m.value.as_ref().map(ValueMatcher::new).transpose()?,
             unless_there,
         })
     }

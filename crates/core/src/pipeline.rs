@@ -60,7 +60,7 @@ pub enum Outcome {
 pub struct Run {
     chain: Rc<Chain>,
     states: SmallVec<[Box<dyn Any>; 8]>,
-    /// Filters that are switched off for this stream (bit per index), decided with the first route (TRAPS 12).
+    /// Filters that are switched off for this stream (bit per index), decided with the first route.
     off: u64,
     /// The exchange.
     pub ex: Exchange,
@@ -145,6 +145,10 @@ impl Run {
     }
 
     async fn response_phase(&mut self) -> Outcome {
+        if let Some(r) = &self.ex.response {
+            // Response hooks can say `%RESPONSE_CODE%`; whoever writes the head sets the final one.
+            self.ex.sx.info.response_code.set(r.status);
+        }
         for i in (0..self.chain.filters.len()).rev() {
             if self.is_off(i) {
                 continue;
