@@ -262,6 +262,8 @@ pub struct StreamInfo {
     pub protocol: Cell<Option<Version>>,
     /// Response flags.
     pub flags: Cell<Flags>,
+    /// The client's address as this request says it (`x-forwarded-for`); none: the connection's.
+    pub remote: RefCell<Option<Address>>,
     /// Status sent, 0 before a head was.
     pub response_code: Cell<u16>,
     /// `%RESPONSE_CODE_DETAILS%`; empty when unset.
@@ -306,6 +308,7 @@ impl StreamInfo {
             times: Times::default(),
             protocol: Cell::new(None),
             flags: Cell::default(),
+            remote: RefCell::default(),
             response_code: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
             bytes_received: Cell::new(0),

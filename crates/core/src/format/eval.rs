@@ -402,7 +402,10 @@ fn address(of: AddressOf, form: AddressForm, cx: &FormatCx<'_>, out: &mut Out<'_
     };
     match of {
         AddressOf::Local => put(&conn.local.borrow()),
-        AddressOf::Remote => put(&conn.remote.borrow()),
+        AddressOf::Remote => match &*cx.info.remote.borrow() {
+            Some(a) => put(a),
+            None => put(&conn.remote.borrow()),
+        },
         AddressOf::DirectLocal => put(&conn.direct_local),
         AddressOf::DirectRemote => put(&conn.direct_remote),
         AddressOf::UpstreamLocal => up.local_address.as_ref().is_some_and(put),

@@ -97,7 +97,6 @@ impl Formatter {
         use pb::substitution_format_string::Format;
         let extras = parse::Extras::new(&config.formatters)?;
         let omit = config.omit_empty_values;
-        #[expect(deprecated, reason = "still part of Envoy's configuration")]
         let kind = match &config.format {
             Some(Format::TextFormat(t)) => Kind::Text(parse::parse(t, extras)?),
             Some(Format::TextFormatSource(s)) => Kind::Text(parse::parse(&read(s)?, extras)?),

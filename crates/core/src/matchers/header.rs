@@ -93,7 +93,6 @@ impl HeaderMatcher {
     pub fn new(m: &pb::HeaderMatcher) -> BuildResult<HeaderMatcher> {
         use pb::header_matcher::HeaderMatchSpecifier as S;
         let bytes = |s: &str| Box::<[u8]>::from(s.as_bytes());
-        #[expect(deprecated, reason = "still part of Envoy's configuration")]
         let kind = match &m.header_match_specifier {
             None => Kind::Present(true),
             Some(S::PresentMatch(p)) => Kind::Present(*p),

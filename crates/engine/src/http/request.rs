@@ -128,7 +128,7 @@ impl Hcm {
         if let Some(ip) = trusted {
             // What logs call the client's address.
             if Some(ip) != peer.ip() || !p.use_remote_address {
-                *sx.conn.remote.borrow_mut() = Address::Ip(std::net::SocketAddr::new(ip, 0));
+                *sx.info.remote.borrow_mut() = Some(Address::Ip(std::net::SocketAddr::new(ip, 0)));
             }
         }
         if internal {

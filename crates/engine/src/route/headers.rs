@@ -143,7 +143,6 @@ impl Add {
         if is_fixed(&h.key) {
             return Err(":-prefixed or host headers may not be modified".into());
         }
-        #[expect(deprecated, reason = "still part of Envoy's configuration")]
         let how = match (o.append, o.append_action) {
             (Some(true), 0) => How::Append,
             (Some(false), 0) => How::Overwrite,
