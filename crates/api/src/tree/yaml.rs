@@ -53,7 +53,8 @@ struct Open {
     /// Nodes before this container, aliases expanded.
     expanded: u64,
     is_map: bool,
-    flow: bool,
+    /// Line and column in the text that is parsed.
+    start: (usize, usize),
     /// A map that has read a key waits for its value.
     key: Option<u32>,
     /// The entry being read is dropped (`!ignore`).
@@ -147,10 +148,9 @@ impl Builder<'_, '_> {
             return Err(at(position, "the document is nested too deep"));
         }
         let row = self.tree.push(if is_map { Kind::Map } else { Kind::Seq }, position, 0, 0);
-        // A flow collection begins with a bracket, a block collection has no text of its own.
-        let flow = span.end.index() > span.start.index();
+        let start = (span.start.line(), span.start.col());
         let expanded = self.expanded;
-        self.open.push(Open { row, count: 0, anchor, expanded, is_map, flow, key: None, ignored: false });
+        self.open.push(Open { row, count: 0, anchor, expanded, is_map, start, key: None, ignored: false });
         Ok(())
     }
 
@@ -232,16 +232,22 @@ impl Builder<'_, '_> {
         if let Some((_, phrase)) = known.iter().find(|(part, _)| info.contains(part)) {
             return at(position, phrase);
         }
-        let phrase = match self.open.last() {
-            Some(Open { flow: true, is_map: true, .. }) => "end of map flow not found",
-            Some(Open { flow: true, is_map: false, .. }) => "end of sequence flow not found",
-            Some(Open { flow: false, is_map: true, .. }) if info.contains("block") => "end of map not found",
-            Some(Open { flow: false, is_map: false, .. }) if info.contains("block") => {
-                "end of sequence not found"
-            }
+        // Inside of brackets there are only brackets.
+        let phrase = match (self.open.iter().rev().find(|open| self.has_bracket(open)), self.open.last()) {
+            (Some(flow), _) if flow.is_map => "end of map flow not found",
+            (Some(_), _) => "end of sequence flow not found",
+            (None, Some(block)) if info.contains("block") && block.is_map => "end of map not found",
+            (None, Some(_)) if info.contains("block") => "end of sequence not found",
             _ => info,
         };
         at(position, phrase)
+    }
+
+    /// Whether a container is a flow collection.
+    fn has_bracket(&self, open: &Open) -> bool {
+        let (line, column) = open.start;
+        let line = self.text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+        matches!(line.chars().nth(column), Some('{' | '['))
     }
 }
 
