@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "tests may stand still")]
+
 use super::*;
 use crate::testing::keep_files;
 use nuncio_core::stats::Store;

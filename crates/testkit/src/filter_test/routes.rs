@@ -13,8 +13,10 @@ use prost_types::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// A table.
-pub(super) struct Routes(Vec<(Vec<String>, Vec<(Match, Arc<TestRoute>)>)>);
+/// A table: domains and routes of each virtual host.
+pub(super) struct Routes(Vec<(Vec<String>, HostRoutes)>);
+
+type HostRoutes = Vec<(Match, Arc<TestRoute>)>;
 
 enum Match {
     Prefix(String),
