@@ -25,7 +25,7 @@ pub const SSL: &str = "rustls";
 pub const OWN: &str = env!("CARGO_PKG_VERSION");
 
 /// The version text of `--version` and `/server_info`: commit, the release of Envoy that tools ask for, tree, build
-/// type, TLS library. Our own version is in the node's metadata (`nuncio.version`) and in the help.
+/// type, TLS library. Our own version is in the help.
 pub fn full() -> String {
     let (major, minor, patch) = ENVOY;
     format!("{}/{major}.{minor}.{patch}/{}/{}/{SSL}", sha(), status(), build_type())

@@ -149,7 +149,7 @@ fn one_list(
             let mut value = element(s, e);
             if mask.is_some_and(|mask| !mask.trim_resource(m, &mut value)) {
                 let text = mask.map(Mask::debug).unwrap_or_default();
-                return Err((400, format!("FieldMask {text} could not be successfully used.")));
+                return Err((400, format!("FieldMask \n{text} could not be successfully used.")));
             }
             let mut o = Map::new();
             o.insert("@type".into(), format!("type.googleapis.com/{}", m.name()).into());

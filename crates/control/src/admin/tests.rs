@@ -480,7 +480,7 @@ fn config_dump_of_parts() {
         (
             "?resource=static_clusters&mask=nope.foo",
             400,
-            "FieldMask paths: \"nope.foo\"\n could not be successfully used.",
+            "FieldMask \npaths: \"nope.foo\"\n could not be successfully used.",
         ),
         (
             "?resource=bootstrap",

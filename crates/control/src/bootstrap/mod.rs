@@ -13,8 +13,8 @@ pub use stats::settings;
 
 use crate::options::Options;
 use nuncio_api::envoy::config::bootstrap::v3 as pb;
-use nuncio_api::load::{LoadOptions, Loaded, UnknownFields, load_bootstrap};
-use nuncio_core::coverage::Coverage;
+use nuncio_api::load::{LoadOptions, Loaded, UnknownFields, load_bootstrap, position_in};
+use nuncio_core::coverage::{Coverage, Unread};
 use nuncio_core::error::{BuildError, BuildResult};
 use std::path::Path;
 use std::time::Duration;
@@ -55,10 +55,18 @@ pub fn load(options: &Options, coverage: &Coverage) -> Result<Loaded<pb::Bootstr
         None => Ok(loaded),
         Some((first, _)) => {
             let phrase = BuildError::not_implemented(&first.field).0;
-            let one =
-                |u: &nuncio_core::coverage::Unread| format!("{}: not implemented yet: {}", u.path, u.field);
+            let one = |u: &Unread| located(options, &u.path, &BuildError::not_implemented(&u.field).0);
             Err(Refusal { phrase, details: unread.iter().map(one).collect() })
         }
+    }
+}
+
+/// An error that was found after loading, with its place in the file where that is known.
+pub fn located(options: &Options, path: &str, error: &str) -> String {
+    let file = &options.config_path;
+    match position_in(Path::new(file), path).filter(|_| !file.is_empty()) {
+        Some(at) => format!("{file}:{}:{}: {path}: {error}", at.line, at.column),
+        None => format!("{path}: {error}"),
     }
 }
 

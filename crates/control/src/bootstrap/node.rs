@@ -33,7 +33,6 @@ pub fn node(configured: Option<&core::Node>, options: &Options, registry: &Regis
     let text = |s: &str| prost_types::Value { kind: Some(Kind::StringValue(s.to_owned())) };
     let facts = [
         ("build.type", version::build_type()),
-        ("nuncio.version", version::OWN),
         ("revision.sha", version::sha()),
         ("revision.status", version::status()),
         ("ssl.version", version::SSL),
@@ -79,7 +78,6 @@ fn to_json(n: &core::Node) -> Value {
             "version": {"major_number": major_number, "minor_number": minor_number, "patch": patch},
             "metadata": {
                 "build.type": version::build_type(),
-                "nuncio.version": version::OWN,
                 "revision.sha": version::sha(),
                 "revision.status": version::status(),
                 "ssl.version": version::SSL,

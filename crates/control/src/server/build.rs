@@ -99,6 +99,7 @@ impl ServerCx for Facts {
 /// Something is refused, or an address cannot be bound.
 pub fn resources(
     b: &Bootstrap,
+    options: &Options,
     listeners: &ListenerManager,
     clusters: &ClusterManager,
     workers: usize,
@@ -111,18 +112,18 @@ pub fn resources(
     log!(Config, Info, "loading {} cluster(s)", fixed.clusters.len());
     let mut errors = Errors::default();
     for (i, c) in fixed.clusters.iter().enumerate() {
-        errors.take(|| format!("static_resources.clusters[{i}] ({})", c.name), clusters.add(c, cx));
+        errors.take(|| format!("static_resources.clusters[{i}]"), clusters.add(c, cx));
     }
     // Routes that name a cluster which was refused are not themselves wrong.
     if errors.0.is_empty() {
         log!(Config, Info, "loading {} listener(s)", fixed.listeners.len());
         for (i, l) in fixed.listeners.iter().enumerate() {
             let added = listeners.add(l, workers, cx);
-            errors.take(|| format!("static_resources.listeners[{i}] ({})", l.name), added);
+            errors.take(|| format!("static_resources.listeners[{i}]"), added);
         }
     }
     log!(Config, Info, "loading stats configuration");
-    errors.into_result()
+    errors.into_result(options)
 }
 
 /// Errors with where they are.
@@ -135,9 +136,9 @@ impl Errors {
             self.0.push((path(), e));
         }
     }
-    fn into_result(self) -> Result<(), Refusal> {
+    fn into_result(self, options: &Options) -> Result<(), Refusal> {
         let Some((_, phrase)) = self.0.first().cloned() else { return Ok(()) };
-        let details = self.0.into_iter().map(|(path, e)| format!("{path}: {e}")).collect();
+        let details = self.0.into_iter().map(|(path, e)| bootstrap::located(options, &path, &e)).collect();
         Err(Refusal { phrase, details })
     }
 }
@@ -165,5 +166,5 @@ pub fn validate(options: &Options, made: &Made) -> Result<(), Refusal> {
     let facts =
         Facts { clusters: clusters.clone(), runtime: g.runtime.current().clone(), state: Arc::default() };
     let cx = cx(&made.registry, &root, &g.node, &facts, true);
-    resources(&g.loaded.message, &listeners, &clusters, 1, &cx)
+    resources(&g.loaded.message, options, &listeners, &clusters, 1, &cx)
 }

@@ -1,5 +1,6 @@
 //! The engine as the admin interface sees it.
 
+use super::certs;
 use crate::admin::view::{
     CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, Thresholds, View,
 };
@@ -14,7 +15,7 @@ use nuncio_engine::upstream::host::Host;
 use nuncio_engine::upstream::manager::ClusterEntry;
 use nuncio_engine::{ClusterManager, ListenerManager};
 use prost::{Message, Name};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
@@ -29,6 +30,7 @@ pub struct EngineView {
     /// The clusters of the walk under way, so that each step finds the next one at once.
     walk: RefCell<Vec<Rc<ClusterEntry>>>,
     draining: Cell<bool>,
+    certs: OnceCell<Vec<CertsView>>,
 }
 
 impl EngineView {
@@ -42,6 +44,7 @@ impl EngineView {
             since,
             walk: RefCell::default(),
             draining: Cell::new(false),
+            certs: OnceCell::new(),
         }
     }
     fn config<M: Message + Name + 'static>(&self, name: &str, make: impl Fn() -> M + 'static) -> ConfigView {
@@ -99,7 +102,15 @@ impl View for EngineView {
         }
     }
     fn certs(&self) -> Vec<CertsView> {
-        Vec::new()
+        // Read once: what is shown is what was loaded, not what the files have become.
+        let read = || {
+            let clusters = self.clusters.list();
+            let listeners = self.listeners.list();
+            let up = clusters.iter().filter_map(|c| certs::of_cluster(&c.config));
+            let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config));
+            up.chain(down).collect()
+        };
+        self.certs.get_or_init(read).clone()
     }
     fn reopen_access_logs(&self) {
         nuncio_ext::access_log::reopen();

@@ -4,6 +4,7 @@
 //! → live, then until a signal or `/quitquitquit`.
 
 mod build;
+mod certs;
 mod engine;
 pub mod memory;
 mod run;

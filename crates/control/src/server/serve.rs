@@ -98,7 +98,7 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let cx = build::cx(&made.registry, &root, &node, &facts, false);
 
     serve_admin(&message, &server, &cx)?;
-    build::resources(&message, &listeners, &clusters, workers as usize, &cx)?;
+    build::resources(&message, options, &listeners, &clusters, workers as usize, &cx)?;
     log!(Runtime, Info, "RTDS has finished initialization");
     server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
     let initialized = tokio::select! {

@@ -42,6 +42,21 @@ stats! {
         watchdog_mega_miss: SharedCounter,
         watchdog_miss: SharedCounter,
     }
+    /// `http.async-client.`: requests that the proxy makes on its own account.
+    pub struct AsyncClientStats {
+        no_cluster: Counter,
+        no_route: Counter,
+        passthrough_internal_redirect_bad_location: Counter,
+        passthrough_internal_redirect_no_route: Counter,
+        passthrough_internal_redirect_predicate: Counter,
+        passthrough_internal_redirect_too_many_redirects: Counter,
+        passthrough_internal_redirect_unsafe_scheme: Counter,
+        rq_direct_response: Counter,
+        rq_overload_local_reply: Counter,
+        rq_redirect: Counter,
+        rq_reset_after_downstream_response_started: Counter,
+        rq_total: Counter,
+    }
     /// `thread_local_cluster_manager.<thread>.`
     pub struct ThreadLocalClusterStats {
         clusters_inflated: SetGauge,
@@ -53,6 +68,7 @@ pub struct Stats {
     /// `server.`
     pub server: ServerStats,
     _hot_restart: Option<HotRestartStats>,
+    _async_client: AsyncClientStats,
     /// Kept so that they are listed.
     _watchdogs: Vec<WatchdogStats>,
     /// `thread_local_cluster_manager.`: main first, then the workers.
@@ -76,6 +92,7 @@ impl Stats {
         let s = Stats {
             server: ServerStats::new(&server),
             _hot_restart: hot_restart,
+            _async_client: AsyncClientStats::new(&root.scope("http").scope("async-client")),
             _watchdogs: watchdogs,
             clusters,
         };
