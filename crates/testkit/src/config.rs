@@ -1,0 +1,128 @@
+//! Bootstraps for tests: one listener with a connection manager in front of clusters of fake hosts.
+//!
+//! Everything but the frame is given as flow-style YAML, e.g. `max_connections: 1`, so that a test shows the fields it is
+//! about and nothing else.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+/// What to configure; [`yaml`](Self::yaml) writes it out.
+#[derive(Default, Clone)]
+pub struct Config {
+    hcm: Vec<String>,
+    listener: Vec<String>,
+    chain: Vec<String>,
+    routes: Vec<String>,
+    filters: Vec<String>,
+    clusters: Vec<String>,
+}
+
+impl Config {
+    /// A listener `ingress` on a free port of loopback, without routes or clusters.
+    pub fn new() -> Config {
+        Config::default()
+    }
+    /// One HTTP/1 cluster `up` with this host, and a route of everything to it.
+    pub fn to(host: SocketAddr) -> Config {
+        Config::new().cluster("up", host, "").route("match: {prefix: /}, route: {cluster: up}")
+    }
+    /// As [`to`](Self::to), over HTTP/2.
+    pub fn to_h2(host: SocketAddr) -> Config {
+        Config::new().h2_cluster("up", host, "", "").route("match: {prefix: /}, route: {cluster: up}")
+    }
+    /// Fields of the `HttpConnectionManager`.
+    pub fn hcm(mut self, fields: &str) -> Config {
+        self.hcm.push(fields.into());
+        self
+    }
+    /// Fields of the `Listener`.
+    pub fn listener(mut self, fields: &str) -> Config {
+        self.listener.push(fields.into());
+        self
+    }
+    /// The listener speaks TLS with this certificate (PEM); fields of `CommonTlsContext` may follow.
+    pub fn tls(mut self, certificate: &str, key: &str, fields: &str) -> Config {
+        self.chain.push(format!(
+            "transport_socket: {{name: tls, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext, \
+             common_tls_context: {{tls_certificates: [{{certificate_chain: {{inline_string: {}}}, private_key: \
+             {{inline_string: {}}}}}], {fields}}}}}}}",
+            quote(certificate),
+            quote(key),
+        ));
+        self
+    }
+    /// Adds a route, in front of those added before.
+    pub fn route(mut self, fields: &str) -> Config {
+        self.routes.insert(0, fields.into());
+        self
+    }
+    /// Adds an HTTP filter whose configuration is a `StringValue`, as those of [`probe`](crate::probe) are.
+    pub fn filter(mut self, name: &str, value: &str) -> Config {
+        self.filters.push(format!("{{name: {name}, typed_config: {}}}", string_value(name, value)));
+        self
+    }
+    /// Writes an access log of this format to a [`probe::Log`](crate::probe::Log).
+    pub fn log(self, log: &crate::probe::Log, format: &str) -> Config {
+        let value = string_value(crate::probe::LOG, &format!("{} {format}", log.id()));
+        self.hcm(&format!("access_log: [{{name: {}, typed_config: {value}}}]", crate::probe::LOG))
+    }
+    /// Adds a STATIC cluster with one host; `fields` of the `Cluster`.
+    pub fn cluster(mut self, name: &str, host: SocketAddr, fields: &str) -> Config {
+        self.clusters.push(format!(
+            "{{name: {name}, type: STATIC, connect_timeout: 5s, load_assignment: {{cluster_name: {name}, endpoints: \
+             [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: \
+             {}}}}}}}}}]}}]}}, {fields}}}",
+            host.ip(),
+            host.port()
+        ));
+        self
+    }
+    /// As [`cluster`](Self::cluster), over HTTP/2; `h2` are fields of `Http2ProtocolOptions`.
+    pub fn h2_cluster(self, name: &str, host: SocketAddr, h2: &str, fields: &str) -> Config {
+        let options = format!(
+            "typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{'@type': \
+             type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: \
+             {{http2_protocol_options: {{{h2}}}}}}}}}, {fields}"
+        );
+        self.cluster(name, host, &options)
+    }
+    /// The bootstrap.
+    pub fn yaml(&self) -> String {
+        let mut y = String::from("static_resources:\n  listeners:\n  - name: ingress\n");
+        y.push_str("    address: {socket_address: {address: 127.0.0.1, port_value: 0}}\n");
+        for l in &self.listener {
+            let _ = writeln!(y, "    {l}"); // writing to a string succeeds
+        }
+        y.push_str("    filter_chains:\n    - filters:\n      - name: hcm\n        typed_config:\n");
+        y.push_str("          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n");
+        y.push_str("          stat_prefix: ingress\n");
+        for h in &self.hcm {
+            let _ = writeln!(y, "          {h}");
+        }
+        y.push_str("          route_config:\n            name: r\n            virtual_hosts:\n");
+        let routes: Vec<_> = self.routes.iter().map(|r| format!("{{{r}}}")).collect();
+        let _ = writeln!(y, "            - {{name: v, domains: ['*'], routes: [{}]}}", routes.join(", "));
+        let mut filters = self.filters.clone();
+        filters.push(
+            "{name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}"
+                .into(),
+        );
+        let _ = writeln!(y, "          http_filters: [{}]", filters.join(", "));
+        for c in &self.chain {
+            let _ = writeln!(y, "      {c}");
+        }
+        let _ = writeln!(y, "  clusters: [{}]", self.clusters.join(", "));
+        y
+    }
+}
+
+fn string_value(_: &str, value: &str) -> String {
+    format!("{{'@type': type.googleapis.com/google.protobuf.StringValue, value: {}}}", quote(value))
+}
+
+/// A double-quoted YAML scalar.
+fn quote(s: &str) -> String {
+    let s = s.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("\"{s}\"")
+}

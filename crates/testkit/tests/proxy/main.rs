@@ -1,0 +1,20 @@
+//! The data plane as its peers see it: real sockets, fake hosts, raw clients.
+//!
+//! * [`pairings`] – HTTP/1 and HTTP/2 on either side: bodies, trailers, responses without a body.
+//! * [`connections`] – what happens to connections: reuse, pipelining, 100-continue, idleness.
+//! * [`failures`] – hosts that refuse, reset, stall or talk nonsense, and clients that leave.
+//! * [`limits`] – circuit breakers and timeouts.
+//! * [`http2`] – flow control, GOAWAY, stream limits.
+//! * [`grpc`] – messages that go both ways in turn.
+//! * [`panics`] – filters that panic.
+//! * [`tls`] – TLS on either side.
+
+mod connections;
+mod failures;
+mod grpc;
+mod http2;
+mod limits;
+mod pairings;
+mod panics;
+mod peers;
+mod tls;

@@ -1,0 +1,109 @@
+//! TLS on either side.
+
+use nuncio_testkit::h2::{self, Peer};
+use nuncio_testkit::tls::{self, Identity};
+use nuncio_testkit::{Config, Conn, Server, Upstream, run};
+use nuncio_wire::h2::Settings;
+use std::rc::Rc;
+
+#[test]
+fn clients_choose_the_protocol_by_alpn() {
+    run(async {
+        let (up, id) = (Upstream::ok("x").await, Identity::new());
+        let config = Config::to(up.addr).tls(&id.certificate, &id.key, "alpn_protocols: [h2, http/1.1]");
+        let s = Server::start(&config);
+
+        let (io, alpn) = tls::connect(s.addr(), &id, &["h2", "http/1.1"]).await.expect("TLS");
+        assert_eq!(alpn, "h2");
+        let mut p = Peer::client(io, Settings::default());
+        let m = p.ask(&h2::get("/"), None).await;
+        assert_eq!((m.status, m.text()), (200, "x".into()));
+
+        let (io, alpn) = tls::connect(s.addr(), &id, &["http/1.1"]).await.expect("TLS");
+        assert_eq!(alpn, "http/1.1");
+        assert_eq!(Conn::over(io).get("/").await.text(), "x");
+
+        let (io, alpn) = tls::connect(s.addr(), &id, &[]).await.expect("TLS");
+        assert_eq!(alpn, "");
+        assert_eq!(Conn::over(io).get("/").await.text(), "x");
+
+        // Plain text is no TLS.
+        let mut plain = Conn::open(s.addr()).await;
+        plain.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        plain.fate().await;
+        let address = s.addr().to_string().replace(':', "_");
+        drop(p);
+        s.expect(&[
+            ("http.ingress.downstream_cx_ssl_total", 3),
+            (&format!("listener.{address}.ssl.handshake"), 3),
+            (&format!("listener.{address}.ssl.connection_error"), 1),
+            (&format!("listener.{address}.downstream_cx_active"), 0),
+            ("http.ingress.downstream_cx_ssl_active", 0),
+        ])
+        .await;
+    });
+}
+
+#[test]
+fn large_bodies_over_tls() {
+    run(async {
+        let (up, id) = (Upstream::answering(|m| nuncio_testkit::upstream::ok(&m.body)).await, Identity::new());
+        let config = Config::to(up.addr).tls(&id.certificate, &id.key, "alpn_protocols: [h2, http/1.1]");
+        let s = Server::start(&config);
+        let body: Vec<u8> = (0..1_000_000).map(|i| (i % 251) as u8).collect();
+        let (io, _) = tls::connect(s.addr(), &id, &["h2"]).await.expect("TLS");
+        let mut p = Peer::client(io, Settings::default());
+        let m = p.ask(&h2::request("POST", "/", &[]), Some(&body)).await;
+        assert!(m.status == 200 && m.body == body, "{} bytes", m.body.len());
+    });
+}
+
+#[test]
+fn hosts_behind_tls() {
+    run(async {
+        let id = Rc::new(Identity::new());
+        let own = id.clone();
+        let up = Upstream::tcp(move |io, _| {
+            let own = own.clone();
+            async move {
+                let Ok((io, _)) = tls::accept(io, &own, &["http/1.1"]).await else { return };
+                let mut c = Conn::over(io);
+                while c.request().await.is_some() {
+                    c.send(nuncio_testkit::upstream::ok(b"secret")).await;
+                }
+            }
+        })
+        .await;
+        let socket = |authority: &str| {
+            format!(
+                "transport_socket: {{name: tls, typed_config: {{'@type': \
+                 type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, sni: localhost, \
+                 common_tls_context: {{validation_context: {{trusted_ca: {{inline_string: \"{}\"}}}}}}}}}}",
+                authority.replace('\n', "\\n")
+            )
+        };
+        let other = Identity::new();
+        let s = Server::start(
+            &Config::new()
+                .cluster("good", up.addr, &socket(&id.authority))
+                .cluster("bad", up.addr, &socket(&other.authority))
+                .route("match: {prefix: /}, route: {cluster: good}")
+                .route("match: {prefix: /bad}, route: {cluster: bad}"),
+        );
+        let mut c = Conn::open(s.addr()).await;
+        for _ in 0..2 {
+            assert_eq!(c.get("/").await.text(), "secret");
+        }
+        let r = c.get("/bad").await;
+        assert_eq!(r.status(), 503);
+        assert!(r.text().contains("CERTIFICATE_VERIFY_FAILED"), "{}", r.text());
+        s.expect(&[
+            ("cluster.good.ssl.handshake", 1),
+            ("cluster.good.upstream_cx_total", 1),
+            ("cluster.bad.ssl.fail_verify_error", 1),
+            ("cluster.bad.upstream_cx_connect_fail", 1),
+            ("cluster.bad.upstream_cx_active", 0),
+        ])
+        .await;
+    });
+}
