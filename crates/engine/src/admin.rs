@@ -37,16 +37,17 @@ pub fn serve(
     let plan = ListenerPlan {
         info: Arc::new(info),
         address: bound.clone(),
-        chain: ChainPlan { name: "admin".into(), tls: None, handshake_timeout: None, hcm: hcm.clone() },
+        chain: ChainPlan { name: "admin".into(), tls: None, handshake_timeout: None, hcm: Some(hcm.clone()) },
         backlog: 128,
         stats: ListenerStats::new(&scope),
+        config_stats: None,
         scope,
         connection_limit: u64::MAX,
         connections: AtomicU64::new(0),
     };
     let hcm = Hcm::new(hcm, Last::Handler(handler));
     LocalListeners::here()
-        .start(Arc::new(plan), hcm, socket, "main_thread")
+        .start(Arc::new(plan), Some(hcm), socket, "main_thread")
         .map_err(|e| BuildError(e.to_string()))?;
     Ok(bound)
 }

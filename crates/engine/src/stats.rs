@@ -14,13 +14,16 @@ stats! {
         downstream_listener_filter_error: Counter,
         downstream_listener_filter_remote_close: Counter,
         downstream_pre_cx_timeout: Counter,
-        extension_config_missing: Counter,
-        network_extension_config_missing: Counter,
         no_filter_chain_match: Counter,
         downstream_cx_active: Gauge,
         downstream_pre_cx_active: Gauge,
         downstream_cx_length_ms: Histogram(Milliseconds),
         connections_accepted_per_socket_event: Histogram(Unspecified),
+    }
+    /// `listener.<address>.`, but not of the admin interface
+    pub struct ListenerConfigStats {
+        extension_config_missing: SharedCounter,
+        network_extension_config_missing: SharedCounter,
     }
     /// `listener.<address>.worker_<i>.`, `listener.admin.main_thread.`
     pub struct HandlerStats {

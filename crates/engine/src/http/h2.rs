@@ -38,7 +38,7 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
     let s = &conn.hcm.stats;
     s.downstream_cx_http2_total().inc();
     s.downstream_cx_http2_active().inc();
-    conn.hcm.http2_stats().oghttp2_downstream_connections().inc();
+    conn.hcm.http2_stats().nghttp2_downstream_connections().inc();
     let reason = run(&conn).await;
     conn.count();
     conn.hcm.stats.downstream_cx_http2_active().dec();

@@ -3,7 +3,7 @@
 use crate::http::HcmPlan;
 use crate::http::config::ListenerCx;
 use crate::proto;
-use crate::stats::ListenerStats;
+use crate::stats::{ListenerConfigStats, ListenerStats};
 use crate::tls::ServerTls;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::listener::v3 as pb;
@@ -67,6 +67,8 @@ pub struct ListenerPlan {
     pub backlog: i32,
     /// `listener.<address>.`
     pub stats: ListenerStats,
+    /// The same, but not of the admin interface.
+    pub config_stats: Option<ListenerConfigStats>,
     /// The prefix of the stats, for those per worker.
     pub scope: Scope,
     /// Runtime key `envoy.resource_limits.listener.<name>.connection_limit`.
@@ -83,8 +85,8 @@ pub struct ChainPlan {
     pub tls: Option<ServerTls>,
     /// `transport_socket_connect_timeout`
     pub handshake_timeout: Option<Duration>,
-    /// The connection manager.
-    pub hcm: Arc<HcmPlan>,
+    /// The connection manager; without one every connection is closed at once.
+    pub hcm: Option<Arc<HcmPlan>>,
 }
 
 impl ListenerPlan {
@@ -115,7 +117,11 @@ impl ListenerPlan {
             [] => {
                 return Err(format!("error adding listener '{address}': no filter chains specified").into());
             }
-            _ => return Err(BuildError::not_implemented("Listener.filter_chains: more than one")),
+            all => {
+                return Err(duplicate_chain(all, &address).unwrap_or_else(|| {
+                    BuildError::not_implemented("Listener.filter_chains: more than one")
+                }));
+            }
         };
         let key = format!("envoy.resource_limits.listener.{name}.connection_limit");
         let direction = match c.traffic_direction {
@@ -130,6 +136,7 @@ impl ListenerPlan {
             chain,
             backlog: c.tcp_backlog_size.map_or(128, |b| b.min(i32::MAX as u32) as i32),
             stats: ListenerStats::new(&scope),
+            config_stats: Some(ListenerConfigStats::new(&scope)),
             connection_limit: cx.server.runtime().snapshot().number(&key, u64::MAX),
             connections: AtomicU64::new(0),
             scope,
@@ -137,12 +144,36 @@ impl ListenerPlan {
     }
 }
 
+/// Says of two chains that match the same connections, when there are none that need a closer look.
+fn duplicate_chain(all: &[pb::FilterChain], address: &Address) -> Option<BuildError> {
+    let matches_all = |c: &&pb::FilterChain| {
+        c.filter_chain_match.as_ref().is_none_or(|m| prost::Message::encoded_len(m) == 0)
+    };
+    let mut same = all.iter().filter(matches_all);
+    let (first, second) = (same.next()?, same.next()?);
+    Some(BuildError(format!(
+        "error adding listener '{address}': filter chain '{}' has the same matching rules defined as '{}'. duplicate \
+         matcher is: {{}}",
+        second.name, first.name
+    )))
+}
+
 impl ChainPlan {
     fn new(c: &pb::FilterChain, scope: &Scope, cx: &BuildCx<'_>) -> BuildResult<ChainPlan> {
-        let (last, before) = match c.filters.split_last() {
-            Some(x) => x,
-            None => return Err(BuildError::not_implemented("FilterChain.filters: none")),
-        };
+        let hcm = ChainPlan::connection_manager(c, scope, cx)?;
+        Ok(ChainPlan {
+            name: c.name.as_str().into(),
+            tls: tls(c.transport_socket.as_ref(), scope, cx)?,
+            handshake_timeout: proto::duration(&c.transport_socket_connect_timeout)?.filter(|d| !d.is_zero()),
+            hcm,
+        })
+    }
+    fn connection_manager(
+        c: &pb::FilterChain,
+        scope: &Scope,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Option<Arc<HcmPlan>>> {
+        let Some((last, before)) = c.filters.split_last() else { return Ok(None) };
         if let Some(f) = before.first() {
             return Err(BuildError::not_implemented(format_args!(
                 "network filter {} before the last",
@@ -158,13 +189,7 @@ impl ChainPlan {
             let e = cx.registry.find::<()>(Kind::NetworkFilter, &last.name, &any.type_url);
             return Err(e.err().unwrap_or_else(|| BuildError::not_implemented(&last.name)));
         }
-        let hcm = HcmPlan::new(&proto::unpack(any)?, &ListenerCx { scope }, cx)?;
-        Ok(ChainPlan {
-            name: c.name.as_str().into(),
-            tls: tls(c.transport_socket.as_ref(), scope, cx)?,
-            handshake_timeout: proto::duration(&c.transport_socket_connect_timeout)?.filter(|d| !d.is_zero()),
-            hcm: Arc::new(hcm),
-        })
+        HcmPlan::new(&proto::unpack(any)?, &ListenerCx { scope }, cx).map(|h| Some(Arc::new(h)))
     }
 }
 

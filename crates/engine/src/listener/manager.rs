@@ -7,7 +7,7 @@ use nuncio_api::envoy::config::listener::v3 as pb;
 use nuncio_core::address::Address;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
-use nuncio_core::stats;
+use nuncio_core::{log, stats};
 use nuncio_core::stats::Scope;
 use nuncio_core::worker::Workers;
 use std::cell::RefCell;
@@ -54,6 +54,14 @@ struct Inner {
     workers: RefCell<Option<Rc<Workers>>>,
 }
 
+/// True when two listeners would share a port or path by mistake; port 0 becomes another port for each.
+fn same_port(a: &Address, b: &Address) -> bool {
+    match (a, b) {
+        (Address::Ip(a), Address::Ip(b)) => a == b && a.port() != 0,
+        _ => a == b,
+    }
+}
+
 impl ListenerManager {
     /// No listeners yet.
     pub fn new(root: &Scope) -> ListenerManager {
@@ -68,10 +76,25 @@ impl ListenerManager {
     /// # Errors
     /// The configuration is refused, or an address cannot be bound.
     pub fn add(&self, c: &pb::Listener, workers: usize, cx: &BuildCx<'_>) -> BuildResult<()> {
-        if !c.name.is_empty() && self.list().iter().any(|l| l.plan.info.name == c.name) {
-            return Err(BuildError(format!("error adding listener: duplicate listener name '{}'", c.name)));
+        let at = self.list().iter().position(|l| !c.name.is_empty() && l.config.name == c.name);
+        if at.is_some_and(|at| self.list()[at].config == *c) {
+            return Ok(());
         }
         let plan = Arc::new(ListenerPlan::new(c, cx)?);
+        let others = self.list().into_iter().enumerate().filter(|(i, _)| Some(*i) != at);
+        if others.into_iter().any(|(_, l)| same_port(&l.plan.address, &plan.address)) {
+            let e = format!(
+                "error adding listener: '{}' has duplicate address '{}' as existing listener, to check if the listener \
+                 has duplicated addresses with other listeners or 'enable_reuse_port' is set to 'false' for the listener",
+                plan.info.name, plan.address
+            );
+            log!(Config, Warning, "{e}");
+            return Err(BuildError(e));
+        }
+        if let Some(at) = at {
+            // The later one of a name replaces the former, whose sockets close now.
+            self.0.listeners.borrow_mut().remove(at);
+        }
         let sockets = match cx.validate_only {
             true => vec![],
             false => socket::bind(&plan.address, workers, plan.backlog)?,
@@ -79,8 +102,14 @@ impl ListenerManager {
         let address = sockets.first().map_or_else(|| plan.address.clone(), |s| s.address(&plan.address));
         let (address, sockets) = (RefCell::new(address), RefCell::new(sockets));
         let entry = ListenerEntry { plan, config: c.clone(), address, sockets };
-        self.0.listeners.borrow_mut().push(Rc::new(entry));
-        self.0.stats.listener_added().inc();
+        let mut all = self.0.listeners.borrow_mut();
+        let end = all.len();
+        all.insert(at.unwrap_or(end), Rc::new(entry));
+        drop(all);
+        match at {
+            Some(_) => self.0.stats.listener_modified().inc(),
+            None => self.0.stats.listener_added().inc(),
+        }
         self.0.stats.total_listeners_active().set(self.list().len() as u64);
         Ok(())
     }
@@ -96,7 +125,7 @@ impl ListenerManager {
                 let plan = l.plan.clone();
                 let created = self.0.stats.clone();
                 workers.run_on(i, move || {
-                    let hcm = plan.chain.hcm.instantiate();
+                    let hcm = plan.chain.hcm.as_ref().map(|h| h.instantiate());
                     let started = LocalListeners::here().start(plan, hcm, socket, &format!("worker_{i}"));
                     match started {
                         Ok(()) => created.listener_create_success().inc(),

@@ -29,7 +29,7 @@ pub struct LocalListeners(RefCell<Vec<Rc<LocalListener>>>);
 
 struct LocalListener {
     plan: Arc<ListenerPlan>,
-    hcm: Rc<Hcm>,
+    hcm: Option<Rc<Hcm>>,
     handler: HandlerStats,
     task: RefCell<Option<JoinHandle<()>>>,
 }
@@ -74,7 +74,7 @@ impl LocalListeners {
     pub fn start(
         &self,
         plan: Arc<ListenerPlan>,
-        hcm: Rc<Hcm>,
+        hcm: Option<Rc<Hcm>>,
         socket: Bound,
         handler: &str,
     ) -> io::Result<()> {
@@ -90,7 +90,7 @@ impl LocalListeners {
     pub fn drain(&self, inbound_only: bool) {
         for l in &*self.0.borrow() {
             if !inbound_only || l.plan.info.direction == nuncio_core::info::Direction::Inbound {
-                l.hcm.draining.set(true);
+                l.hcm.iter().for_each(|h| h.draining.set(true));
             }
         }
     }
@@ -98,7 +98,7 @@ impl LocalListeners {
     pub fn stop_accepting(&self, inbound_only: bool) {
         for l in &*self.0.borrow() {
             if !inbound_only || l.plan.info.direction == nuncio_core::info::Direction::Inbound {
-                l.hcm.draining.set(true);
+                l.hcm.iter().for_each(|h| h.draining.set(true));
                 if let Some(t) = l.task.borrow_mut().take() {
                     t.abort();
                 }
@@ -185,5 +185,8 @@ async fn serve(open: Open, io: Io) {
         let _ = open.info.sni.set(t.sni.clone());
         let _ = open.info.tls.set(t);
     }
-    codec::serve(io, l.hcm.clone(), open.info.clone()).await;
+    // A chain without filters closes what comes.
+    if let Some(hcm) = l.hcm.clone() {
+        codec::serve(io, hcm, open.info.clone()).await;
+    }
 }

@@ -60,7 +60,10 @@ pub fn certified_key(c: &pb::TlsCertificate) -> BuildResult<Arc<CertifiedKey>> {
     let key = CertifiedKey::new(certs, key);
     match key.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(key)),
-        Err(_) => Err(failed()),
+        Err(_) => Err(BuildError(format!(
+            "{}, Cause: error:0b000074:X.509 certificate routines:OPENSSL_internal:KEY_VALUES_MISMATCH",
+            failed()
+        ))),
     }
 }
 

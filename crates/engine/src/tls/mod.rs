@@ -3,7 +3,7 @@
 
 mod client;
 mod io;
-mod material;
+pub mod material;
 mod server;
 
 pub use client::ClientTls;

@@ -149,8 +149,8 @@ pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let http = http(c)?;
     let breakers = breakers(c.circuit_breakers.as_ref());
-    for (b, name) in breakers.iter().zip(["default", "high"]) {
-        let s = BreakerStats::new(&scope.scope("circuit_breakers").scope(name));
+    let breaker_stats = ["default", "high"].map(|name| BreakerStats::new(&scope.scope("circuit_breakers").scope(name)));
+    for (b, s) in breakers.iter().zip(&breaker_stats) {
         let open = |r: fn(&Breakers) -> &Resource| {
             let b = b.clone();
             move || Some(u64::from(!r(&b).can_take()))
@@ -181,6 +181,7 @@ pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
         http,
         breakers,
         stats: ClusterStats::new(&scope),
+        breaker_stats,
         metadata: Arc::new(proto::metadata(c.metadata.as_ref())),
         added_via_api: false,
         scope,
@@ -244,7 +245,6 @@ fn http(c: &pb::Cluster) -> BuildResult<UpstreamHttp> {
         Some(any) => proto::unpack(any)?,
         None => up::HttpProtocolOptions::default(),
     };
-    #[expect(deprecated, reason = "still part of Envoy's configuration")]
     let (old_h2, old_max) = (c.http2_protocol_options.as_deref(), c.max_requests_per_connection);
     let common = o.common_http_protocol_options.clone().unwrap_or_default();
     let (protocol, h1o, h2o) = match &o.upstream_protocol_options {

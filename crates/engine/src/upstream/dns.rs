@@ -63,7 +63,6 @@ impl DnsOptions {
     /// A resolver that is not built.
     pub fn new(c: &pb::Cluster) -> BuildResult<DnsOptions> {
         use pb::cluster::DnsLookupFamily as F;
-        #[expect(deprecated, reason = "still part of Envoy's configuration")]
         let (refresh, respect_ttl) = (&c.dns_refresh_rate, c.respect_dns_ttl);
         let mut o = DnsOptions {
             family: match F::try_from(c.dns_lookup_family) {

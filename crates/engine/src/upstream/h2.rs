@@ -54,7 +54,7 @@ impl H2Up {
     /// Starts to drive a connection just made.
     pub fn start(io: Io, cluster: Rc<Cluster>, host: Arc<Host>, pool: PoolRef) -> Rc<H2Up> {
         cluster.plan.stats.upstream_cx_http2_total().inc();
-        cluster.http2_stats().oghttp2_upstream_connections().inc();
+        cluster.http2_stats().nghttp2_upstream_connections().inc();
         let codec = Connection::client(cluster.plan.http.h2.clone());
         let now = clock::now();
         let facts = Facts::of(&io);

@@ -121,7 +121,10 @@ impl ClusterManager {
                         Target::Address(a) => Some(e.host(a.clone())),
                         Target::Name(..) => None,
                     });
-                    self.set_hosts(&c, wanted.collect());
+                    let wanted: Vec<_> = wanted.collect();
+                    if !wanted.is_empty() {
+                        self.set_hosts(&c, wanted);
+                    }
                     c.initialized.set(true);
                 }
                 Discovery::StrictDns => drop(tokio::task::spawn_local(refresh(self.clone(), c))),
@@ -147,6 +150,8 @@ impl ClusterManager {
     }
 
     fn set_hosts(&self, c: &Rc<ClusterEntry>, wanted: Vec<(Arc<nuncio_core::info::HostInfo>, u32)>) {
+        // Each host that configuration or DNS names is matched to a transport socket, of which there is one.
+        c.plan.stats.default_total_match_count().add(wanted.len() as u64);
         let old = c.hosts();
         let new = old.next(wanted);
         if old.same(&new) {
@@ -177,7 +182,6 @@ fn membership(plan: &ClusterPlan, hosts: &Arc<RwLock<Arc<HostSet>>>) {
     s.membership_healthy().set(count(|h| h.hosts.len() as u64));
     s.membership_degraded().set(|| Some(0));
     s.membership_excluded().set(|| Some(0));
-    s.max_host_weight().set(count(|h| h.hosts.iter().map(|h| u64::from(h.weight)).max().unwrap_or(0)));
 }
 
 /// Counts over all resolvers (`dns.cares.`).
