@@ -111,9 +111,13 @@ impl Append {
             }
             Action::AppendIfExistsOrAdd => headers.append(&self.name, value),
             Action::AddIfAbsent if !present => headers.append(&self.name, value),
-            Action::OverwriteIfExists if present => headers.set(&self.name, value),
-            Action::OverwriteIfExistsOrAdd => headers.set(&self.name, value),
-            Action::AddIfAbsent | Action::OverwriteIfExists => {}
+            Action::AddIfAbsent => {}
+            Action::OverwriteIfExists if !present => {}
+            // Not in its old place: Envoy takes it out and adds it at the end.
+            Action::OverwriteIfExists | Action::OverwriteIfExistsOrAdd => {
+                headers.remove(&self.name);
+                headers.append(&self.name, value);
+            }
         }
     }
 }

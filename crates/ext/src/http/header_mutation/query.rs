@@ -111,12 +111,12 @@ fn write(path: &[u8], params: &Params) -> Vec<u8> {
     out
 }
 
-/// Percent-encodes all but letters, digits, `-`, `.` and `_`.
+/// Percent-encodes all but letters, digits, `*`, `-`, `.` and `_`.
 fn encode(text: &[u8]) -> Vec<u8> {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let mut out = Vec::with_capacity(text.len());
     for &b in text {
-        if b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_') {
+        if b.is_ascii_alphanumeric() || matches!(b, b'*' | b'-' | b'.' | b'_') {
             out.push(b);
         } else {
             out.extend_from_slice(&[b'%', HEX[usize::from(b >> 4)], HEX[usize::from(b & 15)]]);

@@ -34,6 +34,14 @@ fn the_four_actions() {
 }
 
 #[test]
+fn what_is_overwritten_moves_to_the_end() {
+    let t = test(&format!("request_mutations: [{{{}}}]", append("a", "new", "OVERWRITE_IF_EXISTS")));
+    let seen = t.request("GET /").header("a", "1").header("b", "2").send();
+    let names: Vec<_> = seen.upstream().headers.iter().skip(4).map(|h| h.name).collect();
+    assert_eq!(names, [b"b", b"a"]);
+}
+
+#[test]
 fn the_deprecated_append_flag() {
     let t = |flag: bool| {
         let header = format!("{{append: {{header: {{key: a, value: new}}, append: {flag}}}}}");
@@ -157,7 +165,7 @@ fn query_parameters() {
             "{append: {record: {key: new, value: '%REQ(x-q)%'}}}",
             "/p?z=1&a=b%26c&a=%23%25&q=%41&k&=v&&"
         ),
-        "/p?=v&=&a=b&c&a=#%&k=&new=a%20b%26c%3D%2541%7E%2A._-&q=A&z=1"
+        "/p?=v&=&a=b&c&a=#%&k=&new=a%20b%26c%3D%2541%7E*._-&q=A&z=1"
     );
 }
 
