@@ -88,10 +88,12 @@ pub fn load_bootstrap(options: &LoadOptions<'_>) -> Result<Loaded<Bootstrap>, Co
     let name = path.map(|path| path.display().to_string()).unwrap_or_default();
     let mut sources = Vec::new();
     if let Some(path) = path {
-        let Ok(bytes) = std::fs::read(path) else {
-            return Err(ConfigError::new(Stage::Text, format!("Invalid path: {name}")).into());
+        file = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            // Envoy reads a folder as an empty file.
+            Err(e) if e.kind() == std::io::ErrorKind::IsADirectory => Vec::new(),
+            Err(_) => return Err(ConfigError::new(Stage::Text, format!("Invalid path: {name}")).into()),
         };
-        file = bytes;
         sources.push(Source { name: &name, bytes: &file, format: Format::of_path(path) });
     }
     if let Some(yaml) = yaml {
