@@ -16,6 +16,9 @@ impl Finalizer for Hcm {
         if info.response_code.get() == 0 {
             self.stats.downstream_rq_rx_reset().inc();
         }
+        if info.health_check.get() {
+            self.stats.tracing_health_check().inc();
+        }
         if self.plan.access_logs.is_empty() {
             return;
         }

@@ -20,14 +20,6 @@ impl Hcm {
             h.remove_all(&UPGRADE_HOP);
         }
         h.remove_all(&HOP);
-        if p.always_set_request_id_in_response
-            && let Some(id) = ex.request.headers.get(name::X_REQUEST_ID)
-        {
-            h.set(name::X_REQUEST_ID, id);
-        }
-        if !p.via.is_empty() {
-            h.append_to(name::VIA, b", ", p.via.as_bytes());
-        }
         if !h.contains(name::DATE) {
             date::with_date(|d| h.append(name::DATE, d));
         }
@@ -38,18 +30,30 @@ impl Hcm {
             }
             _ => {}
         }
+        if p.always_set_request_id_in_response
+            && let Some(id) = ex.request.headers.get(name::X_REQUEST_ID)
+        {
+            h.set(name::X_REQUEST_ID, id);
+        }
+        if !p.via.is_empty() {
+            h.append_to(name::VIA, b", ", p.via.as_bytes());
+        }
         if p.server.health_check_failed() {
             d.set_close();
         }
         let info = &ex.sx.info;
         info.response_code.set(head.status);
-        self.count_code(head.status);
+        // Health checks are no traffic (`envoy.filters.http.health_check`).
+        if !info.health_check.get() {
+            self.count_code(head.status);
+        }
         if info.details.borrow().is_empty() {
             info.set_details("via_upstream");
         }
     }
 
-    fn count_code(&self, status: u16) {
+    /// Counts a response head, informational ones too.
+    pub(super) fn count_code(&self, status: u16) {
         let (s, l) = (&self.stats, &self.listener_stats);
         s.downstream_rq_completed().inc();
         l.downstream_rq_completed().inc();
