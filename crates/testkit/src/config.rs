@@ -57,15 +57,24 @@ impl Config {
         self.routes.insert(0, fields.into());
         self
     }
-    /// Adds an HTTP filter whose configuration is a `StringValue`, as those of [`probe`](crate::probe) are.
-    pub fn filter(mut self, name: &str, value: &str) -> Config {
-        self.filters.push(format!("{{name: {name}, typed_config: {}}}", string_value(name, value)));
+    /// Adds the filter of [`probe`](crate::probe).
+    pub fn probe(mut self, act: &str) -> Config {
+        self.filters.push(format!(
+            "{{name: {}, typed_config: {{'@type': type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua, \
+             stat_prefix: {}}}}}",
+            crate::probe::FILTER,
+            quote(act)
+        ));
         self
     }
     /// Writes an access log of this format to a [`probe::Log`](crate::probe::Log).
     pub fn log(self, log: &crate::probe::Log, format: &str) -> Config {
-        let value = string_value(crate::probe::LOG, &format!("{} {format}", log.id()));
-        self.hcm(&format!("access_log: [{{name: {}, typed_config: {value}}}]", crate::probe::LOG))
+        self.hcm(&format!(
+            "access_log: [{{name: {}, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.access_loggers.wasm.v3.WasmAccessLog, config: {{name: {}}}}}}}]",
+            crate::probe::LOG,
+            quote(&format!("{} {format}", log.id()))
+        ))
     }
     /// Adds a STATIC cluster with one host; `fields` of the `Cluster`.
     pub fn cluster(mut self, name: &str, host: SocketAddr, fields: &str) -> Config {
@@ -115,10 +124,6 @@ impl Config {
         let _ = writeln!(y, "  clusters: [{}]", self.clusters.join(", "));
         y
     }
-}
-
-fn string_value(_: &str, value: &str) -> String {
-    format!("{{'@type': type.googleapis.com/google.protobuf.StringValue, value: {}}}", quote(value))
 }
 
 /// A double-quoted YAML scalar.

@@ -3,8 +3,11 @@
 //! * the filter [`FILTER`], which misbehaves where its configuration says;
 //! * the access log [`LOG`], whose lines a test can read.
 //!
-//! Both take a `StringValue`, so that the loader knows their configuration.
+//! Both borrow the configuration message of an extension that is not built, since the loader must know it and tell its
+//! kind: Lua's for the filter, Wasm's for the log.
 
+use nuncio_api::envoy::extensions::access_loggers::wasm::v3::WasmAccessLog;
+use nuncio_api::envoy::extensions::filters::http::lua::v3::Lua;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::filter::{BuildCx, HttpFilter, NoRoute, Step};
 use nuncio_core::format::{FormatCx, Formatter, Purpose};
@@ -44,17 +47,18 @@ enum Act {
     WaitOnRequest(Duration),
 }
 
-/// The filter. Its configuration: `panic-on-request`, `panic-on-response`, `panic-on-done`, `panic-in-body`,
+/// The filter. Its `stat_prefix` says what it does: `panic-on-request`, `panic-on-response`, `panic-on-done`, `panic-in-body`,
 /// `panic-in-wait`, `wait-on-request:<ms>` or `wait-on-response:<ms>`.
 pub struct Probe(Act);
 
 impl HttpFilter for Probe {
-    type Config = String;
+    type Config = Lua;
     type RouteConfig = NoRoute;
     type Route = ();
     type Stream = ();
 
-    fn new(config: String, _: &BuildCx<'_>) -> BuildResult<Probe> {
+    fn new(config: Lua, _: &BuildCx<'_>) -> BuildResult<Probe> {
+        let config = config.stat_prefix;
         let (what, ms) = config.split_once(':').unwrap_or((&config, "0"));
         let wait = Duration::from_millis(ms.parse().map_err(|_| "no number")?);
         Ok(Probe(match what {
@@ -174,8 +178,10 @@ impl Drop for Log {
 struct Logger(u64, Formatter);
 
 impl AccessLogger for Logger {
-    type Config = String;
-    fn new(config: String, _: &BuildCx<'_>) -> BuildResult<Logger> {
+    type Config = WasmAccessLog;
+    /// `config.name` holds the log's number and the format.
+    fn new(config: WasmAccessLog, _: &BuildCx<'_>) -> BuildResult<Logger> {
+        let config = config.config.map(|c| c.name).unwrap_or_default();
         let (id, format) = config.split_once(' ').ok_or("no format")?;
         Ok(Logger(id.parse().map_err(|_| "no number")?, Formatter::text(format, Purpose::Log)?))
     }

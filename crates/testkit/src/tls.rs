@@ -83,7 +83,7 @@ pub async fn accept(io: TcpStream, own: &Identity, alpn: &[&str]) -> io::Result<
 /// Shakes hands, then carries bytes between the socket and the stream that is returned, beside the test.
 async fn secure(mut io: TcpStream, mut tls: Connection) -> io::Result<(DuplexStream, String)> {
     io.set_nodelay(true)?;
-    let mut buf = vec![0; 16 * 1024];
+    let (mut buf, mut early) = (vec![0; 16 * 1024], vec![]);
     while tls.is_handshaking() {
         write(&mut io, &mut tls).await?;
         if tls.is_handshaking() {
@@ -91,14 +91,15 @@ async fn secure(mut io: TcpStream, mut tls: Connection) -> io::Result<(DuplexStr
             if n == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let fed = feed(&mut tls, &buf[..n]);
+            let fed = feed(&mut tls, &buf[..n], &mut early);
             write(&mut io, &mut tls).await?; // an alert says what was wrong
             fed?;
         }
     }
     write(&mut io, &mut tls).await?;
     let alpn = String::from_utf8_lossy(tls.alpn_protocol().unwrap_or_default()).into_owned();
-    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let (ours, mut theirs) = tokio::io::duplex(64 * 1024);
+    theirs.write_all(&early).await?;
     tokio::task::spawn_local(carry(io, tls, theirs));
     Ok((ours, alpn))
 }
@@ -111,31 +112,32 @@ async fn write(io: &mut TcpStream, tls: &mut Connection) -> io::Result<()> {
     io.write_all(&out).await
 }
 
-fn feed(tls: &mut Connection, mut bytes: &[u8]) -> io::Result<()> {
+/// Decrypts `bytes`; what is in them goes to `plain`.
+fn feed(tls: &mut Connection, mut bytes: &[u8], plain: &mut Vec<u8>) -> io::Result<()> {
     while !bytes.is_empty() {
         tls.read_tls(&mut bytes)?;
         tls.process_new_packets().map_err(io::Error::other)?;
+        let mut piece = [0; 4096];
+        while let Ok(n) = tls.reader().read(&mut piece)
+            && n > 0
+        {
+            plain.extend_from_slice(&piece[..n]);
+        }
     }
     Ok(())
 }
 
 async fn carry(mut io: TcpStream, mut tls: Connection, mut plain: DuplexStream) {
     let (mut from_net, mut from_test) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
+    let mut got = vec![];
     loop {
-        let mut got = vec![];
-        loop {
-            let mut piece = [0; 4096];
-            match tls.reader().read(&mut piece) {
-                Ok(n) if n > 0 => got.extend_from_slice(&piece[..n]),
-                _ => break,
-            }
-        }
         if (!got.is_empty() && plain.write_all(&got).await.is_err()) || write(&mut io, &mut tls).await.is_err() {
             return;
         }
+        got.clear();
         tokio::select! {
             n = io.read(&mut from_net) => match n {
-                Ok(n) if n > 0 && feed(&mut tls, &from_net[..n]).is_ok() => {}
+                Ok(n) if n > 0 && feed(&mut tls, &from_net[..n], &mut got).is_ok() => {}
                 _ => return,
             },
             n = plain.read(&mut from_test) => match n {

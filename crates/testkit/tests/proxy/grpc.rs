@@ -1,7 +1,6 @@
 //! gRPC: messages that go both ways in turn, with a status in the trailers.
 
 use nuncio_testkit::h2::{self, Peer};
-use nuncio_testkit::probe::FILTER;
 use nuncio_testkit::{Config, Server, Upstream, run};
 use nuncio_wire::h2::{Event, Settings};
 
@@ -125,7 +124,7 @@ fn the_request_flows_while_a_filter_holds_the_response() {
             }
         })
         .await;
-        let s = Server::start(&Config::to_h2(up.addr).filter(FILTER, "wait-on-response:700"));
+        let s = Server::start(&Config::to_h2(up.addr).probe("wait-on-response:700"));
         let mut p = Peer::open(s.addr()).await;
         let id = p.begin(&call(), false);
         p.flush().await;

@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-const BIG: usize = 32 << 20;
+const BIG: usize = 16 << 20;
 
 /// A client that does not read must not make the proxy read everything from the host.
 #[test]
@@ -27,7 +27,8 @@ fn a_client_that_does_not_read() {
             }
         })
         .await;
-        let s = Server::start(&Config::to(up.addr));
+        let config = Config::new().cluster("up", up.addr, "");
+        let s = Server::start(&config.route("match: {prefix: /}, route: {cluster: up, timeout: 0s}"));
         let settings = Settings { initial_window_size: 100_000, ..Default::default() };
         let mut p = Peer::open_with(s.addr(), settings).await;
         p.release = false;
@@ -42,7 +43,7 @@ fn a_client_that_does_not_read() {
         p.release = true;
         p.codec.release(id, 100_000);
         let m = p.message_of(id).await;
-        assert_eq!((m.body.len(), m.ended), (BIG, true));
+        assert_eq!((m.body.len(), m.ended, m.reset), (BIG, true, None));
     });
 }
 
@@ -168,8 +169,9 @@ fn the_hosts_stream_limit_is_kept() {
             }
         })
         .await;
-        // The limit must be known before many requests come.
-        let s = Server::start(&Config::to_h2(up.addr));
+        // A host that has not spoken yet is trusted with as many as the configuration says, as in Envoy.
+        let config = Config::new().h2_cluster("up", up.addr, "max_concurrent_streams: 2", "");
+        let s = Server::start(&config.route("match: {prefix: /}, route: {cluster: up}"));
         let mut p = Peer::open(s.addr()).await;
         assert_eq!(p.ask(&h2::get("/"), None).await.status, 200);
         let ids: Vec<_> = (0..10).map(|_| p.begin(&h2::get("/"), true)).collect();

@@ -1,7 +1,7 @@
 //! A filter that panics ends its stream and nothing else.
 
 use nuncio_testkit::h2::{self, Peer};
-use nuncio_testkit::probe::{FILTER, Log};
+use nuncio_testkit::probe::Log;
 use nuncio_testkit::{Config, Conn, Server, Upstream, run};
 
 #[test]
@@ -11,7 +11,7 @@ fn a_panic_ends_one_stream() {
             ["panic-on-request", "panic-on-response", "panic-on-done", "panic-in-body", "panic-in-wait"]
         {
             let (up, log) = (Upstream::ok("x").await, Log::default());
-            let s = Server::start(&Config::to(up.addr).filter(FILTER, act).log(&log, "%REQ(:PATH)%"));
+            let s = Server::start(&Config::to(up.addr).probe(act).log(&log, "%REQ(:PATH)%"));
             let before = nuncio_engine::panics();
 
             // HTTP/1: the connection ends.
