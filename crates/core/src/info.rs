@@ -362,6 +362,9 @@ pub enum Interrupt {
     Reset(ResetReason),
 }
 
+/// A timer, and what interrupts the stream when it fires.
+type Deadline = (Sleep, fn() -> Interrupt);
+
 /// What everybody who works on a stream shares.
 pub struct StreamShared {
     /// Facts.
@@ -372,7 +375,7 @@ pub struct StreamShared {
     interrupt: RefCell<Option<Interrupt>>,
     sides: RefCell<Vec<LocalBoxFuture<'static, ()>>>,
     informational: RefCell<VecDeque<ResponseHead>>,
-    deadline: RefCell<Option<(Sleep, fn() -> Interrupt)>>,
+    deadline: RefCell<Option<Deadline>>,
     deadline_passed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }

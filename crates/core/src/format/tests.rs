@@ -623,7 +623,6 @@ fn json() {
 #[test]
 fn omit_empty_in_text() {
     let f = Fixture::new();
-    #[expect(deprecated)]
     let format = Some(pb::substitution_format_string::Format::TextFormat(
         "%REQ(nope)%|%RESPONSE_FLAGS%|%GRPC_STATUS%|%ENVIRONMENT(NO_SUCH_VARIABLE)%".into(),
     ));

@@ -136,7 +136,7 @@ impl Field {
 fn flag(c: char, r: &Record<'_>, d: &Date, out: &mut String) {
     let (sub, s) = (r.at.subsec_nanos(), &r.source);
     let (month, day) = (MONTHS[d.month - 1], DAYS[d.weekday]); // Date yields 1..=12 and 0..=6
-    let twelve = if d.hour % 12 == 0 { 12 } else { d.hour % 12 };
+    let twelve = if d.hour.is_multiple_of(12) { 12 } else { d.hour % 12 };
     let half = if d.hour < 12 { "AM" } else { "PM" };
     let elapsed = |unit: Duration| r.elapsed.as_nanos() / unit.as_nanos();
     // A String takes everything, so the results are not looked at.

@@ -47,7 +47,7 @@ fn state() -> MutexGuard<'static, State> {
 /// Hands on a line.
 pub(super) fn put(mut line: String) {
     if line.len() > MAX_LINE {
-        let cut = line.floor_char_boundary(MAX_LINE);
+        let cut = (0..=MAX_LINE).rev().find(|&at| line.is_char_boundary(at)).unwrap_or_default();
         line.truncate(cut);
         line.push_str("...\n");
     }

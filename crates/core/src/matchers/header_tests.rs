@@ -42,7 +42,6 @@ fn missing_present_and_inverted() {
 }
 
 #[test]
-#[expect(deprecated)]
 fn every_kind() {
     let value = &[("x", "abc")][..];
     let yes = |s| assert!(check("x", Some(s), value)[0]);

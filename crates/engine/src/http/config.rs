@@ -216,7 +216,7 @@ impl HcmPlan {
         let Some(hcm::RouteSpecifier::RouteConfig(routes)) = &c.route_specifier else {
             return Err(BuildError::not_implemented("HttpConnectionManager.rds / scoped_routes"));
         };
-        let common = c.common_http_protocol_options.clone().unwrap_or_default();
+        let common = c.common_http_protocol_options.unwrap_or_default();
         let mut plan = HcmPlan::bare(&c.stat_prefix, listener, &cx, Arc::new(RouteTable::new(routes, &cx)?));
         plan.codec = match hcm::CodecType::try_from(c.codec_type) {
             Ok(hcm::CodecType::Http1) => CodecType::Http1,

@@ -82,10 +82,11 @@ async fn requests(conn: &Rc<H1Conn>) -> CloseReason {
         if let Some(reason) = conn.gone.take() {
             return reason;
         }
-        let codec = conn.codec.borrow();
-        if !codec.is_idle() || !codec.keep_alive() {
-            let complete = codec.request_complete();
-            drop(codec);
+        let (goes_on, complete) = {
+            let codec = conn.codec.borrow();
+            (codec.is_idle() && codec.keep_alive(), codec.request_complete())
+        };
+        if !goes_on {
             if !complete {
                 return conn.linger().await;
             }
@@ -270,7 +271,7 @@ impl Downstream for H1Conn {
             return Poll::Ready(Gone::Disconnected);
         }
         // 100 Continue and early 1xx heads leave even while nothing else is written.
-        if self.poll_write(cx).is_ready_and(|r| r.is_err()) {
+        if self.poll_write(cx).ready_and(|r| r.is_err()) {
             self.gone.set(Some(CloseReason::Remote));
             return Poll::Ready(Gone::Disconnected);
         }
@@ -354,10 +355,10 @@ impl ConnBody for H1Conn {
 
 /// `Poll<Result>` helper that reads well in conditions.
 trait ReadyAnd<T> {
-    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool;
+    fn ready_and(self, f: impl FnOnce(T) -> bool) -> bool;
 }
 impl<T> ReadyAnd<T> for Poll<T> {
-    fn is_ready_and(self, f: impl FnOnce(T) -> bool) -> bool {
+    fn ready_and(self, f: impl FnOnce(T) -> bool) -> bool {
         match self {
             Poll::Ready(t) => f(t),
             Poll::Pending => false,

@@ -48,7 +48,7 @@ async fn call(cluster: &str, head: RequestHead, mut body: Body) -> Result<(Respo
     let got = host.pool.acquire(Version::Http2, 0).await?;
     let mut stream: UpStream = got.stream;
     let sx = stream_of_our_own();
-    let end = body.is_end();
+    let mut end = body.is_end();
     stream.writer.send_head(&head, end)?;
     while !end {
         match body.frame(&sx).await {
@@ -58,11 +58,11 @@ async fn call(cluster: &str, head: RequestHead, mut body: Body) -> Result<(Respo
             }
             Some(Ok(Frame::Trailers(t))) => {
                 stream.writer.send_end(Some(&t));
-                break;
+                end = true;
             }
             None => {
                 stream.writer.send_end(None);
-                break;
+                end = true;
             }
             Some(Err(BodyError::Reset(r))) => return Err(r.into()),
             Some(Err(BodyError::Reply(_))) => return Err(ResetReason::LocalReset.into()),

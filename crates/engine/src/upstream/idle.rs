@@ -4,6 +4,11 @@
 //! when that fires, the connection's number goes to the thread's watcher, which looks after it. Registering costs no
 //! system call, and nothing is allocated per request.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "a Waker must be Sync; nearly always this thread alone takes the lock, and never for long"
+)]
+
 use super::h1::H1Up;
 use super::host::{Host, HostCounters};
 use super::local::Cluster;
