@@ -1,7 +1,7 @@
 //! Configuration is never accepted and ignored: what a builder does not read is refused by name.
 //!
 //! Each builder says next to its code which fields of which messages it reads ([`Covered`]), and which it knowingly
-//! leaves aside because leaving them aside is harmless. [`check`] walks a message's wire bytes with the schema and
+//! leaves aside because leaving them aside is harmless. [`Coverage::check`] walks a message's wire bytes with the schema and
 //! reports every field that is set and that nobody reads. Extension configs are walked too once their message is
 //! covered; one that is not covered belongs to an extension that the registry refuses by itself.
 

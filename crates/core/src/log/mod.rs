@@ -193,7 +193,7 @@ macro_rules! log {
     };
 }
 
-/// As [`log!`](crate::log), for a text of several lines that holds nothing a peer has sent.
+/// As [`log!`](crate::log!), for a text of several lines that holds nothing a peer has sent.
 #[macro_export]
 macro_rules! log_lines {
     ($logger:ident, $level:ident, $($text:tt)+) => {
@@ -201,7 +201,7 @@ macro_rules! log_lines {
     };
 }
 
-/// What [`log!`](crate::log) and [`log_lines!`](crate::log_lines) share.
+/// What [`log!`](crate::log!) and [`log_lines!`](crate::log_lines) share.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! log_line {
