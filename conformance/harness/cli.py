@@ -22,6 +22,8 @@ from .recording import Recordings
 
 HOME = Path(os.environ.get("NUNCIO_CONFORMANCE_HOME", ROOT.parent / "target" / "conformance"))
 
+STATES = ("ok", "known", "open", "FAIL", "skip")
+
 
 def arguments():
     parser = argparse.ArgumentParser(prog="conformance/run", description=__doc__)
@@ -91,6 +93,11 @@ class Suite:
             lines += [f"known: {one.text()}" for one in excused]
             lines += [f"soft: {one.text()}" for one in found if one.kind in case.get("soft", [])]
         lines += [f"no longer occurs: {entry['what']}" for entry in stale]
+        reason = self.known.open.get(case.id)
+        if reason and unexpected:
+            return "open", lines if self.options.verbose else []
+        if reason:
+            lines.append("is equal now: take it out of not-yet.yaml")
         return ("FAIL" if unexpected else "known" if excused else "ok"), lines
 
     def without(self, case):
@@ -202,8 +209,11 @@ def main():
     outcome = suite.all(cases)
     if options.json:
         Path(options.json).write_text(json.dumps(outcome, indent=1))
-    count = {state: sum(one["state"] == state for one in outcome.values()) for state in ("ok", "known", "FAIL", "skip")}
+    count = {state: sum(one["state"] == state for one in outcome.values()) for state in STATES}
     known = f" ({count['known']} with known differences)" if count["known"] else ""
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
-    print(f"{count['ok'] + count['known']} passed{known}, {count['FAIL']} failed, {count['skip']} skipped")
+    if count["open"]:
+        print(f"{count['open']} cases are not equal yet (not-yet.yaml)")
+    # What is not equal yet was not held against Envoy: it counts as skipped.
+    print(f"{count['ok'] + count['known']} passed{known}, {count['FAIL']} failed, {count['skip'] + count['open']} skipped")
     return 1 if count["FAIL"] else 0
