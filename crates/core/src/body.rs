@@ -144,13 +144,13 @@ impl Body {
     pub async fn frame(&mut self, sx: &StreamShared) -> Option<Result<Frame, BodyError>> {
         poll_fn(|cx| self.poll_frame(cx, sx)).await
     }
-    /// Reads up to the end and puts the whole body back, so that others can still pull it.
+    /// Reads up to the end and puts the whole body back, so that others can still pull it. Says how many bytes it has.
     ///
     /// # Errors
     /// [`BufferError::TooLarge`] when more than `limit` bytes come (what came is lost), or the body's own error.
-    pub async fn buffer(&mut self, limit: usize, sx: &StreamShared) -> Result<(), BufferError> {
+    pub async fn buffer(&mut self, limit: usize, sx: &StreamShared) -> Result<usize, BufferError> {
         if let Some(n) = self.known_len() {
-            return if n > limit { Err(BufferError::TooLarge) } else { Ok(()) };
+            return if n > limit { Err(BufferError::TooLarge) } else { Ok(n) };
         }
         let (mut all, mut trailers) = (Vec::new(), None);
         while let Some(f) = self.frame(sx).await {
@@ -160,11 +160,12 @@ impl Body {
                 Frame::Trailers(t) => trailers = Some(t),
             }
         }
+        let len = all.len();
         *self = match trailers {
             None => Body::full(all),
             Some(t) => Body::source(Buffered { data: Chunk::from(all), trailers: Some(t) }),
         };
-        Ok(())
+        Ok(len)
     }
 }
 

@@ -1,3 +1,3 @@
 //! HTTP filters (`envoy.filters.http`).
 
-extensions![header_mutation, health_check];
+extensions![buffer, header_mutation, health_check];

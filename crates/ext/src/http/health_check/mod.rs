@@ -3,6 +3,7 @@ use nuncio_core::body::BodyError;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, NoRoute, Step};
 use nuncio_core::flags::Flag;
+use nuncio_core::info::Interrupt;
 use nuncio_core::matchers::{HeaderMatcher, matches_all};
 use nuncio_core::registry::Docs;
 use nuncio_core::runtime::ServerState;
@@ -129,8 +130,11 @@ impl HttpFilter for HealthCheck {
                 match frame {
                     Ok(_) => {}
                     Err(BodyError::Reply(r)) => return Step::Reply(r),
-                    // Whoever noticed the reset ends the stream; nobody is there to answer.
-                    Err(BodyError::Reset(_)) => break,
+                    Err(BodyError::Reset(reason)) => {
+                        // Nobody waits for an answer any more.
+                        ex.sx.interrupt(Interrupt::Reset(reason));
+                        return std::future::pending().await;
+                    }
                 }
             }
             Step::Reply(Box::new(self.answer()))

@@ -135,3 +135,10 @@ fn a_route_has_nothing_to_configure() {
     );
     assert_eq!(t.refusal(), "The filter hc doesn't support virtual host or route specific configurations");
 }
+
+#[test]
+fn a_request_that_breaks_off_ends_the_stream() {
+    let t = test("pass_through_mode: false");
+    let seen = t.request("POST /healthz").body("a").reset().send();
+    assert!(seen.upstream.is_none() && seen.status == 0);
+}
