@@ -143,12 +143,11 @@ fn validates() {
 #[test]
 fn says_what_is_not_built_yet_and_where() {
     let f = Folder::new("unbuilt");
-    let config =
-        f.file("x.yaml", &format!("{CONFIG}overload_manager: {{resource_monitors: [{{name: a}}]}}\n"));
+    let config = f.file("x.yaml", &format!("{CONFIG}flags_path: /f\nheader_prefix: x\n"));
     let (code, _, err) = output(&["-c", &config, "-l", "off"]);
     assert_eq!(code, 1);
     let lines: Vec<&str> = err.lines().collect();
-    assert_eq!(lines[0], "not implemented yet: Bootstrap.overload_manager");
+    assert_eq!(lines[0], "not implemented yet: Bootstrap.flags_path");
     assert!(lines[1].starts_with(&format!("{config}:")), "{err}");
 }
 

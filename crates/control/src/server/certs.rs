@@ -24,7 +24,7 @@ pub fn of_cluster(c: &Cluster) -> Option<CertsView> {
 pub fn of_listener(l: &Listener) -> Vec<CertsView> {
     let chains = l.filter_chains.iter().chain(l.default_filter_chain.as_deref());
     let sockets = chains.filter_map(|c| c.transport_socket.as_ref());
-    let contexts = sockets.filter_map(|s| context::<tls::DownstreamTlsContext>(s));
+    let contexts = sockets.filter_map(context::<tls::DownstreamTlsContext>);
     contexts.filter_map(|c| Some(view(c.common_tls_context.as_ref()?))).collect()
 }
 

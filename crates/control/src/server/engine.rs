@@ -79,13 +79,13 @@ impl View for EngineView {
                 .clusters
                 .list()
                 .into_iter()
-                .map(|c| self.config(&c.plan.name.to_string(), move || c.config.clone()))
+                .map(|c| self.config(&c.plan.name.clone(), move || c.config.clone()))
                 .collect(),
             Dumped::Endpoints => self
                 .clusters
                 .list()
                 .into_iter()
-                .map(|c| self.config(&c.plan.name.to_string(), move || assignment(&c)))
+                .map(|c| self.config(&c.plan.name.clone(), move || assignment(&c)))
                 .collect(),
             Dumped::Listeners => self
                 .listeners

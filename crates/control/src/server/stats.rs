@@ -42,6 +42,14 @@ stats! {
         watchdog_mega_miss: SharedCounter,
         watchdog_miss: SharedCounter,
     }
+    /// `overload.`
+    pub struct OverloadStats {
+        refresh_interval_delay: Histogram(Milliseconds),
+    }
+    /// `envoy.overload_actions.reset_high_memory_stream.`
+    pub struct ResetStreamStats {
+        count: SharedCounter,
+    }
     /// `http.async-client.`: requests that the proxy makes on its own account.
     pub struct AsyncClientStats {
         no_cluster: Counter,
@@ -69,6 +77,7 @@ pub struct Stats {
     pub server: ServerStats,
     _hot_restart: Option<HotRestartStats>,
     _async_client: AsyncClientStats,
+    _overload: (OverloadStats, ResetStreamStats),
     /// Kept so that they are listed.
     _watchdogs: Vec<WatchdogStats>,
     /// `thread_local_cluster_manager.`: main first, then the workers.
@@ -79,6 +88,7 @@ impl Stats {
     /// Declares them.
     pub fn new(root: &Scope, concurrency: u32, hot_restart: bool) -> Stats {
         let server = root.scope("server");
+        let actions = root.scope("envoy").scope("overload_actions").scope("reset_high_memory_stream");
         let hot_restart = hot_restart.then(|| HotRestartStats::new(&server));
         if let Some(h) = &hot_restart {
             h.hot_restart_generation().set(1);
@@ -93,6 +103,7 @@ impl Stats {
             server: ServerStats::new(&server),
             _hot_restart: hot_restart,
             _async_client: AsyncClientStats::new(&root.scope("http").scope("async-client")),
+            _overload: (OverloadStats::new(&root.scope("overload")), ResetStreamStats::new(&actions)),
             _watchdogs: watchdogs,
             clusters,
         };
