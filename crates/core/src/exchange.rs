@@ -20,6 +20,8 @@ pub struct Exchange {
     pub response: Option<ResponseHead>,
     /// The response's body.
     pub response_body: Body,
+    /// Trailers that were sent after it, for the logs.
+    pub response_trailers: Option<Box<HeaderMap>>,
     /// Facts, connection, side futures.
     pub sx: Rc<StreamShared>,
     pub(crate) current: FilterId,
@@ -29,7 +31,15 @@ impl Exchange {
     /// An exchange whose request has just arrived.
     pub fn new(request: RequestHead, request_body: Body, sx: Rc<StreamShared>) -> Exchange {
         let response_body = Body::Empty;
-        Exchange { request, request_body, response: None, response_body, sx, current: FilterId::NONE }
+        Exchange {
+            request,
+            request_body,
+            response: None,
+            response_body,
+            response_trailers: None,
+            sx,
+            current: FilterId::NONE,
+        }
     }
     /// The route, chosen now unless it was chosen before. Edits of the head before the first call count;
     /// later ones count after [`clear_route_cache`](Self::clear_route_cache).

@@ -28,6 +28,9 @@ struct State {
     free: Vec<u32>,
     driver: Option<Waker>,
     closed: bool,
+    /// Something was read before the connection was made.
+    fed: bool,
+    greeted: bool,
     rx: u64,
     tx: u64,
 }
@@ -59,6 +62,11 @@ pub enum Incoming {
         /// No body follows.
         end: bool,
     },
+    /// Server: a request whose head broke a rule; its stream is reset already.
+    Refused {
+        /// `%RESPONSE_CODE_DETAILS%`
+        details: &'static str,
+    },
     /// The peer will take no more streams.
     GoAway,
     /// The peer's limits may have changed.
@@ -75,10 +83,22 @@ pub enum End {
 }
 
 impl Mux {
-    /// A connection over `io`; `read` holds what was read already.
-    pub fn new(io: Io, read: ReadBuf, codec: Connection) -> Mux {
-        let st =
-            State { io, read, codec, slots: vec![], free: vec![], driver: None, closed: false, rx: 0, tx: 0 };
+    /// A connection over `io`; `read` holds what was read already. Who does not speak `first` writes nothing before
+    /// the peer has said something acceptable.
+    pub fn new(io: Io, read: ReadBuf, codec: Connection, first: bool) -> Mux {
+        let st = State {
+            io,
+            fed: !read.is_empty(),
+            read,
+            codec,
+            slots: vec![],
+            free: vec![],
+            driver: None,
+            closed: false,
+            greeted: first,
+            rx: 0,
+            tx: 0,
+        };
         Mux { st: RefCell::new(st) }
     }
     /// Access to the codec.
@@ -110,13 +130,22 @@ impl Mux {
                 let event = self.st.borrow_mut().next_event();
                 match event {
                     Ok(Some(e)) => {
-                        let incoming = self.st.borrow_mut().dispatch(e);
+                        let incoming = {
+                            let mut st = self.st.borrow_mut();
+                            st.greeted = true;
+                            st.dispatch(e)
+                        };
                         if let Some(i) = incoming {
                             sink(i);
                         }
                     }
-                    Ok(None) => break,
+                    Ok(None) => {
+                        let st = &mut *self.st.borrow_mut();
+                        st.greeted |= st.fed || st.rx > 0;
+                        break;
+                    }
                     Err(e) => {
+                        self.st.borrow_mut().greeted |= e.goaway;
                         ended = Some(End::Protocol(e));
                         break;
                     }
@@ -143,11 +172,14 @@ impl Mux {
         // One attempt to say GOAWAY is enough for a peer that does not read.
         let written = self.poll_write(cx);
         if let Some(end) = ended {
-            self.close();
+            match &end {
+                End::Remote => self.close(ResetReason::ConnectionTermination, ""),
+                End::Protocol(e) => self.close(ResetReason::ProtocolError, e.message),
+            }
             return Poll::Ready(end);
         }
         if let Poll::Ready(Err(_)) = written {
-            self.close();
+            self.close(ResetReason::ConnectionTermination, "");
             return Poll::Ready(End::Remote);
         }
         if reads == READS {
@@ -161,7 +193,7 @@ impl Mux {
         loop {
             let mut st = self.st.borrow_mut();
             st.resume();
-            if !st.codec.wants_write() {
+            if !st.greeted || !st.codec.wants_write() {
                 return Poll::Ready(Ok(()));
             }
             let State { io, codec, tx, .. } = &mut *st;
@@ -176,14 +208,31 @@ impl Mux {
         }
     }
 
+    /// Writes what waits and drops what arrives. Ready when the peer has closed.
+    pub fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_write(cx).is_pending() {
+            return Poll::Pending;
+        }
+        loop {
+            let st = &mut *self.st.borrow_mut();
+            match st.io.poll_read(cx, &mut st.read) {
+                Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {
+                    let n = st.read.len();
+                    st.read.consume(n);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
     /// Ends every stream with the connection.
-    pub fn close(&self) {
+    pub fn close(&self, reason: ResetReason, details: &'static str) {
         let mut wake = vec![];
         {
             let mut st = self.st.borrow_mut();
             st.closed = true;
             for s in st.slots.iter_mut().filter(|s| s.used) {
-                s.reset.get_or_insert((ResetReason::ConnectionTermination, ""));
+                s.reset.get_or_insert((reason, details));
                 wake.extend(s.reader.take());
                 wake.extend(s.writer.take());
             }
@@ -310,9 +359,9 @@ impl Mux {
         s.ended && s.frames.is_empty()
     }
     /// Ready when the peer has reset the stream.
-    pub fn poll_reset(&self, slot: u32, cx: &mut Context<'_>) -> Poll<ResetReason> {
+    pub fn poll_reset(&self, slot: u32, cx: &mut Context<'_>) -> Poll<(ResetReason, &'static str)> {
         let s = &mut self.st.borrow_mut().slots[slot as usize];
-        if let Some((r, _)) = s.reset {
+        if let Some(r) = s.reset {
             return Poll::Ready(r);
         }
         s.reader = Some(cx.waker().clone());
@@ -326,14 +375,15 @@ impl Mux {
         drop(st);
         self.wake();
     }
-    /// The stream is of no more use to us: resets what is not over, frees the slot.
-    pub fn release(&self, slot: u32, code: ErrorCode) {
+    /// The stream is of no more use to us: resets what is not over, frees the slot. True when it was cut short.
+    pub fn release(&self, slot: u32, code: ErrorCode) -> bool {
         let mut st = self.st.borrow_mut();
         let State { slots, codec, closed, .. } = &mut *st;
         let s = &mut slots[slot as usize];
         if !s.used {
-            return;
+            return false;
         }
+        let cut = !*closed && s.reset.is_none() && !s.ended;
         if !*closed {
             for f in s.frames.drain(..) {
                 if let Frame::Data(c) = f {
@@ -345,6 +395,7 @@ impl Mux {
         st.free_slot(slot);
         drop(st);
         self.wake();
+        cut
     }
     /// Streams in use.
     pub fn in_use(&self) -> usize {
@@ -416,10 +467,15 @@ impl State {
                 };
                 self.fail(token, id, reason, "");
             }
-            Event::StreamError { id, token, details, begun, .. } => {
-                if !begun {
-                    self.fail(token, id, ResetReason::ProtocolError, details);
+            Event::StreamError { token, id, details, begun, code } => {
+                if begun {
+                    return Some(Incoming::Refused { details });
                 }
+                let reason = match code {
+                    ErrorCode::INTERNAL_ERROR => ResetReason::RemoteReset,
+                    _ => ResetReason::ProtocolError,
+                };
+                self.fail(token, id, reason, details);
             }
             Event::Writable { id, token } => self.resume_one(token, id),
             Event::GoAway { .. } => return Some(Incoming::GoAway),

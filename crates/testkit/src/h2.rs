@@ -329,4 +329,3 @@ pub async fn serve(io: TcpStream, settings: Settings, answer: impl Fn(&Message) 
 fn text(b: impl AsRef<[u8]>) -> String {
     String::from_utf8_lossy(b.as_ref()).into_owned()
 }
-

@@ -1,14 +1,17 @@
 //! Certificates for tests, and TLS on either end of a connection.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, RootCertStore, ServerConfig, ServerConnection};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// A certificate for `localhost`, made anew.
 pub struct Identity {
@@ -25,6 +28,9 @@ impl Identity {
     pub fn new() -> Identity {
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Two authorities of one name would be told apart by their signatures only.
+        let number = NEXT.fetch_add(1, Relaxed);
+        ca.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().expect("a key")).expect("an authority");
         let leaf = CertificateParams::new(["localhost".to_owned()]).expect("a name");
         let key = KeyPair::generate().expect("a key");
@@ -131,7 +137,9 @@ async fn carry(mut io: TcpStream, mut tls: Connection, mut plain: DuplexStream) 
     let (mut from_net, mut from_test) = (vec![0; 16 * 1024], vec![0; 16 * 1024]);
     let mut got = vec![];
     loop {
-        if (!got.is_empty() && plain.write_all(&got).await.is_err()) || write(&mut io, &mut tls).await.is_err() {
+        if (!got.is_empty() && plain.write_all(&got).await.is_err())
+            || write(&mut io, &mut tls).await.is_err()
+        {
             return;
         }
         got.clear();

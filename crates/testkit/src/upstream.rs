@@ -112,7 +112,11 @@ impl Upstream {
     pub async fn wait_open(&self, n: usize) {
         let began = Instant::now();
         while self.open() != n {
-            assert!(began.elapsed() < Duration::from_secs(5), "{} connections are open, not {n}", self.open());
+            assert!(
+                began.elapsed() < Duration::from_secs(5),
+                "{} connections are open, not {n}",
+                self.open()
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }

@@ -103,12 +103,9 @@ impl<'o> Out<'o> {
             Style::JsonPart => json::escape_tail(self.buf, start),
         }
     }
-    /// A whole number. JSON numbers are doubles to Envoy, and are written as its `double`s are.
+    /// A whole number: digits in JSON too, whatever its size.
     pub fn number(&mut self, n: u64) -> bool {
-        match self.style {
-            Style::Json => json::append_double(self.buf, n as f64),
-            _ => _ = write!(Text(self.buf), "{n}"),
-        }
+        _ = write!(Text(self.buf), "{n}"); // writing to a vector cannot fail
         true
     }
     /// A value of metadata: in text strings stand as they are and all else as JSON.

@@ -34,7 +34,7 @@ pub async fn serve(io: Io, hcm: Rc<Hcm>, info: Rc<ConnInfo>) {
         s.downstream_cx_ssl_total().inc();
         s.downstream_cx_ssl_active().inc();
     }
-    let reason = choose(io, &hcm, &info).await;
+    let (reason, active) = choose(io, &hcm, &info).await;
     s.downstream_cx_active().dec();
     if ssl {
         s.downstream_cx_ssl_active().dec();
@@ -45,11 +45,19 @@ pub async fn serve(io: Io, hcm: Rc<Hcm>, info: Rc<ConnInfo>) {
     } else {
         s.downstream_cx_destroy_local().inc();
     }
+    if active {
+        s.downstream_cx_destroy_active_rq().inc();
+        match reason.is_remote() {
+            true => s.downstream_cx_destroy_remote_active_rq().inc(),
+            false => s.downstream_cx_destroy_local_active_rq().inc(),
+        }
+    }
     let lived = clock::now().saturating_duration_since(info.start);
     s.downstream_cx_length_ms().record(lived.as_millis() as u64);
 }
 
-async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> CloseReason {
+/// The reason of the end, and whether an exchange was under way.
+async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason, bool) {
     let mut read = ReadBuf::new();
     let http2 = match hcm.plan.codec {
         CodecType::Http1 => false,
@@ -60,7 +68,7 @@ async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> CloseReason {
             // Boxed: what is needed at the start of a connection only shall not stay with it.
             _ => match Box::pin(sniff(&mut io, &mut read, hcm)).await {
                 Some(http2) => http2,
-                None => return CloseReason::Remote,
+                None => return (CloseReason::Remote, false),
             },
         },
     };

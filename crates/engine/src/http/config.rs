@@ -146,6 +146,8 @@ pub struct ListenerCx<'a> {
 
 /// A connection manager as main builds it; every worker makes an [`Hcm`] of it.
 pub struct HcmPlan {
+    /// `common_http_protocol_options.max_requests_per_connection`; 0: no limit
+    pub max_requests_per_connection: u32,
     /// `codec_type`
     pub codec: CodecType,
     /// `http.<stat_prefix>.`
@@ -240,6 +242,7 @@ impl HcmPlan {
         let head_bytes = c.max_request_headers_kb.unwrap_or(60) as usize * 1024;
         plan.h1 = Arc::new(h1_settings(c.http_protocol_options.as_deref(), &common, head_bytes)?);
         plan.h2 = Arc::new(h2_settings(c.http2_protocol_options.as_deref(), &common, head_bytes)?);
+        plan.max_requests_per_connection = common.max_requests_per_connection.unwrap_or(0);
         plan.proxy_100_continue = c.proxy_100_continue;
         plan.use_remote_address = c.use_remote_address.unwrap_or(false);
         plan.xff_num_trusted_hops = c.xff_num_trusted_hops;
@@ -278,6 +281,7 @@ impl HcmPlan {
     ) -> HcmPlan {
         let root = cx.scope.store().root();
         HcmPlan {
+            max_requests_per_connection: 0,
             codec: CodecType::Auto,
             stats: HttpStats::new(&root.scope("http").scope(stat_prefix)),
             listener_stats: ListenerHttpStats::new(&listener.scope.scope("http").scope(stat_prefix)),

@@ -13,8 +13,13 @@ impl Finalizer for Hcm {
         let info = &ex.sx.info;
         let took = clock::now().saturating_duration_since(info.start);
         self.stats.downstream_rq_time().record(took.as_millis() as u64);
-        if info.response_code.get() == 0 {
+        // A stream that ends before both its directions did is reset by the codec, which Envoy counts here.
+        let (sent, received) = (info.times.ds_tx_end.get().is_some(), info.times.ds_rx_end.get().is_some());
+        if !sent || !received {
             self.stats.downstream_rq_rx_reset().inc();
+        }
+        if sent && !received {
+            self.stats.downstream_rq_response_before_rq_complete().inc();
         }
         if info.health_check.get() {
             self.stats.tracing_health_check().inc();
@@ -27,7 +32,7 @@ impl Finalizer for Hcm {
         let cx = FormatCx {
             request: Some(&ex.request.headers),
             response: ex.response.as_ref().map(|r| (r.status, &r.headers)),
-            trailers: None,
+            trailers: ex.response_trailers.as_deref(),
             info,
             conn: &ex.sx.conn,
             route: route.as_deref(),

@@ -8,7 +8,7 @@ use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{ConnInfo, StreamShared};
 use nuncio_core::{Body, BodyError, ConnBody, Exchange, Flag, Frame, LocalReply};
-use nuncio_wire::h1::{BodyEvent, Eof, H1Error, RequestStart, Server, Upgrade};
+use nuncio_wire::h1::{BodyEvent, Cause, Eof, H1Error, RequestStart, Server, Upgrade};
 use nuncio_wire::{Chunk, HeaderMap, OutBuf, ReadBuf, ResponseHead, Version, name};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -32,6 +32,10 @@ pub struct H1Conn {
     /// The stream of the request under way.
     gone: Cell<Option<CloseReason>>,
     reading_body: Cell<bool>,
+    /// The last request's end was not read before its response ended.
+    cut: Cell<bool>,
+    /// Requests so far.
+    served: Cell<u32>,
     /// The client sent FIN.
     eof: Cell<bool>,
     /// Armed once and looked at lazily, over all exchanges.
@@ -45,7 +49,8 @@ struct Bufs {
 }
 
 /// Serves `io` until it ends; `prefix` holds what was read from it already.
-pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> CloseReason {
+/// The reason of the end, and whether an exchange was under way.
+pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> (CloseReason, bool) {
     let tls = info.tls.get().is_some();
     let conn = Rc::new(H1Conn {
         io: RefCell::new(io),
@@ -55,43 +60,53 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
         info,
         gone: Cell::new(None),
         reading_body: Cell::new(false),
+        cut: Cell::new(false),
+        served: Cell::new(0),
         eof: Cell::new(false),
         stream_idle: RefCell::new(None),
     });
     conn.hcm.http1_stats();
     conn.hcm.stats.downstream_cx_http1_total().inc();
     conn.hcm.stats.downstream_cx_http1_active().inc();
-    let reason = requests(&conn).await;
+    let end = requests(&conn).await;
     conn.hcm.stats.downstream_cx_http1_active().dec();
-    reason
+    end
 }
 
-async fn requests(conn: &Rc<H1Conn>) -> CloseReason {
+async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
     let pool = FuturePool::of(exchange);
     let mut idle = None;
     loop {
         let start = match conn.next_head(&mut idle).await {
             Ok(Some(start)) => start,
-            Ok(None) => return conn.gone.take().unwrap_or(CloseReason::Remote),
+            Ok(None) => {
+                let reason = match conn.gone.take().unwrap_or(CloseReason::Remote) {
+                    CloseReason::IdleTimeout => conn.linger().await,
+                    reason => reason,
+                };
+                return (reason, false);
+            }
             Err(error) => {
                 conn.refuse(error).await;
-                return conn.linger().await;
+                return (conn.linger().await, false);
             }
         };
         pool.start(exchange, (conn.clone(), start)).await;
-        if let Some(reason) = conn.gone.take() {
-            return reason;
+        match conn.gone.take() {
+            None => {}
+            Some(CloseReason::LocalReset) => return (conn.linger().await, false),
+            Some(reason) => return (reason, true),
         }
         let (goes_on, complete) = {
             let codec = conn.codec.borrow();
-            (codec.is_idle() && codec.keep_alive(), codec.request_complete())
+            (codec.is_idle() && codec.keep_alive(), codec.request_complete() && !conn.cut.get())
         };
         if !goes_on {
             if !complete {
-                return conn.linger().await;
+                return (conn.linger().await, false);
             }
             conn.shutdown().await;
-            return CloseReason::Local;
+            return (CloseReason::Local, false);
         }
     }
 }
@@ -115,11 +130,21 @@ async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
     };
     if start.expect_continue && !hcm.proxy_100_continue {
         conn.send_informational(&ResponseHead::new(100));
+        hcm.count_code(100);
         head.headers.remove(name::EXPECT);
     }
+    if start.dropped_underscores > 0 {
+        hcm.http1_stats().dropped_headers_with_underscores().add(start.dropped_underscores.into());
+    }
+    conn.served.set(conn.served.get().saturating_add(1));
+    if hcm.plan.max_requests_per_connection == conn.served.get() {
+        hcm.stats.downstream_cx_max_requests_reached().inc();
+        conn.set_close();
+    }
     let early = hcm.begin_request(&mut head, &sx, &*conn);
-    let ex = Exchange::new(head, body, sx);
+    let ex = Exchange::new(head, body, sx.clone());
     drive(&*conn, &hcm, ex, early).await;
+    conn.cut.set(sx.info.times.ds_rx_end.get().is_none());
 }
 
 impl H1Conn {
@@ -191,6 +216,10 @@ impl H1Conn {
     /// Answers what the codec refused, through the response path but without filters, as Envoy does.
     async fn refuse(self: &Rc<Self>, e: H1Error) {
         self.hcm.stats.downstream_cx_protocol_error().inc();
+        self.hcm.stats.downstream_rq_http1_total().inc();
+        if e.cause == Cause::Underscore {
+            self.hcm.http1_stats().requests_rejected_with_underscores_in_headers().inc();
+        }
         let sx = StreamShared::new(self.info.clone(), None);
         sx.info.protocol.set(Some(Version::Http11));
         let reply = LocalReply::new(e.status, e.body, e.details).flag(Flag::DownstreamProtocolError);
@@ -264,6 +293,7 @@ impl Downstream for H1Conn {
         })
     }
     fn reset(&self, _: ResetReason) {
+        self.hcm.stats.downstream_rq_tx_reset().inc();
         self.gone.set(Some(CloseReason::LocalReset));
     }
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
@@ -315,12 +345,18 @@ impl ConnBody for H1Conn {
                     sx.info.bytes_received.set(sx.info.bytes_received.get() + c.len() as u64);
                     return Poll::Ready(Some(Ok(Frame::Data(c))));
                 }
-                Ok(BodyEvent::Trailers(t)) => return Poll::Ready(Some(Ok(Frame::Trailers(Box::new(t))))),
+                Ok(BodyEvent::Trailers(t)) => {
+                    self.reading_body.set(false);
+                    sx.info.times.ds_rx_end.set(Some(clock::now()));
+                    return Poll::Ready(Some(Ok(Frame::Trailers(Box::new(t)))));
+                }
                 Ok(BodyEvent::End) => {
                     self.reading_body.set(false);
                     sx.info.times.ds_rx_end.set(Some(clock::now()));
                     return Poll::Ready(None);
                 }
+                // The response decides about an upgrade; until then nothing is read.
+                Ok(BodyEvent::NeedMore) if self.codec.borrow().withholds() => return Poll::Pending,
                 Ok(BodyEvent::NeedMore) => {}
                 Err(e) => {
                     self.reading_body.set(false);

@@ -7,8 +7,9 @@ use crate::mux::{End, Incoming, Mux};
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{ConnInfo, StreamShared};
-use nuncio_core::{Body, BodyError, ConnBody, Exchange, Frame};
-use nuncio_wire::h2::{Connection, ErrorCode, Kind};
+use nuncio_core::pipeline::Finalizer;
+use nuncio_core::{Body, BodyError, ConnBody, Exchange, Flag, Frame};
+use nuncio_wire::h2::{Connection, ErrorCode, Kind, details};
 use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead, Version, name};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -22,6 +23,8 @@ pub struct H2Conn {
     hcm: Rc<Hcm>,
     info: Rc<ConnInfo>,
     closing: Cell<bool>,
+    /// Requests so far.
+    served: Cell<u32>,
 }
 
 /// One stream of a connection: the client's side of one exchange.
@@ -32,9 +35,16 @@ struct H2Stream {
 }
 
 /// Serves `io` until it ends; `prefix` holds what was read from it already.
-pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> CloseReason {
+/// The reason of the end, and whether an exchange was under way.
+pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> (CloseReason, bool) {
     let codec = Connection::server(hcm.h2.clone());
-    let conn = Rc::new(H2Conn { mux: Mux::new(io, prefix, codec), hcm, info, closing: Cell::new(false) });
+    let conn = Rc::new(H2Conn {
+        mux: Mux::new(io, prefix, codec, false),
+        hcm,
+        info,
+        closing: Cell::new(false),
+        served: Cell::new(0),
+    });
     let s = &conn.hcm.stats;
     s.downstream_cx_http2_total().inc();
     s.downstream_cx_http2_active().inc();
@@ -45,11 +55,28 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
     reason
 }
 
-async fn run(conn: &Rc<H2Conn>) -> CloseReason {
+async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
+    let (reason, active) = drive_connection(conn).await;
+    if reason != CloseReason::LocalReset {
+        return (reason, active);
+    }
+    // Delayed close: the client gets time to read why.
+    if let Some(timeout) = conn.hcm.timeouts.delayed_close {
+        let rest = poll_fn(|cx| conn.mux.poll_discard(cx));
+        if clock::timeout(TimerKind::Other, timeout, rest).await.is_err() {
+            conn.hcm.stats.downstream_cx_delayed_close_timeout().inc();
+        }
+    }
+    (reason, active)
+}
+
+async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
     let idle = RefCell::new(Idle { since: clock::now(), sleep: None });
     poll_fn(|cx| {
-        let end = conn.mux.poll(cx, &mut |incoming| {
-            if let Incoming::Request { slot, head, end } = incoming {
+        let end = conn.mux.poll(cx, &mut |incoming| match incoming {
+            Incoming::Refused { details } => conn.refused(details, ""),
+            Incoming::GoAway | Incoming::Settings => {}
+            Incoming::Request { slot, head, end } => {
                 crate::guard::spawn(
                     "stream",
                     exchange(H2Stream { conn: conn.clone(), slot, idle: RefCell::new(None) }, head, end),
@@ -58,22 +85,26 @@ async fn run(conn: &Rc<H2Conn>) -> CloseReason {
         });
         conn.count();
         match end {
-            Poll::Ready(End::Remote) => return Poll::Ready(CloseReason::Remote),
+            Poll::Ready(End::Remote) => return Poll::Ready((CloseReason::Remote, conn.mux.in_use() > 0)),
             Poll::Ready(End::Protocol(e)) => {
                 if e.kind == Kind::Protocol {
                     conn.hcm.stats.downstream_cx_protocol_error().inc();
                 }
-                return Poll::Ready(CloseReason::LocalReset);
+                let active = e.begun || conn.mux.in_use() > 0;
+                if e.begun {
+                    conn.refused(e.details, e.message);
+                }
+                return Poll::Ready((CloseReason::LocalReset, active));
             }
             Poll::Pending => {}
         }
         if conn.mux.in_use() > 0 {
             idle.borrow_mut().since = clock::now();
         } else if conn.closing.get() && conn.mux.poll_write(cx).is_ready() {
-            conn.mux.close();
-            return Poll::Ready(CloseReason::Local);
+            conn.mux.close(ResetReason::ConnectionTermination, "");
+            return Poll::Ready((CloseReason::Local, false));
         }
-        conn.poll_idle(cx, &mut idle.borrow_mut())
+        conn.poll_idle(cx, &mut idle.borrow_mut()).map(|reason| (reason, false))
     })
     .await
 }
@@ -96,7 +127,14 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
         && !hcm.proxy_100_continue
     {
         d.send_informational(&ResponseHead::new(100));
+        hcm.count_code(100);
         head.headers.remove(name::EXPECT);
+    }
+    let served = &d.conn.served;
+    served.set(served.get().saturating_add(1));
+    if hcm.plan.max_requests_per_connection == served.get() {
+        hcm.stats.downstream_cx_max_requests_reached().inc();
+        d.set_close();
     }
     let early = hcm.begin_request(&mut head, &sx, &d);
     let ex = Exchange::new(head, body, sx);
@@ -106,7 +144,7 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
 impl Drop for H2Stream {
     fn drop(&mut self) {
         // NO_ERROR asks the client to stop sending a body that nobody needs (RFC 9113 §8.1).
-        self.conn.mux.release(self.slot, ErrorCode::NO_ERROR);
+        let _ = self.conn.mux.release(self.slot, ErrorCode::NO_ERROR); // counted at the exchange's end
     }
 }
 
@@ -127,6 +165,23 @@ impl H2Conn {
             s.downstream_cx_tx_bytes_total().add(tx);
         }
         crate::stats::count_http2(self.hcm.http2_stats(), &self.mux.codec(Connection::take_counters));
+    }
+    /// Counts and logs a request whose head broke a rule; `message` is the connection's, if it ended that too.
+    fn refused(&self, details: &'static str, message: &'static str) {
+        let sx = StreamShared::new(self.info.clone(), None);
+        sx.info.protocol.set(Some(Version::Http2));
+        let flag = match details {
+            details::HEADER_LIST_TOO_LARGE | details::TOO_MANY_HEADERS => Flag::DownstreamRemoteReset,
+            _ => Flag::DownstreamProtocolError,
+        };
+        sx.info.set_flag(flag);
+        match details.is_empty() {
+            true => sx.info.set_details(format!("codec_error:{}", message.replace(' ', "_"))),
+            false => sx.info.set_details(details),
+        }
+        self.hcm.count_request_begun();
+        self.hcm.stats.downstream_rq_http2_total().inc();
+        self.hcm.done(&Exchange::new(RequestHead::default(), Body::Empty, sx));
     }
     /// Refuses new streams from now on; the connection closes when the last one has ended.
     fn go_away(&self) {
@@ -149,7 +204,7 @@ impl H2Conn {
                 self.hcm.stats.downstream_cx_idle_timeout().inc();
                 self.go_away();
                 let _ = self.mux.poll_write(cx); // the client may not read it
-                self.mux.close();
+                self.mux.close(ResetReason::ConnectionTermination, "");
                 return Poll::Ready(CloseReason::IdleTimeout);
             }
             sleep.reset(timeout.saturating_sub(waited).max(std::time::Duration::from_millis(1)));
@@ -165,7 +220,7 @@ impl Downstream for H2Stream {
         self.conn.mux.send_response(self.slot, head, end);
     }
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        self.conn.mux.poll_ready(self.slot, cx).map_err(gone)
+        self.conn.mux.poll_ready(self.slot, cx).map_err(|r| gone(r, details::REMOTE_RESET))
     }
     fn send_data(&self, data: Chunk) {
         self.conn.mux.send_data(self.slot, data, false);
@@ -175,7 +230,7 @@ impl Downstream for H2Stream {
     }
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         // Handed to the connection is as good as handed to the kernel: its task writes.
-        self.conn.mux.poll_ready(self.slot, cx).map_err(gone)
+        self.conn.mux.poll_ready(self.slot, cx).map_err(|r| gone(r, details::REMOTE_RESET))
     }
     fn reset(&self, reason: ResetReason) {
         let code = match reason {
@@ -187,7 +242,7 @@ impl Downstream for H2Stream {
         self.conn.mux.reset(self.slot, code);
     }
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
-        self.conn.mux.poll_reset(self.slot, cx).map(gone)
+        self.conn.mux.poll_reset(self.slot, cx).map(|(r, details)| gone(r, details))
     }
     fn idle_timer(&self) -> &RefCell<Option<Sleep>> {
         &self.idle
@@ -197,8 +252,12 @@ impl Downstream for H2Stream {
     }
 }
 
-fn gone(r: ResetReason) -> Gone {
-    if r == ResetReason::ConnectionTermination { Gone::Disconnected } else { Gone::Reset }
+fn gone(r: ResetReason, details: &'static str) -> Gone {
+    match r {
+        ResetReason::ConnectionTermination => Gone::Disconnected,
+        ResetReason::ProtocolError => Gone::Protocol(details),
+        _ => Gone::Reset,
+    }
 }
 
 impl ConnBody for H2Conn {

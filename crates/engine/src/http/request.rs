@@ -6,7 +6,7 @@ use super::stream::Downstream;
 use nuncio_core::address::Address;
 use nuncio_core::info::StreamShared;
 use nuncio_core::{LocalReply, rng};
-use nuncio_wire::{HeaderMap, IdSet, RequestHead, name};
+use nuncio_wire::{HeaderMap, IdSet, RequestHead, Version, name};
 use std::net::IpAddr;
 
 /// What concerns this hop only, of a request that does not upgrade.
@@ -60,7 +60,14 @@ impl Hcm {
             d.set_close();
         }
         let refuse = |status, details: &'static str| Some(Box::new(LocalReply::new(status, "", details)));
+        // Envoy gives up on an HTTP/1 connection whose client sends such requests.
+        let close = || {
+            if sx.info.protocol.get() < Some(Version::Http2) {
+                d.set_close();
+            }
+        };
         if !head.headers.contains(name::AUTHORITY) {
+            close();
             return refuse(400, "missing_host_header");
         }
         let connect = head.is_connect();
@@ -68,7 +75,6 @@ impl Hcm {
             match head.path().first() {
                 None => return refuse(404, "missing_path_rejected"),
                 Some(b'/') => {}
-                Some(b'*') if head.method() == b"OPTIONS" && head.path() == b"*" => {}
                 Some(_) => {
                     self.stats.downstream_rq_non_relative_path().inc();
                     return refuse(404, "absolute_path_rejected");
@@ -76,14 +82,25 @@ impl Hcm {
             }
             if head.path().contains(&b'#') {
                 self.stats.downstream_rq_failed_path_normalization().inc();
+                close();
                 return refuse(400, "path_normalization_failed");
             }
         }
         if let Some(reply) = self.plan.path.apply(head) {
-            self.stats.downstream_rq_failed_path_normalization().inc();
+            if reply.status < 400 {
+                self.stats.downstream_rq_redirected_with_normalized_path().inc();
+            } else {
+                self.stats.downstream_rq_failed_path_normalization().inc();
+                close();
+            }
             return Some(Box::new(reply));
         }
         self.mutate(&mut head.headers, sx);
+        if is_upgrade(&head.headers) {
+            // `upgrade_configs` is refused in configuration: no upgrade is allowed.
+            self.stats.downstream_rq_ws_on_non_ws_route().inc();
+            return refuse(403, "upgrade_failed");
+        }
         None
     }
 

@@ -4,6 +4,7 @@
 //! their protocol writes heads and data, and how it learns that the client is gone.
 
 use super::Hcm;
+use crate::upstream::local::Clusters;
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{Interrupt, StreamShared};
@@ -15,6 +16,9 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+
+/// Most pieces of an unwanted request body that are read before the response.
+const DRAIN: usize = 16;
 
 /// The client's side of one exchange.
 pub trait Downstream {
@@ -47,6 +51,8 @@ pub enum Gone {
     Disconnected,
     /// It reset the stream (HTTP/2).
     Reset,
+    /// It broke the protocol: the details of the stream's error, or the codec's message for the connection's.
+    Protocol(&'static str),
 }
 
 /// Runs one exchange to its end.
@@ -77,14 +83,27 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
     };
     match outcome {
         Ok(Outcome::Respond) => respond(d, hcm, &mut run, idle).await,
-        Ok(Outcome::Reset) => d.reset(ResetReason::LocalReset),
+        Ok(Outcome::Reset) => cut(d, &sx, ResetReason::LocalReset),
         Err(gone) => client_gone(&sx, gone),
     }
 }
 
-async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: IdleTimer) {
+async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: IdleTimer<'_>) {
     let sx = run.ex.sx.clone();
     send_informational(d, &sx);
+    if !run.ex.request_body.is_end() {
+        // Nobody wants the body; what of it has arrived is read, so that the connection can go on.
+        let body = &mut run.ex.request_body;
+        poll_fn(|cx| {
+            for _ in 0..DRAIN {
+                if !matches!(body.poll_frame(cx, &sx), Poll::Ready(Some(Ok(_)))) {
+                    break;
+                }
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
     let Some(mut head) = run.ex.response.take() else { return d.reset(ResetReason::LocalReset) };
     hcm.finish_response_head(&mut head, &run.ex, d);
     let end = run.ex.response_body.is_end();
@@ -96,10 +115,10 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
     let done = poll_fn(|cx| {
         loop {
             if let Some(i) = sx.poll_beside(cx) {
-                if let Interrupt::Reset(r) = i {
-                    return Poll::Ready(Err(Fail::Body(BodyError::Reset(r))));
-                }
-                return Poll::Ready(Err(Fail::Interrupt));
+                return Poll::Ready(Err(match i {
+                    Interrupt::Reset(r) => Fail::Reset(r),
+                    Interrupt::Reply(r) => Fail::Reply(r),
+                }));
             }
             if ended {
                 return d.poll_flush(cx).map_err(Fail::Gone);
@@ -117,6 +136,7 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
                 }
                 Poll::Ready(Some(Ok(Frame::Trailers(t)))) => {
                     d.send_end(Some(&t));
+                    run.ex.response_trailers = Some(t);
                     ended = true;
                 }
                 Poll::Ready(None) => {
@@ -134,23 +154,47 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
         d.poll_gone(cx).map(|g| Err(Fail::Gone(g)))
     })
     .await;
-    sx.info.times.ds_tx_end.set(Some(clock::now()));
     match done {
-        Ok(()) => {}
+        Ok(()) => sx.info.times.ds_tx_end.set(Some(clock::now())),
         Err(Fail::Gone(g)) => client_gone(&sx, g),
-        Err(Fail::Body(BodyError::Reset(r))) => d.reset(r),
-        // The head has left: a reply is no longer possible.
-        Err(Fail::Body(BodyError::Reply(_)) | Fail::Interrupt) => {
-            hcm.stats.rq_reset_after_downstream_response_started().inc();
+        Err(Fail::Reset(r)) => cut(d, &sx, r),
+        Err(Fail::Body(BodyError::Reset(r))) => {
+            sx.info.set_flag(r.flag());
+            let details = format!("upstream_reset_after_response_started{{{}}}", r.text());
+            sx.info.set_details(details.replace(' ', "_"));
+            if run.ex.request.is_grpc() {
+                hcm.stats.rq_reset_after_downstream_response_started().inc();
+            }
+            d.reset(r);
+        }
+        // The head has left: a reply is no longer possible, but it says why the stream ends.
+        Err(Fail::Body(BodyError::Reply(r)) | Fail::Reply(r)) => {
+            r.flags.iter().for_each(|f| sx.info.set_flag(*f));
+            sx.info.set_details(r.details);
+            if sx.deadline_passed()
+                && let Some(name) = &sx.info.upstream.borrow().cluster
+                && let Some(cluster) = Clusters::here().get(name)
+            {
+                cluster.plan.stats.upstream_rq_timeout().inc();
+            }
             d.reset(ResetReason::LocalReset);
         }
+    }
+}
+
+/// Ends a stream that cannot be answered: the client may be the reason.
+fn cut<D: Downstream>(d: &D, sx: &StreamShared, reason: ResetReason) {
+    match d.poll_gone(&mut Context::from_waker(std::task::Waker::noop())) {
+        Poll::Ready(gone) => client_gone(sx, gone),
+        Poll::Pending => d.reset(reason),
     }
 }
 
 enum Fail {
     Gone(Gone),
     Body(BodyError),
-    Interrupt,
+    Reset(ResetReason),
+    Reply(Box<LocalReply>),
 }
 
 fn send_informational<D: Downstream>(d: &D, sx: &StreamShared) {
@@ -162,6 +206,13 @@ fn send_informational<D: Downstream>(d: &D, sx: &StreamShared) {
 fn client_gone(sx: &StreamShared, gone: Gone) {
     let info = &sx.info;
     let (flag, details) = match gone {
+        Gone::Protocol(details) => {
+            info.set_flag(Flag::DownstreamProtocolError);
+            return match details.starts_with("http2.") {
+                true => info.set_details(details),
+                false => info.set_details(format!("codec_error:{}", details.replace(' ', "_"))),
+            };
+        }
         Gone::Disconnected => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
         Gone::Reset => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
     };
@@ -171,14 +222,15 @@ fn client_gone(sx: &StreamShared, gone: Gone) {
 
 /// `stream_idle_timeout`: answers 504 when nothing moves for too long. One timer per stream; activity only notes the
 /// time, and the timer looks at the note when it fires.
-struct IdleTimer {
+struct IdleTimer<'a> {
+    hcm: &'a Hcm,
     timeout: Option<std::time::Duration>,
     last: std::time::Instant,
 }
 
-impl IdleTimer {
-    fn new(hcm: &Hcm) -> IdleTimer {
-        IdleTimer { timeout: hcm.timeouts.stream_idle, last: clock::now() }
+impl IdleTimer<'_> {
+    fn new(hcm: &Hcm) -> IdleTimer<'_> {
+        IdleTimer { hcm, timeout: hcm.timeouts.stream_idle, last: clock::now() }
     }
     fn active(&mut self) {
         self.last = clock::now();
@@ -195,6 +247,7 @@ impl IdleTimer {
             }
             let idle = clock::now().saturating_duration_since(last);
             if idle >= timeout {
+                self.hcm.stats.downstream_rq_idle_timeout().inc();
                 // 408 while the request is incomplete, 504 afterwards.
                 let status = if sx.info.times.ds_rx_end.get().is_some() { 504 } else { 408 };
                 let reply = LocalReply::new(status, "stream timeout", "stream_idle_timeout")

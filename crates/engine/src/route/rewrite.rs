@@ -75,7 +75,7 @@ impl Rewrite {
     /// Rewrites a request's head; what it replaces is kept in `x-envoy-original-path` and `-host`.
     pub fn apply(&self, head: &mut RequestHead, _: &StreamShared, host: &Host, keep_original: bool) {
         if let Some(r) = &self.host {
-            self.host(r, head, host);
+            self.host(r, head, host, keep_original);
         }
         let Some(r) = &self.path else { return };
         let old = head.path().to_vec();
@@ -97,7 +97,7 @@ impl Rewrite {
         head.headers.set(name::PATH, &new);
     }
 
-    fn host(&self, r: &HostRewrite, head: &mut RequestHead, host: &Host) {
+    fn host(&self, r: &HostRewrite, head: &mut RequestHead, host: &Host, keep_original: bool) {
         let new = match r {
             HostRewrite::Literal(h) => h.clone(),
             HostRewrite::Header(h) => match head.headers.get(h) {
@@ -117,6 +117,9 @@ impl Rewrite {
         let old = head.authority().to_vec();
         if self.append_x_forwarded_host && old != new {
             head.headers.append_to(name::X_FORWARDED_HOST, b",", &old);
+        }
+        if keep_original && !old.is_empty() {
+            head.headers.set(name::X_ENVOY_ORIGINAL_HOST, &old);
         }
         head.headers.set(name::AUTHORITY, &new);
     }

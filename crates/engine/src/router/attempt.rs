@@ -25,6 +25,8 @@ pub struct Attempt {
     stream: Option<UpStream>,
     /// The response's head came, or the attempt failed: what happens now is accounted for.
     settled: bool,
+    /// An informational head came.
+    informed: bool,
 }
 
 impl Attempt {
@@ -41,7 +43,7 @@ impl Attempt {
             up.host = Some(host.host.info.clone());
             up.hosts_attempted.push(host.host.info.clone());
         }
-        Attempt { cluster, host, sx, priority, timeout, stream: None, settled: false }
+        Attempt { cluster, host, sx, priority, timeout, stream: None, settled: false, informed: false }
     }
 
     /// Gets a connection, sends the request and waits for the final response head.
@@ -82,10 +84,9 @@ impl Attempt {
             if !response.head.is_informational() {
                 return Ok(response);
             }
-            // The client gets 100 from us; other informational heads pass through.
-            if response.head.status != 100 {
-                self.sx.inform(response.head);
-            }
+            // Counted like any response, and kept: the client gets its 100 from us, and Envoy passes none on.
+            charge::code(&self.cluster, Some(&self.host.host), ex, &response.head, None);
+            self.informed = true;
         }
     }
 
@@ -108,11 +109,11 @@ impl Attempt {
     pub fn answered(&mut self, ex: &mut Exchange, r: &mut UpResponse, suppress: bool) {
         self.settled = true;
         let now = clock::now();
-        let since = ex.sx.info.times.ds_rx_end.get().unwrap_or(now);
-        let took = now.saturating_duration_since(since);
-        charge::code(&self.cluster, Some(&self.host.host), ex, &r.head, Some(took));
+        // A response before the end of its request says nothing about the host's speed.
+        let took = ex.sx.info.times.ds_rx_end.get().map(|end| now.saturating_duration_since(end));
+        charge::code(&self.cluster, Some(&self.host.host), ex, &r.head, took);
         ex.sx.info.set_details("via_upstream");
-        if !suppress {
+        if let Some(took) = took.filter(|_| !suppress) {
             let mut ms = itoa::Buffer::new();
             let ms = ms.format(took.as_millis() as u64);
             r.head.headers.set(name::X_ENVOY_UPSTREAM_SERVICE_TIME, ms.as_bytes());
@@ -132,8 +133,16 @@ impl Attempt {
         self.settled = true;
         self.sx.clear_deadline();
         self.sx.drop_sides();
-        let r = replies::reset(e);
-        ex.sx.info.upstream.borrow_mut().transport_failure = e.transport.clone();
+        let r = replies::reset(e, self.informed);
+        {
+            let mut up = ex.sx.info.upstream.borrow_mut();
+            up.transport_failure = e.transport.clone();
+            if e.reason == ResetReason::Overflow {
+                // A breaker refused the request before it got to a host.
+                up.host = None;
+                up.hosts_attempted.clear();
+            }
+        }
         charge::local(&self.cluster, Some(&self.host.host), ex, r.status);
         r
     }
@@ -152,9 +161,6 @@ impl Drop for Attempt {
             s.external().record(504);
             HostCounters::inc(&self.host.host.counters.rq_timeout);
             HostCounters::inc(&self.host.host.counters.rq_error);
-        }
-        if self.stream.is_some() {
-            s.upstream_rq_tx_reset().inc();
         }
     }
 }

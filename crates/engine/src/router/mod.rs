@@ -17,7 +17,7 @@ use nuncio_core::filter::Step;
 use nuncio_core::info::Interrupt;
 use nuncio_core::route::Route;
 use nuncio_core::{Exchange, Flag, LocalReply};
-use nuncio_wire::name;
+use nuncio_wire::{ResponseHead, name};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Router {
         match &route.action {
             Action::Cluster(c) => self.forward(ex, &route, c).await,
             Action::Redirect(r) => {
-                self.stats.rq_redirect().inc();
+                self.stats.rq_direct_response().inc();
                 let location = r.location(&ex.request, &ex.sx);
                 let mut reply = LocalReply::new(r.status(), "", "direct_response");
                 reply.headers.get_or_insert_default().append(name::LOCATION, &location);
@@ -57,8 +57,13 @@ impl Router {
 
     /// A response that the route itself makes; its header rules apply.
     fn local(&self, ex: &mut Exchange, route: &RouteEntry, r: LocalReply) -> Step<'static> {
+        // The rules come before `content-length` and `content-type`, which they can replace, as in Envoy.
+        let mut r = r;
+        let headers = r.headers.take().unwrap_or_default();
+        let mut head = ResponseHead { status: r.status, headers, ..Default::default() };
+        route.finalize_response_headers(&mut head, ex);
+        r.headers = Some(head.headers);
         ex.reply(r);
-        self.finish_response(ex, route);
         Step::Next
     }
 
@@ -77,13 +82,14 @@ impl Router {
             up.cluster_observability = Some(cluster.plan.observability_name.clone());
             up.cluster_metadata = Some(cluster.plan.metadata.clone());
         }
+        ex.sx.info.attempts.set(1);
         let Some(host) = cluster.choose() else {
             cluster.plan.stats.upstream_cx_none_healthy().inc();
+            cluster.plan.stats.lb_healthy_panic().inc();
             charge::local(&cluster, None, ex, 503);
             return reply(replies::no_healthy_upstream());
         };
         let timeout = self.timeout(ex, c);
-        route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
         if !self.suppress_envoy_headers
             && let Some(t) = timeout
         {
@@ -94,7 +100,7 @@ impl Router {
         if c.include_request_attempt_count {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
         }
-        ex.sx.info.attempts.set(1);
+        route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
         let mut attempt = Attempt::new(cluster, host, ex.sx.clone(), c.priority, timeout);
         match attempt.run(ex).await {
             Ok(mut response) => {

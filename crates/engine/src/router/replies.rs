@@ -17,14 +17,16 @@ pub fn timeout() -> LocalReply {
     LocalReply::new(504, "upstream request timeout", "response_timeout").flag(Flag::UpstreamRequestTimeout)
 }
 /// The upstream exchange ended before its response began.
-pub fn reset(e: &StreamError) -> LocalReply {
+/// `started`: an informational head came before.
+pub fn reset(e: &StreamError, started: bool) -> LocalReply {
     use nuncio_core::ResetReason::*;
     let reason = e.reason.text();
     let status = if e.reason == ProtocolError { 502 } else { 503 };
     let body = format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
+    let when = if started { "after" } else { "before" };
     let details = match e.transport.is_empty() {
-        true => format!("upstream_reset_before_response_started{{{reason}}}"),
-        false => format!("upstream_reset_before_response_started{{{reason}|{}}}", e.transport),
+        true => format!("upstream_reset_{when}_response_started{{{reason}}}"),
+        false => format!("upstream_reset_{when}_response_started{{{reason}|{}}}", e.transport),
     };
     let r = LocalReply::new(status, body, details.replace(' ', "_")).flag(e.reason.flag());
     match e.reason {

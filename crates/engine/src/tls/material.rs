@@ -58,13 +58,23 @@ pub fn certified_key(c: &pb::TlsCertificate) -> BuildResult<Arc<CertifiedKey>> {
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| failed())?;
     let key = super::provider().key_provider.load_private_key(key).map_err(|_| failed())?;
     let key = CertifiedKey::new(certs, key);
-    match key.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(Arc::new(key)),
-        Err(_) => Err(BuildError(format!(
+    let fits = match key.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => true,
+        Err(rustls::Error::InconsistentKeys(_)) => false,
+        // webpki does not read every certificate that may be served (X.509 version 1): its key stands in it as it is.
+        Err(_) => key.key.public_key().is_none_or(|public| contains(&key.cert[0], &public)),
+    };
+    match fits {
+        true => Ok(Arc::new(key)),
+        false => Err(BuildError(format!(
             "{}, Cause: error:0b000074:X.509 certificate routines:OPENSSL_internal:KEY_VALUES_MISMATCH",
             failed()
         ))),
     }
+}
+
+fn contains(certificate: &[u8], public_key: &[u8]) -> bool {
+    !public_key.is_empty() && certificate.windows(public_key.len()).any(|w| w == public_key)
 }
 
 /// The trusted authorities of a validation context; `None` when it names none.
@@ -85,4 +95,51 @@ pub fn roots(v: Option<&pb::CertificateValidationContext>) -> BuildResult<Option
         return Err(format!("Failed to load trusted CA certificates from {name}").into());
     }
     Ok(Some(Arc::new(store)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----
+MIIBJjCBzQIUceQ+PJtEtOlJEBNuUp2k/2/rq18wCgYIKoZIzj0EAwIwFTETMBEG
+A1UEAwwKdjEuZXhhbXBsZTAgFw0yNjExMjExMTA4NTNaGA8yMTI2MTAyODExMDg1
+M1owFTETMBEGA1UEAwwKdjEuZXhhbXBsZTBZMBMGByqGSM49AgEGCCqGSM49AwEH
+A0IABASRmLOrrcaAg2xhEYkBVeHOP/084pG5cGcOy/srU0tLKCPCF2ltoG4AiUH9
+ub7CxX5NaAA5Dun/lkrJMe/oq3cwCgYIKoZIzj0EAwIDSAAwRQIhALZkvip21Mqx
+18Nfa2NyHWG8peTnAOiZUNRoOKAEPFz5AiB7F56Gc/XYE+jkau22y02niXbhXOD8
+h/32HE1wIeFW0w==
+-----END CERTIFICATE-----
+";
+    /// The key of `VERSION_1`, made for this test.
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgkOXxjPrdGV9f/CIa
+CeVO7k6CmfunMk+r76mSXf0sVUWhRANCAAQEkZizq63GgINsYRGJAVXhzj/9POKR
+uXBnDsv7K1NLSygjwhdpbaBuAIlB/bm+wsV+TWgAOQ7p/5ZKyTHv6Kt3
+-----END PRIVATE KEY-----
+";
+    /// The key of nothing here.
+    const OTHER_KEY: &str = "-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgo/4KV8JaIrSe9MRk
+Vo3TQzvyRE4UTPZRGQf9oBHwTwWhRANCAASU7Ri3wZlXC5TqGZ5jKsgQ8vpwcic1
+FB7mZEuKYtpOBo9n/ocyxXcqziZ2LWWrVwZAorG3gkU1uBcnRmkFqEdq
+-----END PRIVATE KEY-----
+";
+
+    fn load(key: &str) -> BuildResult<Arc<CertifiedKey>> {
+        let inline = |text: &str| {
+            let specifier = Some(Specifier::InlineString(text.to_owned()));
+            Some(DataSource { specifier, ..Default::default() })
+        };
+        let (certificate_chain, private_key) = (inline(VERSION_1), inline(key));
+        certified_key(&pb::TlsCertificate { certificate_chain, private_key, ..Default::default() })
+    }
+
+    #[test]
+    fn certificates_of_version_1_are_served_and_their_keys_checked() {
+        assert!(load(KEY).is_ok());
+        let refused = load(OTHER_KEY).expect_err("another key").0;
+        assert!(refused.contains("Failed to load private key from <inline>"), "{refused}");
+        assert!(refused.ends_with("KEY_VALUES_MISMATCH"), "{refused}");
+    }
 }

@@ -149,17 +149,18 @@ pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let http = http(c)?;
     let breakers = breakers(c.circuit_breakers.as_ref());
-    let breaker_stats = ["default", "high"].map(|name| BreakerStats::new(&scope.scope("circuit_breakers").scope(name)));
+    let breaker_stats =
+        ["default", "high"].map(|name| BreakerStats::new(&scope.scope("circuit_breakers").scope(name)));
     for (b, s) in breakers.iter().zip(&breaker_stats) {
         let open = |r: fn(&Breakers) -> &Resource| {
             let b = b.clone();
-            move || Some(u64::from(!r(&b).can_take()))
+            move || (!r(&b).can_take()).then_some(1) // closed counts as never used
         };
         s.cx_open().set(open(|b| &b.connections));
         s.rq_open().set(open(|b| &b.requests));
         s.rq_pending_open().set(open(|b| &b.pending));
         s.rq_retry_open().set(open(|b| &b.retries));
-        s.cx_pool_open().set(|| Some(0));
+        s.cx_pool_open().set(|| None);
     }
     let plan = ClusterPlan {
         name: c.name.as_str().into(),
@@ -246,7 +247,7 @@ fn http(c: &pb::Cluster) -> BuildResult<UpstreamHttp> {
         None => up::HttpProtocolOptions::default(),
     };
     let (old_h2, old_max) = (c.http2_protocol_options.as_deref(), c.max_requests_per_connection);
-    let common = o.common_http_protocol_options.clone().unwrap_or_default();
+    let common = o.common_http_protocol_options.unwrap_or_default();
     let (protocol, h1o, h2o) = match &o.upstream_protocol_options {
         None if old_h2.is_some() => (UpstreamProtocol::Http2, None, old_h2.cloned()),
         None => (UpstreamProtocol::Http1, None, None),

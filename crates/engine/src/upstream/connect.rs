@@ -41,7 +41,11 @@ async fn open(host: &Host) -> io::Result<Io> {
             s.set_nodelay(true)?;
             Ok(Io::Tcp(s.connect(*a).await?))
         }
-        Some(Address::Pipe(p)) => Ok(Io::Unix(UnixStream::connect(&**p).await?)),
+        // `@name` is a name in Linux's abstract namespace.
+        Some(Address::Pipe(p)) => Ok(Io::Unix(match p.to_string_lossy().strip_prefix('@') {
+            Some(name) => UnixStream::connect(format!("\0{name}")).await?,
+            None => UnixStream::connect(&**p).await?,
+        })),
         _ => Err(io::ErrorKind::AddrNotAvailable.into()),
     }
 }

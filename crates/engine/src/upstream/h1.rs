@@ -1,5 +1,5 @@
 //! One HTTP/1 upstream connection. It has no task of its own: the request that borrows it drives it, and while it
-//! idles in its pool the thread's [`idle`](super::idle) watcher notices its end.
+//! idles in its pool the thread's [`idle`] watcher notices its end.
 
 use super::host::{Host, HostCounters};
 use super::idle;
@@ -38,6 +38,8 @@ pub struct H1Up {
     codec: RefCell<Client>,
     /// Number of the request under way or last; writes for another one are ignored.
     turn: Cell<u32>,
+    /// The host ended the connection.
+    ended: Cell<bool>,
     charge: RefCell<Option<Charge>>,
     born: Instant,
     /// Addresses and TLS facts.
@@ -68,8 +70,6 @@ enum By {
 impl H1Up {
     /// A connection just made.
     pub fn new(io: Io, cluster: Rc<Cluster>, host: Arc<Host>, pool: PoolRef) -> Rc<H1Up> {
-        let stats = &cluster.plan.stats;
-        stats.upstream_cx_http1_total().inc();
         cluster.http1_stats();
         let codec = Client::new(cluster.plan.http.h1.clone());
         let id = idle::next_id();
@@ -85,6 +85,7 @@ impl H1Up {
             bufs: RefCell::default(),
             codec: RefCell::new(codec),
             turn: Cell::new(0),
+            ended: Cell::new(false),
             charge: RefCell::new(None),
             born: clock::now(),
             idle: RefCell::default(),
@@ -158,6 +159,9 @@ impl H1Up {
             };
             match start {
                 Ok(Some(start)) => {
+                    if !start.keep_alive && !start.informational {
+                        self.cluster.plan.stats.upstream_cx_close_notify().inc();
+                    }
                     sx.info.upstream_meter.header_rx.set(u64::from(start.header_bytes));
                     let end = !start.informational && !start.has_body && !start.upgraded;
                     return Poll::Ready(Ok(UpResponse { head: start.head, end }));
@@ -203,11 +207,14 @@ impl H1Up {
 
     /// The request is over: back to the pool, or closed.
     fn release(&self) {
-        let charge = self.charge.borrow_mut().take();
-        if charge.is_none() {
+        let complete = self.codec.borrow().response_complete();
+        if self.charge.borrow().is_none() {
             return;
         }
-        drop(charge);
+        if !complete {
+            return self.close(By::Us); // with its request under way
+        }
+        drop(self.charge.borrow_mut().take());
         let max = self.cluster.plan.http.max_requests_per_connection;
         let spent = max > 0 && self.turn.get() >= max;
         if spent {
@@ -216,6 +223,8 @@ impl H1Up {
         let clean = self.bufs.borrow().out.is_empty() && self.codec.borrow().reusable();
         match self.me.upgrade() {
             Some(me) if clean && !spent && self.is_open() => self.check_in(me),
+            // The end of the connection was the end of the response.
+            _ if self.ended.get() => self.close(By::Remote),
             _ => self.close(By::Us),
         }
     }
@@ -328,7 +337,11 @@ impl ConnBody for H1Up {
                 Ok(0) | Err(_) => {
                     let eof = self.codec.borrow_mut().read_eof();
                     if eof == Ok(Eof::BodyEnd) {
+                        self.ended.set(true);
                         continue;
+                    }
+                    if eof.is_err() {
+                        self.cluster.plan.stats.upstream_cx_protocol_error().inc();
                     }
                     self.close(By::Remote);
                     let reason = if eof.is_err() {

@@ -53,7 +53,6 @@ struct Request {
 impl H2Up {
     /// Starts to drive a connection just made.
     pub fn start(io: Io, cluster: Rc<Cluster>, host: Arc<Host>, pool: PoolRef) -> Rc<H2Up> {
-        cluster.plan.stats.upstream_cx_http2_total().inc();
         cluster.http2_stats().nghttp2_upstream_connections().inc();
         let codec = Connection::client(cluster.plan.http.h2.clone());
         let now = clock::now();
@@ -64,7 +63,7 @@ impl H2Up {
             cluster,
             pool,
             me: me.clone(),
-            mux: Mux::new(io, ReadBuf::new(), codec),
+            mux: Mux::new(io, ReadBuf::new(), codec, true),
             requests: RefCell::default(),
             promised: Cell::new(0),
             begun: Cell::new(0),
@@ -162,8 +161,11 @@ impl H2Up {
         Poll::Ready(Ok(UpResponse { head, end }))
     }
     fn count_reset(&self, r: ResetReason) {
-        if matches!(r, ResetReason::RemoteReset | ResetReason::RemoteRefusedStream) {
-            self.cluster.plan.stats.upstream_rq_rx_reset().inc();
+        let s = &self.cluster.plan.stats;
+        match r {
+            ResetReason::RemoteReset => s.upstream_rq_rx_reset().inc(),
+            ResetReason::ConnectionTermination => s.upstream_rq_pending_failure_eject().inc(),
+            _ => {}
         }
     }
     fn count(&self) {
@@ -185,6 +187,7 @@ async fn run(up: Rc<H2Up>) {
         let end = up.mux.poll(cx, &mut |i| {
             if let Incoming::GoAway = i {
                 up.draining.set(true);
+                up.cluster.plan.stats.upstream_cx_close_notify().inc();
             }
         });
         up.count();
@@ -220,7 +223,7 @@ async fn run(up: Rc<H2Up>) {
         up.cluster.plan.stats.upstream_cx_protocol_error().inc();
     }
     let active = up.mux.in_use() > 0;
-    up.mux.close();
+    up.mux.close(if protocol { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }, "");
     up.draining.set(true);
     idle::closed(&up.cluster, &up.host, up.born, up.begun.get(), active, remote);
     up.pool.lost(&UpConn::H2(up.clone()));
@@ -261,8 +264,10 @@ impl ConnBody for H2Up {
             None => return,
         };
         drop(charge);
-        if let Some(slot) = slot {
-            self.mux.release(slot, ErrorCode::CANCEL);
+        if let Some(slot) = slot
+            && self.mux.release(slot, ErrorCode::CANCEL)
+        {
+            self.cluster.plan.stats.upstream_rq_tx_reset().inc();
         }
         if let Some(me) = self.me.upgrade().filter(|me| me.can_open()) {
             self.pool.offer(UpConn::H2(me));

@@ -1,5 +1,7 @@
 //! Clusters on main: built from configuration, kept up to date by DNS, published to the workers.
 
+#![expect(clippy::disallowed_types, reason = "only main comes here, and whoever reads its stats")]
+
 use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, Resolver};

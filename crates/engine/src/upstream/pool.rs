@@ -245,6 +245,11 @@ impl Inner {
         }
         lane.connecting.set(lane.connecting.get() + 1);
         cluster.plan.stats.upstream_cx_total().inc();
+        if http2 {
+            cluster.plan.stats.upstream_cx_http2_total().inc();
+        } else {
+            cluster.plan.stats.upstream_cx_http1_total().inc();
+        }
         cluster.plan.stats.upstream_cx_active().inc();
         HostCounters::inc(&self.host.counters.cx_total);
         HostCounters::inc(&self.host.counters.cx_active);
@@ -288,7 +293,12 @@ async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
         Err(e) => {
             stats.upstream_cx_connect_fail().inc();
             stats.upstream_cx_destroy().inc();
-            stats.upstream_cx_destroy_local().inc();
+            // A connection that is refused, or fails in its handshake, counts as closed by the host.
+            if e.reason == ResetReason::ConnectionTimeout {
+                stats.upstream_cx_destroy_local().inc();
+            } else {
+                stats.upstream_cx_destroy_remote().inc();
+            }
             stats.upstream_cx_active().dec();
             HostCounters::inc(&inner.host.counters.cx_connect_fail);
             HostCounters::dec(&inner.host.counters.cx_active);

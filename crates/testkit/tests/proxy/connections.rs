@@ -29,9 +29,11 @@ fn a_pipelined_request_follows_a_body() {
         let up = Upstream::answering(|m| ok(&m.body)).await;
         let s = Server::start(&Config::to(up.addr));
         let mut c = Conn::open(s.addr()).await;
-        c.send("POST /1 HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabcPOST /2 HTTP/1.1\r\nhost: h\r\n\
-                transfer-encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\nGET /3 HTTP/1.1\r\nhost: h\r\n\r\n")
-            .await;
+        c.send(
+            "POST /1 HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabcPOST /2 HTTP/1.1\r\nhost: h\r\n\
+                transfer-encoding: chunked\r\n\r\n2\r\nde\r\n0\r\n\r\nGET /3 HTTP/1.1\r\nhost: h\r\n\r\n",
+        )
+        .await;
         for body in ["abc", "de", ""] {
             assert_eq!(c.response().await.expect("a response").text(), body);
         }

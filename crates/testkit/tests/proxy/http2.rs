@@ -209,7 +209,8 @@ fn many_streams_on_one_connection() {
 #[test]
 fn an_http1_client_of_an_http2_host_may_leave() {
     run(async {
-        let up = Upstream::tcp(|io, _| async move { Peer::server(io, Settings::default()).closed().await }).await;
+        let up =
+            Upstream::tcp(|io, _| async move { Peer::server(io, Settings::default()).closed().await }).await;
         let s = Server::start(&Config::to_h2(up.addr));
         for n in 1..=3 {
             let mut c = Conn::open(s.addr()).await;

@@ -80,7 +80,11 @@ fn responses_without_a_body() {
                     [("GET", "/204", 204), ("HEAD", "/", 200), ("GET", "/304", 304), ("HEAD", "/x", 200)]
                 {
                     let r = c.ask(&Ask { method, path, ..Default::default() }).await;
-                    assert_eq!((r.status, r.body.len()), (status, 0), "{client:?} to {host:?} {method} {path}");
+                    assert_eq!(
+                        (r.status, r.body.len()),
+                        (status, 0),
+                        "{client:?} to {host:?} {method} {path}"
+                    );
                     if method == "HEAD" && host == Http::One {
                         assert_eq!(r.header("content-length"), Some("77"), "{client:?}");
                     }

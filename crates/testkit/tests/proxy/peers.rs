@@ -103,12 +103,7 @@ async fn ask_one(c: &mut Conn, a: &Ask<'_>) -> Answer {
     c.send(m).await;
     let r = if a.method == "HEAD" { c.response_to_head().await } else { c.response().await };
     let r = r.expect("a response");
-    Answer {
-        status: r.status(),
-        headers: lines(&r.head, 1),
-        trailers: lines(&r.trailers, 0),
-        body: r.body,
-    }
+    Answer { status: r.status(), headers: lines(&r.head, 1), trailers: lines(&r.trailers, 0), body: r.body }
 }
 
 fn lines(text: &str, skip: usize) -> Vec<(String, String)> {

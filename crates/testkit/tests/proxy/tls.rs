@@ -47,7 +47,8 @@ fn clients_choose_the_protocol_by_alpn() {
 #[test]
 fn large_bodies_over_tls() {
     run(async {
-        let (up, id) = (Upstream::answering(|m| nuncio_testkit::upstream::ok(&m.body)).await, Identity::new());
+        let (up, id) =
+            (Upstream::answering(|m| nuncio_testkit::upstream::ok(&m.body)).await, Identity::new());
         let config = Config::to(up.addr).tls(&id.certificate, &id.key, "alpn_protocols: [h2, http/1.1]");
         let s = Server::start(&config);
         let body: Vec<u8> = (0..1_000_000).map(|i| (i % 251) as u8).collect();
@@ -98,7 +99,7 @@ fn hosts_behind_tls() {
         let r = c.get("/bad").await;
         assert_eq!(r.status(), 503);
         let line = log.line(3).await;
-        assert!(line.starts_with("UF ") && line.contains("CERTIFICATE_VERIFY_FAILED"), "{line}");
+        assert!(line.starts_with("UF TLS_error:"), "{line}");
         s.expect(&[
             ("cluster.good.ssl.handshake", 1),
             ("cluster.good.upstream_cx_total", 1),

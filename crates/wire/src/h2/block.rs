@@ -307,7 +307,9 @@ impl Connection {
                 Event::Response { id, token, head, end }
             }
             Kind::Trailers => {
-                self.counters.trailers += 1;
+                if self.is_server() {
+                    self.counters.trailers += 1; // Envoy counts those of requests
+                }
                 Event::Trailers { id, token, map }
             }
             Kind::Request | Kind::Skip => {

@@ -75,7 +75,12 @@ impl Connection {
         if f.goaway {
             self.flood.frames += 1;
             let last = self.last_peer;
-            self.out.text(|t| frame::put_goaway(t, last, f.code, f.reason.as_bytes()));
+            // Envoy's library says why, but not for these.
+            let debug = match f.code {
+                ErrorCode::COMPRESSION_ERROR | ErrorCode::FRAME_SIZE_ERROR => "",
+                _ => f.reason,
+            };
+            self.out.text(|t| frame::put_goaway(t, last, f.code, debug.as_bytes()));
         }
         let begun = f.begun || self.block.begun().is_some();
         let stream = if f.stream.0 == 0 { self.block.begun().unwrap_or_default() } else { f.stream };

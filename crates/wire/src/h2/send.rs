@@ -5,7 +5,7 @@ use super::settings::{DEFAULT_FRAME, MAX_WINDOW};
 use super::streams::{BLOCKED, CONNECT, GRANTED, HEAD_REQUEST, QUEUED, SEND_END, SENT_HEAD};
 use super::{Connection, ErrorCode, StreamId, message};
 use crate::buf::Chunk;
-use crate::head::{RequestHead, ResponseHead};
+use crate::head::{RequestHead, ResponseHead, Version};
 use crate::headers::HeaderMap;
 use crate::name;
 
@@ -24,6 +24,8 @@ pub enum Sent {
     Gone,
 }
 
+/// Pseudo-headers of a request that came by HTTP/1, as Envoy's codec makes them.
+const PSEUDO: [name::Id; 4] = [name::AUTHORITY, name::PATH, name::METHOD, name::SCHEME];
 /// Room below which a waiting stream is not woken, as a part of `out_limit`.
 const RESUME: usize = 2;
 /// Longest payload we send: what every peer accepts. Longer frames would only make others wait (Envoy sends none either).
@@ -55,7 +57,8 @@ impl Connection {
             _ => 0,
         };
         self.new_stream(id, token, SENT_HEAD | kind);
-        self.put_headers(id, None, &head.headers, end);
+        let order = (head.version != Version::Http2).then_some(&PSEUDO[..]);
+        self.put_headers(id, None, order, &head.headers, end);
         if end {
             self.ended(id);
         }
@@ -69,7 +72,7 @@ impl Connection {
             s.set(SENT_HEAD);
         }
         self.greet();
-        self.put_headers(id, Some(head.status), &head.headers, end);
+        self.put_headers(id, Some(head.status), None, &head.headers, end);
         if end {
             self.ended(id);
         }
@@ -79,7 +82,7 @@ impl Connection {
     /// Trailers; the body ends. They need no window, but all data must have been taken before.
     pub fn send_trailers(&mut self, id: StreamId, map: &HeaderMap) -> Result<(), StreamGone> {
         self.streams.peek(id).filter(|s| !s.has(SEND_END) && s.has(SENT_HEAD)).ok_or(StreamGone)?;
-        self.put_headers(id, None, map, true);
+        self.put_headers(id, None, None, map, true);
         self.ended(id);
         Ok(())
     }
@@ -91,7 +94,15 @@ impl Connection {
         self.settle(id);
     }
 
-    fn put_headers(&mut self, id: StreamId, status: Option<u16>, map: &HeaderMap, end: bool) {
+    /// `order`: which pseudo-headers come first, and in which order; without it they stand as they stand in `map`.
+    fn put_headers(
+        &mut self,
+        id: StreamId,
+        status: Option<u16>,
+        order: Option<&[name::Id]>,
+        map: &HeaderMap,
+        end: bool,
+    ) {
         let (encoder, max) = (&mut self.encoder, FRAME);
         let flags = if end { frame::END_STREAM } else { 0 };
         let before = self.out.len();
@@ -102,9 +113,15 @@ impl Connection {
             if let Some(status) = status {
                 encoder.status(t, status);
             }
+            for pseudo in order.unwrap_or_default() {
+                if let Some(h) = map.iter().take(PSEUDO.len() + 1).find(|h| h.id == *pseudo) {
+                    encoder.field(t, h.id, h.name, h.value);
+                }
+            }
             for h in map.iter() {
                 // Codecs below HTTP/2 may leave these; here they are forbidden (RFC 9113 §8.2.2).
-                let forbidden = message::is_connection_specific(h.id, h.value)
+                let forbidden = order.is_some_and(|o| o.contains(&h.id))
+                    || message::is_connection_specific(h.id, h.value)
                     || h.id == name::STATUS
                     || h.id == name::HTTP2_SETTINGS;
                 if !forbidden {
