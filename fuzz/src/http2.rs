@@ -88,9 +88,8 @@ impl Peer {
                         let _ = c.send_response(id, &ResponseHead::new(204), true);
                     }
                     1 => {
-                        if c.send_response(id, &ResponseHead::new(200), false).is_ok() {
-                            c.send_data(id, &mut Chunk::from(vec![b'x'; 3_000]), true);
-                        }
+                        let _ = c.send_response(id, &ResponseHead::new(200), false);
+                        c.send_data(id, &mut Chunk::from(vec![b'x'; 3_000]), true);
                     }
                     2 => c.reset(id, ErrorCode::CANCEL),
                     // Left waiting.
