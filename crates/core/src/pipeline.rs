@@ -11,7 +11,7 @@ use crate::route::FilterId;
 use smallvec::SmallVec;
 use std::any::Any;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -245,11 +245,18 @@ pub fn finish_wrecks() -> u64 {
 }
 
 fn finish(chain: &Chain, states: &mut [Box<dyn Any>], ex: &Exchange, finalizer: Option<&dyn Finalizer>) {
+    // One filter's panic takes nothing from the others, nor from the log; it goes on when all have had their turn.
+    let mut panic = None;
     for (f, st) in chain.filters.iter().zip(states) {
-        f.filter.on_done(&mut **st, ex);
+        let done = catch_unwind(AssertUnwindSafe(|| f.filter.on_done(&mut **st, ex)));
+        panic = panic.or(done.err());
     }
     if let Some(f) = finalizer {
-        f.done(ex);
+        let done = catch_unwind(AssertUnwindSafe(|| f.done(ex)));
+        panic = panic.or(done.err());
+    }
+    if let Some(p) = panic {
+        resume_unwind(p);
     }
 }
 

@@ -34,26 +34,43 @@ pub async fn serve(io: Io, hcm: Rc<Hcm>, info: Rc<ConnInfo>) {
         s.downstream_cx_ssl_total().inc();
         s.downstream_cx_ssl_active().inc();
     }
-    let (reason, active) = choose(io, &hcm, &info).await;
-    s.downstream_cx_active().dec();
-    if ssl {
-        s.downstream_cx_ssl_active().dec();
-    }
-    s.downstream_cx_destroy().inc();
-    if reason.is_remote() {
-        s.downstream_cx_destroy_remote().inc();
-    } else {
-        s.downstream_cx_destroy_local().inc();
-    }
-    if active {
-        s.downstream_cx_destroy_active_rq().inc();
-        match reason.is_remote() {
-            true => s.downstream_cx_destroy_remote_active_rq().inc(),
-            false => s.downstream_cx_destroy_local_active_rq().inc(),
+    let mut end = End { hcm: &hcm, info: &info, ssl, reason: CloseReason::LocalReset, active: true };
+    (end.reason, end.active) = choose(io, &hcm, &info).await;
+}
+
+/// Counts a connection's end, also when a panic ends it: then as one that we have cut short.
+struct End<'a> {
+    hcm: &'a Hcm,
+    info: &'a ConnInfo,
+    ssl: bool,
+    reason: CloseReason,
+    /// An exchange was under way.
+    active: bool,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let s = &self.hcm.stats;
+        s.downstream_cx_active().dec();
+        if self.ssl {
+            s.downstream_cx_ssl_active().dec();
         }
+        s.downstream_cx_destroy().inc();
+        if self.reason.is_remote() {
+            s.downstream_cx_destroy_remote().inc();
+        } else {
+            s.downstream_cx_destroy_local().inc();
+        }
+        if self.active {
+            s.downstream_cx_destroy_active_rq().inc();
+            match self.reason.is_remote() {
+                true => s.downstream_cx_destroy_remote_active_rq().inc(),
+                false => s.downstream_cx_destroy_local_active_rq().inc(),
+            }
+        }
+        let lived = clock::now().saturating_duration_since(self.info.start);
+        s.downstream_cx_length_ms().record(lived.as_millis() as u64);
     }
-    let lived = clock::now().saturating_duration_since(info.start);
-    s.downstream_cx_length_ms().record(lived.as_millis() as u64);
 }
 
 /// The reason of the end, and whether an exchange was under way.

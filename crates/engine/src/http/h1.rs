@@ -67,10 +67,8 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
     });
     conn.hcm.http1_stats();
     conn.hcm.stats.downstream_cx_http1_total().inc();
-    conn.hcm.stats.downstream_cx_http1_active().inc();
-    let end = requests(&conn).await;
-    conn.hcm.stats.downstream_cx_http1_active().dec();
-    end
+    let _active = conn.hcm.stats.downstream_cx_http1_active().guard();
+    requests(&conn).await
 }
 
 async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {

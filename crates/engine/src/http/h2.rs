@@ -47,11 +47,10 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
     });
     let s = &conn.hcm.stats;
     s.downstream_cx_http2_total().inc();
-    s.downstream_cx_http2_active().inc();
+    let _active = s.downstream_cx_http2_active().guard();
     conn.hcm.http2_stats().nghttp2_downstream_connections().inc();
     let reason = run(&conn).await;
     conn.count();
-    conn.hcm.stats.downstream_cx_http2_active().dec();
     reason
 }
 

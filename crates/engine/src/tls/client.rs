@@ -134,6 +134,10 @@ impl ClientTls {
             }
             Err(e) => {
                 self.stats.connection_error().inc();
+                let tls = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+                if let Some(rustls::Error::InvalidCertificate(_)) = tls {
+                    self.stats.fail_verify_error().inc();
+                }
                 Err(e)
             }
         }

@@ -176,6 +176,9 @@ impl H1Up {
             match ready!(self.poll_fill(cx, 1)) {
                 Ok(0) | Err(_) => {
                     let eof = self.codec.borrow_mut().read_eof();
+                    if eof.is_err() {
+                        self.cluster.plan.stats.upstream_cx_protocol_error().inc();
+                    }
                     self.close(By::Remote);
                     let reason = match eof {
                         Err(_) => ResetReason::ProtocolError,
