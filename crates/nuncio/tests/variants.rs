@@ -56,7 +56,7 @@ fn validate(path: &Path) -> Verdict {
 fn comparable(phrase: &str) -> String {
     let end = [", near ", "): {", "): ["].iter().filter_map(|cut| phrase.find(cut)).min();
     let words: Vec<&str> = phrase[..end.unwrap_or(phrase.len())].split_whitespace().collect();
-    words.join(" ")
+    words.join(" ").trim_end_matches(')').to_owned()
 }
 
 #[test]

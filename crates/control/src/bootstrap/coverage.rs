@@ -15,6 +15,7 @@ pub const COVERED: &[Covered] = &[
             "stats_flush_on_admin",
             "layered_runtime",
             "admin",
+            "typed_dns_resolver_config",
         ],
     )
     .ignoring(&[

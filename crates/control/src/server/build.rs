@@ -110,6 +110,9 @@ pub fn resources(
     log!(Config, Info, "loading tracing configuration");
     log!(Config, Info, "loading {} static secret(s)", fixed.secrets.len());
     log!(Config, Info, "loading {} cluster(s)", fixed.clusters.len());
+    if let Some(any) = b.typed_dns_resolver_config.as_ref().and_then(|r| r.typed_config.as_ref()) {
+        clusters.set_resolver(any)?;
+    }
     let mut errors = Errors::default();
     for (i, c) in fixed.clusters.iter().enumerate() {
         errors.take(|| format!("static_resources.clusters[{i}]"), clusters.add(c, cx));

@@ -328,11 +328,13 @@ impl HcmPlan {
     }
     /// The connection manager for one worker.
     pub fn instantiate(self: &Arc<Self>) -> Rc<Hcm> {
-        let router = Router {
-            suppress_envoy_headers: self.suppress_envoy_headers.unwrap_or(false),
-            stats: self.stats.clone(),
+        let last = match self.suppress_envoy_headers {
+            Some(suppress_envoy_headers) => {
+                Last::Router(Router { suppress_envoy_headers, stats: self.stats.clone() })
+            }
+            None => Last::Nothing,
         };
-        Hcm::new(self.clone(), Last::Router(router))
+        Hcm::new(self.clone(), last)
     }
 }
 

@@ -73,6 +73,8 @@ pub enum Last {
     Router(Router),
     /// A function: the admin interface.
     Handler(Handler),
+    /// No terminal filter is configured. Envoy leaves such requests without an answer; we say 404.
+    Nothing,
 }
 
 /// Answers requests on this thread; the stream is what a body is read with.
@@ -83,6 +85,7 @@ impl Terminal for Last {
     async fn serve<'a>(&'a self, ex: &'a mut Exchange) -> Step<'static> {
         match self {
             Last::Router(r) => r.serve(ex).await,
+            Last::Nothing => Step::reply(404, "", "no_terminal_filter"),
             Last::Handler(h) => {
                 let (head, body) = h(ex.request.clone(), ex.request_body.take(), ex.sx.clone()).await;
                 ex.sx.info.set_details("admin_filter_response");

@@ -9,6 +9,7 @@ use nuncio_core::format::{FormatCx, HeaderFormatter};
 use nuncio_core::info::StreamShared;
 use nuncio_core::route::Route;
 use nuncio_wire::{HeaderMap, HeaderName, RequestHead, ResponseHead, name};
+use std::ops::Range;
 
 /// What is read of the header option messages.
 pub const COVERED: &[Covered] = &[
@@ -72,12 +73,8 @@ impl HeaderRules {
         for n in &self.request.remove {
             head.headers.remove(n);
         }
-        let mut value = vec![];
-        for a in &self.request.add {
-            value.clear();
-            a.value.append(&cx(Some(&head.headers), None, sx, route), &mut value);
-            a.apply(&mut head.headers, &value);
-        }
+        let made = self.request.make(&head.headers, &cx(Some(&head.headers), None, sx, route));
+        made.apply(&mut head.headers);
     }
     /// Changes a response's head.
     pub fn apply_to_response(&self, head: &mut ResponseHead, ex: &Exchange, route: &dyn Route) {
@@ -87,13 +84,10 @@ impl HeaderRules {
         for n in &self.response.remove {
             head.headers.remove(n);
         }
-        let mut value = vec![];
-        for a in &self.response.add {
-            value.clear();
-            let response = Some((head.status, &head.headers));
-            a.value.append(&cx(Some(&ex.request.headers), response, &ex.sx, route), &mut value);
-            a.apply(&mut head.headers, &value);
-        }
+        let response = Some((head.status, &head.headers));
+        let cx = cx(Some(&ex.request.headers), response, &ex.sx, route);
+        let made = self.response.make(&head.headers, &cx);
+        made.apply(&mut head.headers);
     }
 }
 
@@ -126,6 +120,46 @@ impl Rules {
     }
     fn is_empty(&self) -> bool {
         self.add.is_empty() && self.remove.is_empty()
+    }
+    /// Every value, made before anything is changed.
+    fn make<'a>(&'a self, headers: &HeaderMap, cx: &FormatCx<'_>) -> Made<'a> {
+        let mut made = Made::default();
+        for a in &self.add {
+            let from = made.text.len();
+            a.value.append(cx, &mut made.text);
+            let value = from..made.text.len();
+            if value.is_empty() && !a.keep_empty {
+                continue;
+            }
+            match a.how {
+                How::Append => made.add.push((&a.name, value)),
+                How::AddIfAbsent if !headers.contains(&a.name) => made.add.push((&a.name, value)),
+                How::Overwrite => made.overwrite.push((&a.name, value)),
+                How::OverwriteIfExists if headers.contains(&a.name) => made.overwrite.push((&a.name, value)),
+                How::AddIfAbsent | How::OverwriteIfExists => {}
+            }
+        }
+        made
+    }
+}
+
+/// Values to be set. As in Envoy (measured) all that overwrites comes first and leaves its old place, then what is added.
+#[derive(Default)]
+struct Made<'a> {
+    text: Vec<u8>,
+    overwrite: Vec<(&'a HeaderName, Range<usize>)>,
+    add: Vec<(&'a HeaderName, Range<usize>)>,
+}
+
+impl Made<'_> {
+    fn apply(self, h: &mut HeaderMap) {
+        for (name, value) in self.overwrite {
+            h.remove(name);
+            h.append(name, &self.text[value]);
+        }
+        for (name, value) in self.add {
+            append(h, name, &self.text[value]);
+        }
     }
 }
 
@@ -161,18 +195,6 @@ impl Add {
         };
         Ok(Add { name: HeaderName::new(&h.key), value, how, keep_empty: o.keep_empty_value })
     }
-    fn apply(&self, h: &mut HeaderMap, value: &[u8]) {
-        if value.is_empty() && !self.keep_empty {
-            return;
-        }
-        match self.how {
-            How::Append => append(h, &self.name, value),
-            How::AddIfAbsent if !h.contains(&self.name) => h.append(&self.name, value),
-            How::Overwrite => h.set(&self.name, value),
-            How::OverwriteIfExists if h.contains(&self.name) => h.set(&self.name, value),
-            _ => {}
-        }
-    }
 }
 
 /// Adds a value: headers that Envoy keeps as one are joined with a comma, others get another line.
@@ -183,5 +205,60 @@ pub fn append(h: &mut HeaderMap, n: &HeaderName, value: &[u8]) {
             h.append_to(n, b",", value)
         }
         _ => h.append(n, value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_core::address::Address;
+    use nuncio_core::info::{ConnInfo, ListenerInfo, StreamInfo};
+    use std::sync::Arc;
+
+    fn option(key: &str, value: &str, action: i32) -> core::HeaderValueOption {
+        let header = core::HeaderValue { key: key.into(), value: value.into(), ..Default::default() };
+        core::HeaderValueOption { header: Some(header), append_action: action, ..Default::default() }
+    }
+
+    #[test]
+    fn what_overwrites_comes_first_and_moves_to_the_end() {
+        let mut h: HeaderMap = [("x-1", "old"), ("x-2", "old"), ("x-3", "old"), ("x-4", "old"), ("a", "b")]
+            .into_iter()
+            .collect();
+        let rules = [
+            option("x-1", "new", 0),
+            option("x-2", "new", 1),
+            option("x-3", "%REQ(x-4)%", 2),
+            option("x-4", "%REQ(x-3)%", 3),
+            option("x-5", "new", 1),
+            option("x-6", "new", 3),
+            option("x-7", "%REQ(none)%", 0),
+        ];
+        let rules = Rules::new(&rules, &[]).unwrap();
+        let address = || Address::Ip("127.0.0.1:1".parse().unwrap());
+        let conn = ConnInfo::new(1, Arc::new(ListenerInfo::default()), address(), address());
+        let info = StreamInfo::new();
+        let request = h.clone();
+        let cx = FormatCx {
+            request: Some(&request),
+            response: None,
+            trailers: None,
+            info: &info,
+            conn: &conn,
+            route: None,
+            local_reply_body: b"",
+            log_type: AccessLogType::NotSet,
+        };
+        rules.make(&request, &cx).apply(&mut h);
+        let want = [
+            ("x-1", "old"),
+            ("x-2", "old"),
+            ("a", "b"),
+            ("x-3", "old"),
+            ("x-4", "old"),
+            ("x-1", "new"),
+            ("x-5", "new"),
+        ];
+        assert_eq!(h, want.into_iter().collect());
     }
 }

@@ -83,7 +83,11 @@ impl DnsOptions {
         }
         Ok(o)
     }
-    fn resolver(&mut self, any: &prost_types::Any) -> BuildResult<()> {
+    /// Takes the servers of a resolver's configuration: the cluster's own, or the bootstrap's.
+    ///
+    /// # Errors
+    /// A resolver that is not built.
+    pub fn resolver(&mut self, any: &prost_types::Any) -> BuildResult<()> {
         match any.type_url.rsplit('/').next() {
             Some("envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig") => {
                 let c: CaresDnsResolverConfig = proto::unpack(any)?;

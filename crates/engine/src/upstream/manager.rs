@@ -66,6 +66,7 @@ pub struct ClusterManager(Rc<Inner>);
 struct Inner {
     clusters: RefCell<BTreeMap<String, Rc<ClusterEntry>>>,
     workers: RefCell<Option<Rc<Workers>>>,
+    resolver: RefCell<Option<prost_types::Any>>,
     stats: ClusterManagerStats,
     changed: Notify,
 }
@@ -76,9 +77,19 @@ impl ClusterManager {
         ClusterManager(Rc::new(Inner {
             clusters: RefCell::default(),
             workers: RefCell::default(),
+            resolver: RefCell::default(),
             stats: ClusterManagerStats::new(&root.scope("cluster_manager")),
             changed: Notify::new(),
         }))
+    }
+    /// Sets the resolver of clusters that name none (`Bootstrap.typed_dns_resolver_config`); before any is added.
+    ///
+    /// # Errors
+    /// A resolver that is not built.
+    pub fn set_resolver(&self, any: &prost_types::Any) -> BuildResult<()> {
+        DnsOptions::new(&pb::Cluster::default())?.resolver(any)?;
+        *self.0.resolver.borrow_mut() = Some(any.clone());
+        Ok(())
     }
     /// Adds a cluster from the bootstrap.
     ///
@@ -88,7 +99,10 @@ impl ClusterManager {
         if self.has(&c.name) {
             return Err(BuildError(format!("cluster manager: duplicate cluster '{}'", c.name)));
         }
-        let Built { plan, discovery, endpoints, dns } = config::build(c, cx)?;
+        let Built { plan, discovery, endpoints, mut dns } = config::build(c, cx)?;
+        if let (None, Some(any)) = (&c.typed_dns_resolver_config, &*self.0.resolver.borrow()) {
+            dns.resolver(any)?;
+        }
         let hosts = Arc::new(RwLock::new(Arc::new(HostSet::default())));
         membership(&plan, &hosts);
         let entry = ClusterEntry {
