@@ -79,20 +79,21 @@ async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
             Ok(Some(start)) => start,
             Ok(None) => {
                 let reason = match conn.gone.take().unwrap_or(CloseReason::Remote) {
-                    CloseReason::IdleTimeout => conn.linger().await,
+                    CloseReason::IdleTimeout => Box::pin(conn.linger()).await,
                     reason => reason,
                 };
                 return (reason, false);
             }
             Err(error) => {
-                conn.refuse(error).await;
-                return (conn.linger().await, false);
+                // Rare, and large: it has memory of its own, so that idle connections do not carry it.
+                Box::pin(conn.refuse(error)).await;
+                return (Box::pin(conn.linger()).await, false);
             }
         };
         pool.start(exchange, (conn.clone(), start)).await;
         match conn.gone.take() {
             None => {}
-            Some(CloseReason::LocalReset) => return (conn.linger().await, false),
+            Some(CloseReason::LocalReset) => return (Box::pin(conn.linger()).await, false),
             Some(reason) => return (reason, true),
         }
         let (goes_on, complete) = {
@@ -101,7 +102,7 @@ async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
         };
         if !goes_on {
             if !complete {
-                return (conn.linger().await, false);
+                return (Box::pin(conn.linger()).await, false);
             }
             conn.shutdown().await;
             return (CloseReason::Local, false);

@@ -190,3 +190,20 @@ async fn serve(open: Open, io: Io) {
         codec::serve(io, hcm, open.info.clone()).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Size of what an async function of two arguments returns.
+    fn size<A, B, F: Future>(_: fn(A, B) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand idle connections are ten thousand of these: a request's state has its place in the slab.
+    #[test]
+    fn an_idle_connection_is_small() {
+        let task = size(serve);
+        assert!(task <= 1024, "a connection's task takes {task} bytes");
+    }
+}
