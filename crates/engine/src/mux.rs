@@ -174,7 +174,15 @@ impl Mux {
         if let Some(end) = ended {
             match &end {
                 End::Remote => self.close(ResetReason::ConnectionTermination, ""),
-                End::Protocol(e) => self.close(ResetReason::ProtocolError, e.message),
+                End::Protocol(e) => {
+                    if let Some(s) =
+                        self.st.borrow_mut().slots.iter_mut().find(|s| s.used && s.id == e.stream)
+                        && !e.details.is_empty()
+                    {
+                        s.reset = Some((ResetReason::ProtocolError, e.details));
+                    }
+                    self.close(ResetReason::ProtocolError, e.message);
+                }
             }
             return Poll::Ready(end);
         }

@@ -76,6 +76,7 @@ impl Drop for End<'_> {
 /// The reason of the end, and whether an exchange was under way.
 async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason, bool) {
     let mut read = ReadBuf::new();
+    let began = clock::now();
     let http2 = match hcm.plan.codec {
         CodecType::Http1 => false,
         CodecType::Http2 => true,
@@ -85,6 +86,9 @@ async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason,
             // Boxed: what is needed at the start of a connection only shall not stay with it.
             _ => match Box::pin(sniff(&mut io, &mut read, hcm)).await {
                 Some(http2) => http2,
+                None if hcm.timeouts.idle.is_some_and(|t| began + t <= clock::now()) => {
+                    return (CloseReason::IdleTimeout, false);
+                }
                 None => return (CloseReason::Remote, false),
             },
         },

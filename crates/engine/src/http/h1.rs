@@ -141,9 +141,11 @@ async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
         conn.set_close();
     }
     let early = hcm.begin_request(&mut head, &sx, &*conn);
+    let refused = early.is_some();
     let ex = Exchange::new(head, body, sx.clone());
     drive(&*conn, &hcm, ex, early).await;
-    conn.cut.set(sx.info.times.ds_rx_end.get().is_none());
+    // After a refusal the client gets time to read it, too.
+    conn.cut.set(refused || sx.info.times.ds_rx_end.get().is_none());
 }
 
 impl H1Conn {

@@ -56,7 +56,7 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
 
 async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
     let (reason, active) = drive_connection(conn).await;
-    if reason != CloseReason::LocalReset {
+    if !matches!(reason, CloseReason::LocalReset | CloseReason::IdleTimeout) {
         return (reason, active);
     }
     // Delayed close: the client gets time to read why.
@@ -170,7 +170,9 @@ impl H2Conn {
         let sx = StreamShared::new(self.info.clone(), None);
         sx.info.protocol.set(Some(Version::Http2));
         let flag = match details {
-            details::HEADER_LIST_TOO_LARGE | details::TOO_MANY_HEADERS => Flag::DownstreamRemoteReset,
+            details::HEADER_LIST_TOO_LARGE | details::TOO_MANY_HEADERS | details::UNDERSCORE => {
+                Flag::DownstreamRemoteReset
+            }
             _ => Flag::DownstreamProtocolError,
         };
         sx.info.set_flag(flag);

@@ -81,7 +81,11 @@ impl PathRules {
         let mut redirect = false;
         if self.escaped_slashes != EscapedSlashes::Keep && unescape_slashes(&mut path) {
             match self.escaped_slashes {
-                EscapedSlashes::Reject => return Some(refused()),
+                EscapedSlashes::Reject => {
+                    path.extend_from_slice(&query);
+                    head.headers.set(name::PATH, &path); // logs show what was refused
+                    return Some(refused());
+                }
                 EscapedSlashes::Redirect => redirect = true,
                 _ => {}
             }
@@ -97,6 +101,7 @@ impl PathRules {
         }
         path.extend_from_slice(&query);
         if redirect {
+            head.headers.set(name::PATH, &path);
             return Some(LocalReply::new(307, "", "path_normalization_failed").header(name::LOCATION, &path));
         }
         head.headers.set(name::PATH, &path);

@@ -17,9 +17,6 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// Most pieces of an unwanted request body that are read before the response.
-const DRAIN: usize = 16;
-
 /// The client's side of one exchange.
 pub trait Downstream {
     /// Sends a 1xx head.
@@ -91,19 +88,6 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
 async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: IdleTimer<'_>) {
     let sx = run.ex.sx.clone();
     send_informational(d, &sx);
-    if !run.ex.request_body.is_end() {
-        // Nobody wants the body; what of it has arrived is read, so that the connection can go on.
-        let body = &mut run.ex.request_body;
-        poll_fn(|cx| {
-            for _ in 0..DRAIN {
-                if !matches!(body.poll_frame(cx, &sx), Poll::Ready(Some(Ok(_)))) {
-                    break;
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
-    }
     let Some(mut head) = run.ex.response.take() else { return d.reset(ResetReason::LocalReset) };
     hcm.finish_response_head(&mut head, &run.ex, d);
     let end = run.ex.response_body.is_end();

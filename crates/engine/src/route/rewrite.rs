@@ -115,11 +115,11 @@ impl Rewrite {
             }
         };
         let old = head.authority().to_vec();
-        if self.append_x_forwarded_host && old != new {
-            head.headers.append_to(name::X_FORWARDED_HOST, b",", &old);
-        }
         if keep_original && !old.is_empty() {
             head.headers.set(name::X_ENVOY_ORIGINAL_HOST, &old);
+        }
+        if self.append_x_forwarded_host && old != new {
+            head.headers.append_to(name::X_FORWARDED_HOST, b",", &old);
         }
         head.headers.set(name::AUTHORITY, &new);
     }

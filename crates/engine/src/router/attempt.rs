@@ -4,12 +4,13 @@ use super::{arm_timeout, charge, replies};
 use crate::upstream::host::HostCounters;
 use crate::upstream::local::{Cluster, LocalHost};
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
+use nuncio_core::address::Address;
 use nuncio_core::body::{Body, BodyError, Frame};
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::{Exchange, LocalReply};
-use nuncio_wire::{Version, name};
+use nuncio_wire::{ResponseHead, Version, name};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -26,7 +27,7 @@ pub struct Attempt {
     /// The response's head came, or the attempt failed: what happens now is accounted for.
     settled: bool,
     /// An informational head came.
-    informed: bool,
+    informed: Option<ResponseHead>,
 }
 
 impl Attempt {
@@ -43,7 +44,7 @@ impl Attempt {
             up.host = Some(host.host.info.clone());
             up.hosts_attempted.push(host.host.info.clone());
         }
-        Attempt { cluster, host, sx, priority, timeout, stream: None, settled: false, informed: false }
+        Attempt { cluster, host, sx, priority, timeout, stream: None, settled: false, informed: None }
     }
 
     /// Gets a connection, sends the request and waits for the final response head.
@@ -84,9 +85,11 @@ impl Attempt {
             if !response.head.is_informational() {
                 return Ok(response);
             }
-            // Counted like any response, and kept: the client gets its 100 from us, and Envoy passes none on.
-            charge::code(&self.cluster, Some(&self.host.host), ex, &response.head, None);
-            self.informed = true;
+            // Kept from the client: it gets its 100 from us, and Envoy passes none on.
+            // Counted once something follows.
+            if let Some(head) = self.informed.replace(response.head) {
+                charge::code(&self.cluster, Some(&self.host.host), ex, &head, None);
+            }
         }
     }
 
@@ -101,7 +104,10 @@ impl Attempt {
         up.connections_attempted.push(id);
         up.protocol = Some(protocol);
         up.local_address.clone_from(&facts.local);
-        up.remote_address.clone_from(&facts.remote);
+        match &self.host.host.info.address {
+            pipe @ Some(Address::Pipe(_)) => up.remote_address.clone_from(pipe),
+            _ => up.remote_address.clone_from(&facts.remote),
+        }
         up.tls.clone_from(&facts.tls);
     }
 
@@ -109,6 +115,10 @@ impl Attempt {
     pub fn answered(&mut self, ex: &mut Exchange, r: &mut UpResponse, suppress: bool) {
         self.settled = true;
         let now = clock::now();
+        if let Some(head) = self.informed.take() {
+            charge::code(&self.cluster, Some(&self.host.host), ex, &head, None);
+        }
+        ex.sx.info.response_code.set(r.head.status);
         // A response before the end of its request says nothing about the host's speed.
         let took = ex.sx.info.times.ds_rx_end.get().map(|end| now.saturating_duration_since(end));
         charge::code(&self.cluster, Some(&self.host.host), ex, &r.head, took);
@@ -133,7 +143,7 @@ impl Attempt {
         self.settled = true;
         self.sx.clear_deadline();
         self.sx.drop_sides();
-        let r = replies::reset(e, self.informed);
+        let r = replies::reset(e, self.informed.is_some());
         {
             let mut up = ex.sx.info.upstream.borrow_mut();
             up.transport_failure = e.transport.clone();
@@ -143,7 +153,9 @@ impl Attempt {
                 up.hosts_attempted.clear();
             }
         }
-        charge::local(&self.cluster, Some(&self.host.host), ex, r.status);
+        if self.informed.is_none() {
+            charge::local(&self.cluster, Some(&self.host.host), ex, r.status);
+        }
         r
     }
 }

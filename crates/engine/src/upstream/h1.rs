@@ -12,7 +12,7 @@ use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::info::StreamShared;
 use nuncio_wire::h1::{BodyEvent, Client, Eof};
-use nuncio_wire::{Chunk, HeaderMap, OutBuf, ReadBuf, RequestHead};
+use nuncio_wire::{Chunk, HeaderMap, OutBuf, ReadBuf, RequestHead, name};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
@@ -159,7 +159,8 @@ impl H1Up {
             };
             match start {
                 Ok(Some(start)) => {
-                    if !start.keep_alive && !start.informational {
+                    let says = start.head.headers.contains(name::CONNECTION);
+                    if !start.keep_alive && !start.informational && says {
                         self.cluster.plan.stats.upstream_cx_close_notify().inc();
                     }
                     sx.info.upstream_meter.header_rx.set(u64::from(start.header_bytes));
@@ -210,7 +211,10 @@ impl H1Up {
 
     /// The request is over: back to the pool, or closed.
     fn release(&self) {
-        let complete = self.codec.borrow().response_complete();
+        let complete = {
+            let codec = self.codec.borrow();
+            codec.response_complete() && codec.request_complete()
+        };
         if self.charge.borrow().is_none() {
             return;
         }
@@ -233,6 +237,16 @@ impl H1Up {
     }
 
     fn check_in(&self, me: Rc<H1Up>) {
+        if self.rest() {
+            self.pool.offer(UpConn::H1(me));
+        }
+    }
+    /// Nobody uses the connection from now on: it is watched. False when it has ended.
+    pub(super) fn rest(&self) -> bool {
+        if self.idle.borrow().since.is_some() {
+            return self.is_open(); // watched already
+        }
+        let Some(me) = self.me.upgrade() else { return false };
         {
             let mut idle = self.idle.borrow_mut();
             idle.since = Some(clock::now());
@@ -240,9 +254,7 @@ impl H1Up {
                 idle.waker = Some(idle::watch(&me));
             }
         }
-        if self.poll_idle() {
-            self.pool.offer(UpConn::H1(me));
-        }
+        self.poll_idle()
     }
     /// While idle: false when the connection has ended (the host closed it, spoke unasked, or it idled too long).
     pub(super) fn poll_idle(&self) -> bool {

@@ -222,7 +222,12 @@ async fn run(up: Rc<H2Up>) {
     if protocol {
         up.cluster.plan.stats.upstream_cx_protocol_error().inc();
     }
-    let active = up.mux.in_use() > 0;
+    let requests = up.mux.in_use();
+    if protocol {
+        // The codec ends its streams itself, before the connection.
+        up.cluster.plan.stats.upstream_rq_tx_reset().add(requests as u64);
+    }
+    let active = requests > 0 && !protocol;
     up.mux.close(if protocol { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }, "");
     up.draining.set(true);
     idle::closed(&up.cluster, &up.host, up.born, up.begun.get(), active, remote);

@@ -6,6 +6,9 @@ use super::frame::{self, Head};
 use super::{Connection, ErrorCode, Event, Role, StreamId};
 use crate::buf::ReadBuf;
 
+/// Reason of errors about frames whose length is fixed.
+const WRONG_LENGTH: &str = "wrong payload length";
+
 /// What the next bytes are.
 pub enum Input {
     /// So many bytes of the client's preface were seen.
@@ -77,7 +80,8 @@ impl Connection {
             let last = self.last_peer;
             // Envoy's library says why, but not for these.
             let debug = match f.code {
-                ErrorCode::COMPRESSION_ERROR | ErrorCode::FRAME_SIZE_ERROR => "",
+                ErrorCode::COMPRESSION_ERROR => "",
+                ErrorCode::FRAME_SIZE_ERROR if f.reason == WRONG_LENGTH => "",
                 _ => f.reason,
             };
             self.out.text(|t| frame::put_goaway(t, last, f.code, debug.as_bytes()));
@@ -215,7 +219,7 @@ impl Connection {
         }
         let size = |ok| match ok {
             true => Ok(Input::Whole(h)),
-            false => Err(Fault::connection(ErrorCode::FRAME_SIZE_ERROR, "wrong payload length")),
+            false => Err(Fault::connection(ErrorCode::FRAME_SIZE_ERROR, WRONG_LENGTH)),
         };
         self.input = match h.kind {
             frame::DATA => return self.data_head(h),
