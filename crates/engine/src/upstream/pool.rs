@@ -317,7 +317,7 @@ fn ready(inner: &Rc<Inner>, conn: UpConn) {
             let Some(conn) = lane.hand_over(conn) else { return };
             if inner.draining.get() {
                 close(&conn);
-            } else {
+            } else if rests(&conn) {
                 inner.put_back(conn);
             }
         }
@@ -332,6 +332,14 @@ fn ready(inner: &Rc<Inner>, conn: UpConn) {
                 inner.put_back(conn);
             }
         }
+    }
+}
+
+/// Watches an HTTP/1 connection that nobody uses, perhaps a new one whose request was cancelled. False when it has ended.
+fn rests(conn: &UpConn) -> bool {
+    match conn {
+        UpConn::H1(c) => c.rest(),
+        UpConn::H2(_) => true,
     }
 }
 
