@@ -202,6 +202,9 @@ fn nothing_is_left_behind() {
             .hcm("stream_idle_timeout: 1s")
             .hcm("delayed_close_timeout: 0.2s");
         let s = Server::start(&config);
+        // The worker has made its own descriptors once it has answered.
+        assert_eq!(Conn::open(s.addr()).await.get("/none").await.status(), 404);
+        s.wait_stat("http.ingress.downstream_cx_active", 0).await;
         let before = descriptors();
         let mut rss = vec![];
         for _ in 0..3 {
