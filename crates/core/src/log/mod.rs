@@ -1,7 +1,7 @@
 //! The server's own log: Envoy's logger names, levels and line format.
 //!
 //! `log!(Main, Info, "text {}", x)` costs one relaxed load when the level is off. A line that is written is formatted
-//! on the calling thread and handed to a writer thread through a bounded buffer ([`sink`]), so that a stalled disk or
+//! on the calling thread and handed to a writer thread through a bounded buffer (`sink`), so that a stalled disk or
 //! terminal never stalls a worker; lines that do not fit are counted and reported. Before the writer has been started
 //! lines go out at once.
 //!
