@@ -1,5 +1,5 @@
 //! What the admin interface shows of the engine, as plain data. The engine's main-thread managers fill it in
-//! ([`crate::server::engine`]); tests do it by hand.
+//! (`server::engine`); tests do it by hand.
 
 use nuncio_core::address::Address;
 use std::rc::Rc;

@@ -104,8 +104,7 @@ impl Matcher {
             None => full,
         };
         match &self.path {
-            // A prefix may reach into the query, as in Envoy.
-            Path::Prefix(p) => self.begins(full, p),
+            Path::Prefix(p) => self.begins(path, p),
             Path::Exact(p) => path.len() == p.len() && self.begins(path, p),
             Path::Separated(p) => self.begins(path, p) && matches!(path.get(p.len()), None | Some(b'/')),
             Path::Regex(r) => r.matches(path),
