@@ -131,9 +131,11 @@ impl HttpFilter for HeaderMutation {
             return Step::reply(503, "invalid header value for: :path", details);
         }
         let wanted = |m: &Mutations| !m.request_trailers.is_empty();
-        if (wanted(&self.mutations) || levels.iter().any(|l| wanted(l))) && may_have_trailers(&ex.request_body)
+        if (wanted(&self.mutations) || levels.iter().any(|l| wanted(l)))
+            && may_have_trailers(&ex.request_body)
         {
-            let rules = trailers::Rules { filter: self.clone(), levels: levels.clone(), of: |m| &m.request_trailers };
+            let rules =
+                trailers::Rules { filter: self.clone(), levels: levels.clone(), of: |m| &m.request_trailers };
             ex.request_body = rules.wrap(ex.request_body.take(), &ex.request.headers, None);
         }
         Step::Next
@@ -155,10 +157,14 @@ impl HttpFilter for HeaderMutation {
             m.response.apply(&mut target, |id| joined::in_responses(id) || id == name::CONTENT_LENGTH);
         }
         let wanted = |m: &Mutations| !m.response_trailers.is_empty();
-        if (wanted(&self.mutations) || levels.iter().any(|l| wanted(l))) && may_have_trailers(&ex.response_body)
+        if (wanted(&self.mutations) || levels.iter().any(|l| wanted(l)))
+            && may_have_trailers(&ex.response_body)
         {
-            let rules =
-                trailers::Rules { filter: self.clone(), levels: levels.clone(), of: |m| &m.response_trailers };
+            let rules = trailers::Rules {
+                filter: self.clone(),
+                levels: levels.clone(),
+                of: |m| &m.response_trailers,
+            };
             let head = Some((response.status, &response.headers));
             ex.response_body = rules.wrap(ex.response_body.take(), &ex.request.headers, head);
         }

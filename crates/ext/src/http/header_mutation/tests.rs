@@ -7,9 +7,7 @@ use nuncio_testkit::filter_test::Reply;
 const TYPE: &str = "'@type': type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3";
 
 fn test(mutations: &str) -> FilterTest {
-    filters(&format!(
-        "- {{name: hm, typed_config: {{{TYPE}.HeaderMutation, mutations: {{{mutations}}}}}}}"
-    ))
+    filters(&format!("- {{name: hm, typed_config: {{{TYPE}.HeaderMutation, mutations: {{{mutations}}}}}}}"))
 }
 
 fn append(name: &str, value: &str, action: &str) -> String {
@@ -53,7 +51,8 @@ fn the_deprecated_append_flag() {
 
 #[test]
 fn headers_that_are_kept_as_one_are_joined() {
-    let list = ["accept", "cookie", "x"].map(|n| format!("{{{}}}", append(n, "n", "APPEND_IF_EXISTS_OR_ADD")));
+    let list =
+        ["accept", "cookie", "x"].map(|n| format!("{{{}}}", append(n, "n", "APPEND_IF_EXISTS_OR_ADD")));
     let t = test(&format!("request_mutations: [{}]", list.join(", ")));
     let seen = t.request("GET /").header("accept", "q").header("cookie", "a=b").header("x", "1").send();
     let lines: Vec<_> = seen.upstream().headers.iter().skip(4).map(|h| (h.name, h.value)).collect();
@@ -161,10 +160,7 @@ fn query_parameters() {
     assert_eq!(path(&rec("OVERWRITE_IF_EXISTS_OR_ADD"), "/p?k=1&k=2"), "/p?k=v");
     assert_eq!(path(&rec("OVERWRITE_IF_EXISTS"), "/p?j"), "/p?j=");
     assert_eq!(
-        path(
-            "{append: {record: {key: new, value: '%REQ(x-q)%'}}}",
-            "/p?z=1&a=b%26c&a=%23%25&q=%41&k&=v&&"
-        ),
+        path("{append: {record: {key: new, value: '%REQ(x-q)%'}}}", "/p?z=1&a=b%26c&a=%23%25&q=%41&k&=v&&"),
         "/p?=v&=&a=b&c&a=#%&k=&new=a%20b%26c%3D%2541%7E*._-&q=A&z=1"
     );
 }
@@ -224,7 +220,8 @@ fn the_request_as_it_came_chooses_the_route() {
 #[test]
 fn refusals() {
     let refusal = |m: &str| test(m).refusal();
-    let set = |n: &str| refusal(&format!("request_mutations: [{{append: {{header: {{key: '{n}', value: a}}}}}}]"));
+    let set =
+        |n: &str| refusal(&format!("request_mutations: [{{append: {{header: {{key: '{n}', value: a}}}}}}]"));
     assert_eq!(set(":path"), ":-prefixed or host headers may not be modified");
     assert_eq!(set("Host"), ":-prefixed or host headers may not be modified");
     assert_eq!(
@@ -244,5 +241,8 @@ fn refusals() {
         "Only one of 'append'/'remove can be specified."
     );
     assert_eq!(query("{append: {}}"), "No record specified for append mutation.");
-    assert_eq!(query("{append: {record: {key: a, value: 1}}}"), "Only string value is allowed for record value.");
+    assert_eq!(
+        query("{append: {record: {key: a, value: 1}}}"),
+        "Only string value is allowed for record value."
+    );
 }

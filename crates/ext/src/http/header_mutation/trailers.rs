@@ -3,8 +3,8 @@
 use super::headers::HeaderMutations;
 use super::target::Target;
 use super::{HeaderMutation, Mutations};
-use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::StreamShared;
+use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_wire::HeaderMap;
 use smallvec::SmallVec;
 use std::sync::Arc;
