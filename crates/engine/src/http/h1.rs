@@ -172,6 +172,9 @@ impl H1Conn {
             }
             // Armed once and looked at lazily: a busy connection does not touch the wheel.
             let Some(timeout) = self.hcm.timeouts.idle else { return Poll::Pending };
+            // One that has had a request is drained first, as in Envoy: it may still send another meanwhile.
+            let drained = self.served.get() > 0;
+            let timeout = if drained { timeout + self.hcm.timeouts.drain } else { timeout };
             loop {
                 let sleep = idle
                     .get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));

@@ -217,8 +217,8 @@ impl Connection {
 
     /// What waits to be written. Advance it by what was written; then ask [`writable`](Self::writable).
     pub fn out(&mut self) -> &mut OutBuf {
-        if self.got_settings {
-            self.greet();
+        if self.got_settings && !self.failed {
+            self.greet(); // nothing follows a final GOAWAY
         }
         self.flood.sync(&self.out);
         self.granted = 0;
@@ -226,7 +226,7 @@ impl Connection {
     }
     /// True when there is something to write.
     pub fn wants_write(&self) -> bool {
-        !self.out.is_empty() || (self.got_settings && self.greeting > 0)
+        !self.out.is_empty() || (self.got_settings && !self.failed && self.greeting > 0)
     }
 
     fn greet(&mut self) {
