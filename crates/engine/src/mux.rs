@@ -7,6 +7,7 @@ use crate::io::Io;
 use nuncio_core::body::{BodyError, Frame};
 use nuncio_core::error::ResetReason;
 use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Sent, StreamId};
+use nuncio_wire::buf::ChunkQueue;
 use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -14,6 +15,9 @@ use std::task::{Context, Poll, Waker};
 
 /// Reads in a row before what they caused is written and other tasks run.
 const READS: usize = 8;
+/// With so many bytes waiting to be written, nothing more is read: what a peer that does not read makes us say
+/// (answers to its requests, mostly) stays bounded in bytes as Envoy's flood limits bound it in frames.
+const UNREAD: usize = 2 << 20;
 
 /// A connection and its streams.
 pub struct Mux {
@@ -41,7 +45,9 @@ struct Slot {
     id: StreamId,
     used: bool,
     heads: VecDeque<(ResponseHead, bool)>,
-    frames: VecDeque<Frame>,
+    /// Body that nobody has taken yet; the stream's window bounds it.
+    data: ChunkQueue,
+    trailers: Option<Box<HeaderMap>>,
     ended: bool,
     reset: Option<(ResetReason, &'static str)>,
     reader: Option<Waker>,
@@ -153,6 +159,9 @@ impl Mux {
             }
             if ended.is_some() {
                 break;
+            }
+            if self.st.borrow_mut().codec.waiting() > UNREAD {
+                break; // writing on wakes this task
             }
             let got = {
                 let st = &mut *self.st.borrow_mut();
@@ -338,18 +347,17 @@ impl Mux {
         let mut st = self.st.borrow_mut();
         let State { slots, codec, .. } = &mut *st;
         let s = &mut slots[slot as usize];
-        match s.frames.pop_front() {
-            Some(Frame::Data(c)) => {
-                codec.release(s.id, c.len());
-                let write = codec.wants_write();
-                drop(st);
-                if write {
-                    self.wake();
-                }
-                return Poll::Ready(Some(Ok(Frame::Data(c))));
+        if let Some(c) = s.data.pop() {
+            codec.release(s.id, c.len());
+            let write = codec.wants_write();
+            drop(st);
+            if write {
+                self.wake();
             }
-            Some(f) => return Poll::Ready(Some(Ok(f))),
-            None => {}
+            return Poll::Ready(Some(Ok(Frame::Data(c))));
+        }
+        if let Some(t) = s.trailers.take() {
+            return Poll::Ready(Some(Ok(Frame::Trailers(t))));
         }
         if s.ended {
             return Poll::Ready(None);
@@ -364,7 +372,7 @@ impl Mux {
     pub fn is_end(&self, slot: u32) -> bool {
         let st = self.st.borrow();
         let s = &st.slots[slot as usize];
-        s.ended && s.frames.is_empty()
+        s.ended && s.data.is_empty() && s.trailers.is_none()
     }
     /// Ready when the peer has reset the stream.
     pub fn poll_reset(&self, slot: u32, cx: &mut Context<'_>) -> Poll<(ResetReason, &'static str)> {
@@ -393,10 +401,8 @@ impl Mux {
         }
         let cut = !*closed && s.reset.is_none() && !s.ended;
         if !*closed {
-            for f in s.frames.drain(..) {
-                if let Frame::Data(c) = f {
-                    codec.release(s.id, c.len());
-                }
+            if !s.data.is_empty() {
+                codec.release(s.id, s.data.len());
             }
             codec.reset(s.id, code); // nothing is sent when both sides have ended
         }
@@ -428,9 +434,9 @@ impl State {
     fn free_slot(&mut self, slot: u32) {
         let s = &mut self.slots[slot as usize];
         s.heads.clear();
-        s.frames.clear();
-        let (heads, frames) = (std::mem::take(&mut s.heads), std::mem::take(&mut s.frames));
-        *s = Slot { heads, frames, ..Slot::default() };
+        s.data.clear();
+        let (heads, data) = (std::mem::take(&mut s.heads), std::mem::take(&mut s.data));
+        *s = Slot { heads, data, ..Slot::default() };
         self.free.push(slot);
     }
     fn slot(&mut self, token: u32, id: StreamId) -> Option<&mut Slot> {
@@ -454,16 +460,14 @@ impl State {
             Event::Data { id, token, data, end } => match self.slot(token, id) {
                 Some(s) => {
                     s.ended = end;
-                    if !data.is_empty() {
-                        s.frames.push_back(Frame::Data(data));
-                    }
+                    s.data.push(data);
                     wake(&mut s.reader);
                 }
                 None => self.codec.release(id, data.len()),
             },
             Event::Trailers { id, token, map } => {
                 if let Some(s) = self.slot(token, id) {
-                    s.frames.push_back(Frame::Trailers(Box::new(map)));
+                    s.trailers = Some(Box::new(map));
                     s.ended = true;
                     wake(&mut s.reader);
                 }

@@ -70,6 +70,10 @@ impl Hcm {
             close();
             return refuse(400, "missing_host_header");
         }
+        if head.method() == b"QUERY" && head.headers.get(name::CONTENT_TYPE).is_none_or(<[u8]>::is_empty) {
+            close();
+            return refuse(400, "query_missing_content_type");
+        }
         let connect = head.is_connect();
         if !connect || head.headers.contains(name::PATH) {
             match head.path().first() {

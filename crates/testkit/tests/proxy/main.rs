@@ -5,12 +5,14 @@
 //! * [`failures`] – hosts that refuse, reset, stall or talk nonsense, and clients that leave.
 //! * [`limits`] – circuit breakers and timeouts.
 //! * [`http2`] – flow control, GOAWAY, stream limits.
+//! * [`floods`] – peers that do not read, and tiny frames.
 //! * [`grpc`] – messages that go both ways in turn.
 //! * [`panics`] – filters that panic.
 //! * [`tls`] – TLS on either side.
 
 mod connections;
 mod failures;
+mod floods;
 mod grpc;
 mod http2;
 mod limits;

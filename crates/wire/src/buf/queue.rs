@@ -7,6 +7,9 @@
 use super::Chunk;
 use std::collections::VecDeque;
 
+/// Places for chunks that an empty queue keeps.
+const KEEP: usize = 8;
+
 /// A queue of chunks whose memory stays in proportion to its bytes: about four times, beside one block.
 #[derive(Default)]
 pub struct ChunkQueue {
@@ -69,6 +72,12 @@ impl ChunkQueue {
         let c = self.queue.pop_front()?;
         self.len -= c.len();
         Some(c)
+    }
+    /// Drops everything, and keeps a little memory for what comes.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+        self.queue.shrink_to(KEEP);
+        (self.tail, self.len) = (Vec::new(), 0);
     }
     /// Puts the rest of a piece back in front.
     pub fn unpop(&mut self, c: Chunk) {

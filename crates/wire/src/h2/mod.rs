@@ -229,6 +229,11 @@ impl Connection {
         !self.out.is_empty() || (self.got_settings && !self.failed && self.greeting > 0)
     }
 
+    /// Bytes in the output.
+    pub fn waiting(&self) -> usize {
+        self.out.len()
+    }
+
     fn greet(&mut self) {
         let n = std::mem::take(&mut self.greeting);
         if n > 0 {
