@@ -6,8 +6,8 @@
 use crate::io::Io;
 use nuncio_core::body::{BodyError, Frame};
 use nuncio_core::error::ResetReason;
-use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Sent, StreamId};
 use nuncio_wire::buf::ChunkQueue;
+use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Sent, StreamId};
 use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead};
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -1,6 +1,6 @@
 //! One attempt to have a request answered by one host.
 
-use super::{arm_timeout, charge, replies};
+use super::{ahead, arm_timeout, charge, replies};
 use crate::upstream::host::HostCounters;
 use crate::upstream::local::{Cluster, LocalHost};
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
@@ -59,7 +59,11 @@ impl Attempt {
         }
         let began = clock::now();
         let downstream = self.sx.info.protocol.get().unwrap_or(Version::Http11);
-        let got = self.host.pool.acquire(downstream, self.priority).await?;
+        let got = self.host.pool.acquire(downstream, self.priority);
+        let got = match complete {
+            true => got.await?,
+            false => ahead::meanwhile(got, &mut ex.request_body, &self.sx).await?,
+        };
         let ready = clock::now();
         if got.connected {
             times.us_cx_beg.set(Some(began));
@@ -195,6 +199,7 @@ async fn pump(mut body: Body, up: UpWriter, sx: Rc<StreamShared>, timeout: Optio
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Ready(Some(Err(e))) => {
+                    let _ = up.poll_flush(cx); // what was good has been forwarded, as in Envoy
                     match e {
                         BodyError::Reply(r) => sx.interrupt(Interrupt::Reply(r)),
                         BodyError::Reset(r) => sx.interrupt(Interrupt::Reset(r)),

@@ -4,6 +4,7 @@
 //! connection, send the request (its body by a pump beside the stream), and hand the response back. What fails on the
 //! way becomes a local reply (`replies`).
 
+mod ahead;
 mod attempt;
 mod charge;
 mod replies;

@@ -86,7 +86,6 @@ impl Block {
         self.bytes += f.name.len() + f.value.len();
         if self.bytes > s.max_headers_bytes as usize {
             c.header_list_size_too_large += 1;
-            c.header_overflow += 1;
             return Err(Verdict::Refused(details::HEADER_LIST_TOO_LARGE));
         }
         let first = f.name.first() == Some(&b':');
@@ -176,6 +175,9 @@ impl Block {
 impl Connection {
     /// A HEADERS frame begins on a stream that was checked.
     pub(super) fn begin_block(&mut self, id: StreamId, kind: Kind, end_stream: bool) {
+        if kind == Kind::Trailers && self.is_server() {
+            self.counters.trailers += 1; // Envoy counts those of requests, good or bad
+        }
         let mut cookie = std::mem::take(&mut self.block.cookie);
         cookie.clear();
         let map = if kind == Kind::Skip { HeaderMap::default() } else { HeaderMap::new() };
@@ -306,12 +308,7 @@ impl Connection {
                 let head = ResponseHead { status: self.block.status, headers: map, version: Version::Http2 };
                 Event::Response { id, token, head, end }
             }
-            Kind::Trailers => {
-                if self.is_server() {
-                    self.counters.trailers += 1; // Envoy counts those of requests
-                }
-                Event::Trailers { id, token, map }
-            }
+            Kind::Trailers => Event::Trailers { id, token, map },
             Kind::Request | Kind::Skip => {
                 Event::Request { id, head: RequestHead { headers: map, version: Version::Http2 }, end }
             }
