@@ -34,6 +34,8 @@ pub enum Kind {
     DnsResolver,
     /// `envoy.upstream_options`
     UpstreamOptions,
+    /// `envoy.clusters`
+    Cluster,
 }
 
 impl Kind {
@@ -49,6 +51,7 @@ impl Kind {
             Kind::LoadBalancingPolicy => "envoy.load_balancing_policies",
             Kind::DnsResolver => "envoy.network.dns_resolver",
             Kind::UpstreamOptions => "envoy.upstream_options",
+            Kind::Cluster => "envoy.clusters",
         }
     }
 }

@@ -39,6 +39,18 @@ pub fn register(r: &mut Registry) {
         &["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"],
         "HTTP options of a cluster.",
     );
+    for (name, types, text) in [
+        ("envoy.cluster.static", &[][..], "Hosts at the addresses of the configuration (`type: STATIC`)."),
+        ("envoy.cluster.strict_dns", &[], "A host for each address of a name (`type: STRICT_DNS`)."),
+        ("envoy.cluster.logical_dns", &[], "One host with all addresses of a name (`type: LOGICAL_DNS`)."),
+        (
+            "envoy.cluster.dns",
+            &["envoy.extensions.clusters.dns.v3.DnsCluster"][..],
+            "Either of the two before.",
+        ),
+    ] {
+        add(Kind::Cluster, name, types, text);
+    }
     for (name, ty) in [
         ("envoy.network.dns_resolver.cares", "cares.v3.CaresDnsResolverConfig"),
         ("envoy.network.dns_resolver.getaddrinfo", "getaddrinfo.v3.GetAddrInfoDnsResolverConfig"),

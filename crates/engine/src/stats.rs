@@ -200,9 +200,19 @@ stats! {
         upstream_rq_total: Counter,
         upstream_rq_tx_reset: Counter,
         rq: Codes = "upstream_rq",
-        internal: Codes = "internal.upstream_rq",
-        external: Codes = "external.upstream_rq",
-        canary: Codes = "canary.upstream_rq",
+        internal: Codes lazy = "internal.upstream_rq",
+        external: Codes lazy = "external.upstream_rq",
+        canary: Codes lazy = "canary.upstream_rq",
+        default_cx_open: Derived = "circuit_breakers.default.cx_open",
+        default_cx_pool_open: Derived = "circuit_breakers.default.cx_pool_open",
+        default_rq_open: Derived = "circuit_breakers.default.rq_open",
+        default_rq_pending_open: Derived = "circuit_breakers.default.rq_pending_open",
+        default_rq_retry_open: Derived = "circuit_breakers.default.rq_retry_open",
+        high_cx_open: Derived = "circuit_breakers.high.cx_open",
+        high_cx_pool_open: Derived = "circuit_breakers.high.cx_pool_open",
+        high_rq_open: Derived = "circuit_breakers.high.rq_open",
+        high_rq_pending_open: Derived = "circuit_breakers.high.rq_pending_open",
+        high_rq_retry_open: Derived = "circuit_breakers.high.rq_retry_open",
         max_host_weight: Derived,
         membership_degraded: Derived,
         membership_excluded: Derived,
@@ -226,13 +236,13 @@ stats! {
         canary_rq_time: Histogram(Milliseconds) lazy = "canary.upstream_rq_time",
         default_total_match_count: Counter lazy = "default.total_match_count",
     }
-    /// `cluster.<name>.circuit_breakers.<priority>.`
-    pub struct BreakerStats {
-        cx_open: Derived,
-        cx_pool_open: Derived,
-        rq_open: Derived,
-        rq_pending_open: Derived,
-        rq_retry_open: Derived,
+    /// `cluster.<name>.circuit_breakers.<priority>.`, with `track_remaining`
+    pub struct RemainingStats {
+        remaining_cx: Derived,
+        remaining_cx_pools: Derived,
+        remaining_pending: Derived,
+        remaining_retries: Derived,
+        remaining_rq: Derived,
     }
     /// `http1.`, `cluster.<name>.http1.`; made with the first connection of the protocol
     pub struct Http1Stats {

@@ -79,7 +79,7 @@ impl View for EngineView {
                 .clusters
                 .list()
                 .into_iter()
-                .map(|c| self.config(&c.plan.name.clone(), move || c.config.clone()))
+                .map(|c| self.config(&c.plan.name.clone(), move || c.config()))
                 .collect(),
             Dumped::Endpoints => self
                 .clusters
@@ -106,7 +106,7 @@ impl View for EngineView {
         let read = || {
             let clusters = self.clusters.list();
             let listeners = self.listeners.list();
-            let up = clusters.iter().filter_map(|c| certs::of_cluster(&c.config));
+            let up = clusters.iter().filter_map(|c| certs::of_cluster(&c.config()));
             let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config));
             up.chain(down).collect()
         };

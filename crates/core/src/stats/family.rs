@@ -11,7 +11,7 @@ use super::schema::{CODE_UNKNOWN, Kind};
 use super::store::lock;
 
 /// Counters by response code, named as Envoy does: `<name>_completed`, `<name>_2xx`, `<name>_200`; codes outside
-/// 100…599 count as `<name>_unknown`. Each is listed once used. Recording neither hashes nor locks, except for the
+/// 100…599 count as `<name>_unknown`. Each but the first is listed once used. Recording neither hashes nor locks, except for the
 /// first time of a code.
 #[derive(Clone, Copy, Debug)]
 pub struct Codes<'a> {

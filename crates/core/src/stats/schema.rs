@@ -23,7 +23,8 @@ pub enum Kind {
     Text,
     /// A histogram.
     Histogram(Unit),
-    /// Response codes: `<name>_200`, `<name>_2xx`, `<name>_completed`, listed once used.
+    /// Response codes: `<name>_200`, `<name>_2xx`, listed once used, and `<name>_completed`, listed from the start
+    /// unless it is lazy.
     Codes,
     /// Counters named at run time, `<name><key>`, listed once used.
     CounterFamily,
@@ -178,7 +179,7 @@ impl Layout {
                     self.push(
                         format!("{}{suffix}", member.name).into(),
                         Place::Counter(self.slots + i as u32),
-                        true,
+                        i != 0 || member.lazy,
                     );
                 }
                 self.codes += 1;

@@ -1,7 +1,7 @@
 //! A cluster as main builds it: immutable, shared by all workers. Its host set changes; the plan does not.
 
 use super::breakers::Breakers;
-use crate::stats::{BreakerStats, ClusterStats};
+use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
 use nuncio_core::metadata::Metadata;
 use nuncio_core::stats::Scope;
@@ -75,8 +75,9 @@ pub struct ClusterPlan {
     pub breakers: [Arc<Breakers>; 2],
     /// `cluster.<name>.`
     pub stats: ClusterStats,
-    /// `cluster.<name>.circuit_breakers.<priority>.`, computed when read; kept so that they are listed.
-    pub breaker_stats: [BreakerStats; 2],
+    /// `cluster.<name>.circuit_breakers.<priority>.remaining_*` with `track_remaining`, computed when read; kept so
+    /// that they are listed.
+    pub remaining: [Option<RemainingStats>; 2],
     /// The prefix of the stats, for codec stats that are made with the first connection.
     pub scope: Scope,
     /// `Cluster.metadata`

@@ -2,9 +2,12 @@
 
 use super::breakers::{Breakers, Resource};
 use super::cluster::{ClusterPlan, LbPolicy, Transport, UpstreamHttp, UpstreamProtocol};
+use super::dns::DnsOptions;
+use super::host::Wanted;
+use super::members;
 use crate::http::config::h2_settings;
 use crate::proto::{self, duration, duration_or};
-use crate::stats::{BreakerStats, ClusterStats};
+use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_api::envoy::config::core::v3 as core;
@@ -36,7 +39,10 @@ pub const COVERED: &[Covered] = &[
             "circuit_breakers",
             "http2_protocol_options",
             "typed_extension_protocol_options",
+            "cluster_type",
             "dns_refresh_rate",
+            "dns_failure_refresh_rate",
+            "dns_jitter",
             "respect_dns_ttl",
             "dns_lookup_family",
             "typed_dns_resolver_config",
@@ -51,12 +57,19 @@ pub const COVERED: &[Covered] = &[
             "a soft limit; our buffers per connection stay below Envoy's default",
         ),
         ("cleanup_interval", "only for ORIGINAL_DST, which is refused"),
-        ("dns_failure_refresh_rate", "failed names are asked again after dns_refresh_rate"),
     ]),
+    Covered::new("envoy.config.cluster.v3.Cluster.CustomClusterType", &["name", "typed_config"]),
     Covered::new("envoy.config.cluster.v3.CircuitBreakers", &["thresholds"]),
     Covered::new(
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
-        &["priority", "max_connections", "max_pending_requests", "max_requests", "max_retries"],
+        &[
+            "priority",
+            "max_connections",
+            "max_pending_requests",
+            "max_requests",
+            "max_retries",
+            "track_remaining",
+        ],
     ),
     Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints"]),
     Covered::new("envoy.config.endpoint.v3.LocalityLbEndpoints", &["locality", "lb_endpoints"]),
@@ -81,8 +94,8 @@ pub const COVERED: &[Covered] = &[
 pub enum Discovery {
     /// Addresses in the configuration.
     Static,
-    /// Names, each resolved to all its addresses.
-    StrictDns,
+    /// Names that are resolved.
+    Dns,
 }
 
 /// One configured endpoint.
@@ -111,7 +124,7 @@ pub enum Target {
 
 impl Endpoint {
     /// The host at `address`.
-    pub fn host(&self, address: nuncio_core::address::Address) -> (Arc<HostInfo>, u32) {
+    pub fn host(&self, address: nuncio_core::address::Address) -> Wanted {
         let info = HostInfo {
             address_text: address.to_string().into(),
             hostname: self.hostname.as_str().into(),
@@ -123,7 +136,7 @@ impl Endpoint {
                 .is_some_and(|v| matches!(v.kind, Some(prost_types::value::Kind::BoolValue(true)))),
             address: Some(address),
         };
-        (Arc::new(info), self.weight)
+        Wanted { info: Arc::new(info), weight: self.weight, others: Box::default() }
     }
 }
 
@@ -136,7 +149,7 @@ pub struct Built {
     /// What is configured.
     pub endpoints: Vec<Endpoint>,
     /// Resolution, for names.
-    pub dns: super::dns::DnsOptions,
+    pub dns: DnsOptions,
 }
 
 /// Builds a cluster.
@@ -144,24 +157,22 @@ pub struct Built {
 /// # Errors
 /// The configuration is refused.
 pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
-    let discovery = discovery(c)?;
+    let (discovery, dns) = discovery(c)?;
     let alt = if c.alt_stat_name.is_empty() { &c.name } else { &c.alt_stat_name };
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let http = http(c)?;
     let breakers = breakers(c.circuit_breakers.as_ref());
-    let breaker_stats =
-        ["default", "high"].map(|name| BreakerStats::new(&scope.scope("circuit_breakers").scope(name)));
-    for (b, s) in breakers.iter().zip(&breaker_stats) {
-        let open = |r: fn(&Breakers) -> &Resource| {
-            let b = b.clone();
-            move || (!r(&b).can_take()).then_some(1) // closed counts as never used
-        };
-        s.cx_open().set(open(|b| &b.connections));
-        s.rq_open().set(open(|b| &b.requests));
-        s.rq_pending_open().set(open(|b| &b.pending));
-        s.rq_retry_open().set(open(|b| &b.retries));
-        s.cx_pool_open().set(|| None);
-    }
+    let remaining = [0, 1].map(|priority: usize| {
+        let thresholds =
+            c.circuit_breakers.as_ref()?.thresholds.iter().find(|t| t.priority == priority as i32);
+        if !thresholds?.track_remaining {
+            return None;
+        }
+        let scope = scope.scope("circuit_breakers").scope(["default", "high"][priority]);
+        let stats = RemainingStats::new(&scope);
+        members::derive_remaining(&stats, &breakers[priority]);
+        Some(stats)
+    });
     let plan = ClusterPlan {
         name: c.name.as_str().into(),
         observability_name: alt.as_str().into(),
@@ -182,26 +193,24 @@ pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
         http,
         breakers,
         stats: ClusterStats::new(&scope),
-        breaker_stats,
+        remaining,
         metadata: Arc::new(proto::metadata(c.metadata.as_ref())),
         added_via_api: false,
         scope,
     };
-    Ok(Built {
-        plan: Arc::new(plan),
-        discovery,
-        endpoints: endpoints(c, discovery)?,
-        dns: super::dns::DnsOptions::new(c)?,
-    })
+    Ok(Built { plan: Arc::new(plan), discovery, endpoints: endpoints(c, discovery)?, dns })
 }
 
-fn discovery(c: &pb::Cluster) -> BuildResult<Discovery> {
+/// Where hosts come from, and how names are resolved.
+fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
     use pb::cluster::{ClusterDiscoveryType as T, DiscoveryType as D};
-    match &c.cluster_discovery_type {
-        None => Ok(Discovery::Static),
+    let dns = |logical| Ok((Discovery::Dns, DnsOptions { logical, ..DnsOptions::new(c)? }));
+    let found = match &c.cluster_discovery_type {
+        None => Ok((Discovery::Static, DnsOptions::default())),
         Some(T::Type(t)) => match D::try_from(*t) {
-            Ok(D::Static) => Ok(Discovery::Static),
-            Ok(D::StrictDns) => Ok(Discovery::StrictDns),
+            Ok(D::Static) => Ok((Discovery::Static, DnsOptions::default())),
+            Ok(D::StrictDns) => dns(false),
+            Ok(D::LogicalDns) => dns(true),
             Ok(D::Eds) if c.eds_cluster_config.is_none() => {
                 Err("cannot create an EDS cluster without an EDS config".into())
             }
@@ -210,10 +219,28 @@ fn discovery(c: &pb::Cluster) -> BuildResult<Discovery> {
             }
             Err(_) => Err("unknown cluster type".into()),
         },
-        Some(T::ClusterType(t)) => {
-            Err(BuildError::not_implemented(format_args!("Cluster.cluster_type: {}", t.name)))
+        Some(T::ClusterType(t)) => match (t.name.as_str(), &t.typed_config) {
+            (_, Some(any)) if any.type_url.ends_with("/envoy.extensions.clusters.dns.v3.DnsCluster") => {
+                Ok((Discovery::Dns, DnsOptions::of_extension(&proto::unpack(any)?)?))
+            }
+            ("envoy.cluster.static", None) => Ok((Discovery::Static, DnsOptions::default())),
+            ("envoy.cluster.strict_dns", None) => dns(false),
+            ("envoy.cluster.logical_dns", None) => dns(true),
+            _ => Err(BuildError::not_implemented(format_args!("Cluster.cluster_type: {}", t.name))),
+        },
+    }?;
+    if found.1.logical {
+        match &c.load_assignment {
+            None => return Err("LOGICAL_DNS clusters must have a single host".into()),
+            Some(a) if a.endpoints.len() == 1 && a.endpoints[0].lb_endpoints.len() == 1 => {}
+            Some(_) => {
+                return Err("LOGICAL_DNS clusters must have a single locality_lb_endpoint and a single \
+                            lb_endpoint"
+                    .into());
+            }
         }
     }
+    Ok(found)
 }
 
 fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
@@ -332,9 +359,7 @@ fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>
             all.push(Endpoint {
                 target: target(address, discovery)?,
                 hostname: match (&endpoint.hostname, discovery, &address.address) {
-                    (h, Discovery::StrictDns, Some(core::address::Address::SocketAddress(s)))
-                        if h.is_empty() =>
-                    {
+                    (h, Discovery::Dns, Some(core::address::Address::SocketAddress(s))) if h.is_empty() => {
                         s.address.clone()
                     }
                     (h, _, _) => h.clone(),
@@ -350,7 +375,7 @@ fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>
 
 fn target(a: &core::Address, discovery: Discovery) -> BuildResult<Target> {
     match (discovery, &a.address) {
-        (Discovery::StrictDns, Some(core::address::Address::SocketAddress(s))) => {
+        (Discovery::Dns, Some(core::address::Address::SocketAddress(s))) => {
             let port = proto::port(s)?;
             Ok(match s.address.parse() {
                 Ok(ip) => Target::Address(std::net::SocketAddr::new(ip, port).into()),

@@ -3,10 +3,14 @@
 use super::cluster::{ClusterPlan, Transport};
 use super::host::Host;
 use crate::io::Io;
+use nuncio_core::LocalBoxFuture;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{ResetReason, StreamError};
+use std::future::poll_fn;
 use std::io;
+use std::task::Poll;
+use std::time::Duration;
 use tokio::net::{TcpSocket, UnixStream};
 
 /// Connects to `host`.
@@ -35,18 +39,79 @@ async fn establish(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError> {
 }
 
 async fn open(host: &Host) -> io::Result<Io> {
-    match &host.info.address {
-        Some(Address::Ip(a)) => {
+    match (&host.info.address, &host.others[..]) {
+        (None, _) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        (Some(only), []) => open_address(only).await,
+        (Some(first), others) => open_one_of(interleaved(first, others)).await,
+    }
+}
+
+/// How long one address of several may take before the next is tried beside it (RFC 8305 section 5, Envoy's value).
+const NEXT_ADDRESS: Duration = Duration::from_millis(300);
+
+/// The first connection that comes about to one of the addresses.
+async fn open_one_of(addresses: Vec<&Address>) -> io::Result<Io> {
+    let mut rest = addresses.into_iter();
+    let mut running: Vec<LocalBoxFuture<'_, io::Result<Io>>> = vec![];
+    let mut last: io::Error = io::ErrorKind::AddrNotAvailable.into();
+    loop {
+        match rest.next() {
+            Some(a) => running.push(Box::pin(open_address(a))),
+            None if running.is_empty() => return Err(last),
+            None => {}
+        }
+        let first = poll_fn(|cx| {
+            for i in 0..running.len() {
+                if let Poll::Ready(r) = running[i].as_mut().poll(cx) {
+                    drop(running.swap_remove(i));
+                    return Poll::Ready(r);
+                }
+            }
+            Poll::Pending
+        });
+        let done = match rest.len() {
+            0 => first.await,
+            _ => match clock::timeout(TimerKind::Other, NEXT_ADDRESS, first).await {
+                Ok(done) => done,
+                Err(_) => continue,
+            },
+        };
+        match done {
+            Ok(io) => return Ok(io),
+            Err(e) => last = e,
+        }
+    }
+}
+
+/// The addresses in turn of their families, beginning with the first's (RFC 8305 section 4).
+fn interleaved<'a>(first: &'a Address, others: &'a [Address]) -> Vec<&'a Address> {
+    let v6 = |a: &&Address| matches!(a, Address::Ip(ip) if ip.is_ipv6());
+    let all = || std::iter::once(first).chain(others);
+    let mut mine = all().filter(|a| v6(a) == v6(&first));
+    let mut theirs = all().filter(|a| v6(a) != v6(&first));
+    let mut sorted = vec![];
+    loop {
+        let pair = [mine.next(), theirs.next()];
+        if pair == [None, None] {
+            return sorted;
+        }
+        sorted.extend(pair.into_iter().flatten());
+    }
+}
+
+async fn open_address(address: &Address) -> io::Result<Io> {
+    match address {
+        Address::Ip(a) => {
             let s = if a.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             s.set_nodelay(true)?;
             Ok(Io::Tcp(s.connect(*a).await?))
         }
         // `@name` is a name in Linux's abstract namespace.
-        Some(Address::Pipe(p)) => Ok(Io::Unix(match p.to_string_lossy().strip_prefix('@') {
+        Address::Pipe(p) => Ok(Io::Unix(match p.to_string_lossy().strip_prefix('@') {
             Some(name) => UnixStream::connect(format!("\0{name}")).await?,
             None => UnixStream::connect(&**p).await?,
         })),
-        _ => Err(io::ErrorKind::AddrNotAvailable.into()),
+        Address::Internal(..) => Err(io::ErrorKind::AddrNotAvailable.into()),
     }
 }
 
@@ -57,5 +122,40 @@ fn failure(e: &io::Error) -> StreamError {
     StreamError {
         reason: ResetReason::RemoteConnectionFailure,
         transport: format!("delayed connect error: {text}").into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::SocketAddr;
+
+    fn ip(a: &str) -> Address {
+        a.parse::<SocketAddr>().expect("an address").into()
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let (first, others) =
+            (ip("[::1]:1"), [ip("[::2]:1"), ip("10.0.0.1:1"), ip("[::3]:1"), ip("10.0.0.2:1")]);
+        let sorted: Vec<String> = interleaved(&first, &others).iter().map(ToString::to_string).collect();
+        assert_eq!(sorted, ["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"]);
+    }
+
+    #[tokio::test]
+    async fn an_address_that_refuses_gives_way_to_the_next() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let closed =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound");
+        let (closed, open): (Address, Address) =
+            (closed.into(), listener.local_addr().expect("it is bound").into());
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                assert!(open_one_of(vec![&closed, &open]).await.is_ok());
+                let e = open_one_of(vec![&closed, &closed]).await.err().map(|e| e.kind());
+                assert_eq!(e, Some(io::ErrorKind::ConnectionRefused));
+            })
+            .await;
     }
 }

@@ -1,5 +1,6 @@
 //! Hosts: the members of a cluster, shared by all workers.
 
+use nuncio_core::address::Address;
 use nuncio_core::info::HostInfo;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -44,6 +45,8 @@ pub struct Host {
     pub info: Arc<HostInfo>,
     /// `load_balancing_weight`, 1 to 2^32-1.
     pub weight: u32,
+    /// More addresses of the same host, tried after the first (`LOGICAL_DNS`).
+    pub others: Box<[Address]>,
     /// Counters; a host that stays over an update keeps them.
     pub counters: HostCounters,
 }
@@ -55,22 +58,33 @@ pub struct HostSet {
     pub hosts: Vec<Arc<Host>>,
 }
 
-impl HostSet {
-    /// The set that follows `self`: hosts with the same address, name and weight are the same objects.
-    pub fn next(&self, wanted: Vec<(Arc<HostInfo>, u32)>) -> HostSet {
-        let hosts = wanted.into_iter().map(|(info, weight)| {
-            let same = self.hosts.iter().find(|h| {
-                h.info.address == info.address && h.info.hostname == info.hostname && h.weight == weight
+/// A host that discovery names.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Address, names, locality, metadata.
+    pub info: Arc<HostInfo>,
+    /// Its weight.
+    pub weight: u32,
+    /// More addresses.
+    pub others: Box<[Address]>,
+}
+
+impl Host {
+    /// The hosts that follow `old`: those with the same addresses, name and weight are the same objects.
+    pub fn continued(old: &[Arc<Host>], wanted: Vec<Wanted>) -> Vec<Arc<Host>> {
+        let hosts = wanted.into_iter().map(|w| {
+            let same = old.iter().find(|h| {
+                h.info.address == w.info.address
+                    && h.info.hostname == w.info.hostname
+                    && h.weight == w.weight
+                    && h.others == w.others
             });
-            same.cloned()
-                .unwrap_or_else(|| Arc::new(Host { info, weight, counters: HostCounters::default() }))
+            same.cloned().unwrap_or_else(|| {
+                let Wanted { info, weight, others } = w;
+                Arc::new(Host { info, weight, others, counters: HostCounters::default() })
+            })
         });
-        HostSet { hosts: hosts.collect() }
-    }
-    /// True when both hold the same hosts in the same order.
-    pub fn same(&self, other: &HostSet) -> bool {
-        self.hosts.len() == other.hosts.len()
-            && self.hosts.iter().zip(&other.hosts).all(|(a, b)| Arc::ptr_eq(a, b))
+        hosts.collect()
     }
 }
 
@@ -85,11 +99,16 @@ mod tests {
 
     #[test]
     fn hosts_that_stay_keep_their_counters() {
-        let a = HostSet::default().next(vec![(info(1), 1), (info(2), 1)]);
-        HostCounters::inc(&a.hosts[1].counters.rq_total);
-        let b = a.next(vec![(info(2), 1), (info(3), 1)]);
-        assert!(Arc::ptr_eq(&a.hosts[1], &b.hosts[0]));
-        assert_eq!(b.hosts[0].counters.rq_total.load(Relaxed), 1);
-        assert!(!a.same(&b) && a.same(&a.next(vec![(info(1), 1), (info(2), 1)])));
+        let wanted = |ports: &[u16]| -> Vec<Wanted> {
+            ports.iter().map(|p| Wanted { info: info(*p), weight: 1, others: [].into() }).collect()
+        };
+        let a = Host::continued(&[], wanted(&[1, 2]));
+        HostCounters::inc(&a[1].counters.rq_total);
+        let b = Host::continued(&a, wanted(&[2, 3]));
+        assert!(Arc::ptr_eq(&a[1], &b[0]));
+        assert_eq!(b[0].counters.rq_total.load(Relaxed), 1);
+        let mut moved = wanted(&[2]);
+        moved[0].others = [std::net::SocketAddr::from(([127, 0, 0, 2], 2)).into()].into();
+        assert!(!Arc::ptr_eq(&b[0], &Host::continued(&b, moved)[0]));
     }
 }

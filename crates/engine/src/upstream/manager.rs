@@ -1,26 +1,23 @@
-//! Clusters on main: built from configuration, kept up to date by DNS, published to the workers.
-
-#![expect(clippy::disallowed_types, reason = "only main comes here, and whoever reads its stats")]
+//! Clusters on main: built from configuration, kept up to date by DNS ([`super::resolve`]), published to the workers.
 
 use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
-use super::dns::{DnsOptions, Resolver};
-use super::host::HostSet;
+use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
+use super::host::{Host, HostSet};
 use super::local::Clusters;
+use super::members::{self, Members};
+use super::resolve;
 use nuncio_api::envoy::config::cluster::v3 as pb;
-use nuncio_core::address::Address;
-use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::stats;
 use nuncio_core::stats::Scope;
 use nuncio_core::worker::Workers;
+use prost::Message;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 stats! {
@@ -42,20 +39,30 @@ stats! {
 pub struct ClusterEntry {
     /// The plan.
     pub plan: Arc<ClusterPlan>,
-    /// Its configuration.
-    pub config: pb::Cluster,
-    hosts: Arc<RwLock<Arc<HostSet>>>,
-    endpoints: Vec<Endpoint>,
+    /// Its hosts.
+    pub members: Arc<Members>,
+    /// How its names are resolved.
+    pub dns: DnsOptions,
+    /// Its configuration, encoded: a tenth of what the message takes in memory.
+    config: Box<[u8]>,
+    /// What is configured, until the hosts are made of it.
+    endpoints: RefCell<Vec<Endpoint>>,
     discovery: Discovery,
-    dns: DnsOptions,
     initialized: Cell<bool>,
 }
 
 impl ClusterEntry {
     /// The hosts at this moment.
     pub fn hosts(&self) -> Arc<HostSet> {
-        // A poisoned lock still guards a whole `Arc`.
-        self.hosts.read().unwrap_or_else(|e| e.into_inner()).clone()
+        self.members.hosts()
+    }
+    /// Its configuration.
+    pub fn config(&self) -> pb::Cluster {
+        pb::Cluster::decode(&*self.config).unwrap_or_default() // it was encoded here
+    }
+    /// Hands out what is configured, once.
+    pub fn take_endpoints(&self) -> Vec<Endpoint> {
+        self.endpoints.take()
     }
 }
 
@@ -66,7 +73,10 @@ pub struct ClusterManager(Rc<Inner>);
 struct Inner {
     clusters: RefCell<BTreeMap<String, Rc<ClusterEntry>>>,
     workers: RefCell<Option<Rc<Workers>>>,
-    resolver: RefCell<Option<prost_types::Any>>,
+    /// Of clusters that name none.
+    servers: RefCell<Servers>,
+    resolvers: RefCell<Vec<(Servers, Rc<Resolver>)>>,
+    root: Scope,
     stats: ClusterManagerStats,
     changed: Notify,
 }
@@ -77,7 +87,9 @@ impl ClusterManager {
         ClusterManager(Rc::new(Inner {
             clusters: RefCell::default(),
             workers: RefCell::default(),
-            resolver: RefCell::default(),
+            servers: RefCell::default(),
+            resolvers: RefCell::default(),
+            root: root.clone(),
             stats: ClusterManagerStats::new(&root.scope("cluster_manager")),
             changed: Notify::new(),
         }))
@@ -87,8 +99,7 @@ impl ClusterManager {
     /// # Errors
     /// A resolver that is not built.
     pub fn set_resolver(&self, any: &prost_types::Any) -> BuildResult<()> {
-        DnsOptions::new(&pb::Cluster::default())?.resolver(any)?;
-        *self.0.resolver.borrow_mut() = Some(any.clone());
+        *self.0.servers.borrow_mut() = Servers::new(any)?;
         Ok(())
     }
     /// Adds a cluster from the bootstrap.
@@ -100,18 +111,18 @@ impl ClusterManager {
             return Err(BuildError(format!("cluster manager: duplicate cluster '{}'", c.name)));
         }
         let Built { plan, discovery, endpoints, mut dns } = config::build(c, cx)?;
-        if let (None, Some(any)) = (&c.typed_dns_resolver_config, &*self.0.resolver.borrow()) {
-            dns.resolver(any)?;
+        if c.typed_dns_resolver_config.is_none() && dns.servers == Servers::default() {
+            dns.servers = self.0.servers.borrow().clone();
         }
-        let hosts = Arc::new(RwLock::new(Arc::new(HostSet::default())));
-        membership(&plan, &hosts);
+        let members = Arc::default();
+        members::derive(&plan.stats, &members, &plan.breakers);
         let entry = ClusterEntry {
             plan,
-            config: c.clone(),
-            hosts,
-            endpoints,
-            discovery,
+            members,
             dns,
+            config: c.encode_to_vec().into(),
+            endpoints: RefCell::new(endpoints),
+            discovery,
             initialized: Cell::new(false),
         };
         self.0.clusters.borrow_mut().insert(c.name.clone(), Rc::new(entry));
@@ -132,18 +143,8 @@ impl ClusterManager {
     pub async fn initialize(&self) {
         for c in self.list() {
             match c.discovery {
-                Discovery::Static => {
-                    let wanted = c.endpoints.iter().filter_map(|e| match &e.target {
-                        Target::Address(a) => Some(e.host(a.clone())),
-                        Target::Name(..) => None,
-                    });
-                    let wanted: Vec<_> = wanted.collect();
-                    if !wanted.is_empty() {
-                        self.set_hosts(&c, wanted);
-                    }
-                    c.initialized.set(true);
-                }
-                Discovery::StrictDns => drop(tokio::task::spawn_local(refresh(self.clone(), c))),
+                Discovery::Static => self.initialize_static(&c),
+                Discovery::Dns => resolve::start(self, &c, &self.resolver(&c.dns.servers)),
             }
         }
         while self.list().iter().any(|c| !c.initialized.get()) {
@@ -165,104 +166,50 @@ impl ClusterManager {
         );
     }
 
-    fn set_hosts(&self, c: &Rc<ClusterEntry>, wanted: Vec<(Arc<nuncio_core::info::HostInfo>, u32)>) {
-        // Each host that configuration or DNS names is matched to a transport socket, of which there is one.
-        c.plan.stats.default_total_match_count().add(wanted.len() as u64);
-        let old = c.hosts();
-        let new = old.next(wanted);
-        if old.same(&new) {
-            c.plan.stats.update_no_rebuild().inc();
-            return;
+    fn initialize_static(&self, c: &Rc<ClusterEntry>) {
+        let endpoints = c.take_endpoints();
+        let wanted = endpoints.iter().filter_map(|e| match &e.target {
+            Target::Address(a) => Some(e.host(a.clone())),
+            Target::Name(..) => None,
+        });
+        let wanted: Vec<_> = wanted.collect();
+        if !wanted.is_empty() {
+            // Each host is matched to a transport socket, of which there is one.
+            c.plan.stats.default_total_match_count().add(wanted.len() as u64);
+            self.set_hosts(c, Host::continued(&[], wanted));
         }
-        let new = Arc::new(new);
-        *c.hosts.write().unwrap_or_else(|e| e.into_inner()) = new.clone();
+        c.initialized.set(true);
+    }
+    /// The resolver that asks these servers.
+    fn resolver(&self, servers: &Servers) -> Rc<Resolver> {
+        let mut all = self.0.resolvers.borrow_mut();
+        if let Some((_, r)) = all.iter().find(|(s, _)| s == servers) {
+            return r.clone();
+        }
+        let stats = DnsStats::new(&self.0.root.scope("dns").scope("cares"));
+        let new = Rc::new(Resolver::new(servers, stats));
+        all.push((servers.clone(), new.clone()));
+        new
+    }
+    /// A cluster has its first hosts, or knows that it has none.
+    pub(super) fn initialized(&self, c: &ClusterEntry) {
+        if !c.initialized.replace(true) {
+            self.0.changed.notify_one();
+        }
+    }
+    /// Replaces the hosts of a cluster, which have changed, here and on the workers.
+    pub(super) fn set_hosts(&self, c: &ClusterEntry, hosts: Vec<Arc<Host>>) {
+        let new = Arc::new(HostSet { hosts });
+        c.members.set(new.clone());
         c.plan.stats.membership_change().inc();
+        if c.initialized.get() {
+            self.0.stats.cluster_updated().inc();
+        }
         let workers = self.0.workers.borrow().clone();
         if let Some(w) = workers {
             let name = c.plan.name.clone();
             Clusters::here().set_hosts(&name, &new);
-            self.0.stats.cluster_updated().inc();
             w.run_on_all(move |_| Clusters::here().set_hosts(&name, &new), || ());
         }
     }
-}
-
-/// `membership_*`, computed when somebody reads: an idle cluster costs nothing.
-fn membership(plan: &ClusterPlan, hosts: &Arc<RwLock<Arc<HostSet>>>) {
-    let count = |f: fn(&HostSet) -> u64| {
-        let hosts = hosts.clone();
-        move || Some(f(&hosts.read().unwrap_or_else(|e| e.into_inner())))
-    };
-    let s = &plan.stats;
-    s.membership_total().set(count(|h| h.hosts.len() as u64));
-    s.membership_healthy().set(count(|h| h.hosts.len() as u64));
-    s.membership_degraded().set(|| Some(0));
-    s.membership_excluded().set(|| Some(0));
-}
-
-/// Counts over all resolvers (`dns.cares.`).
-static RESOLUTIONS: AtomicU64 = AtomicU64::new(0);
-
-/// Names resolved since the start.
-pub fn resolutions() -> u64 {
-    RESOLUTIONS.load(Relaxed)
-}
-
-/// Keeps a STRICT_DNS cluster up to date, for ever.
-async fn refresh(manager: ClusterManager, c: Rc<ClusterEntry>) {
-    let resolver = Resolver::new(c.dns.clone());
-    loop {
-        let mut wait = c.dns.refresh;
-        let found = match &resolver {
-            Ok(r) => resolve_all(&c, r).await,
-            Err(e) => Err(e.clone()),
-        };
-        match found {
-            Ok((wanted, ttl)) => {
-                c.plan.stats.update_success().inc();
-                manager.set_hosts(&c, wanted);
-                if c.dns.respect_ttl && !ttl.is_zero() {
-                    wait = ttl;
-                }
-            }
-            Err(_) => c.plan.stats.update_failure().inc(),
-        }
-        if !c.initialized.replace(true) {
-            manager.0.changed.notify_one();
-        }
-        // A little jitter, so that many clusters do not ask in step.
-        let jitter = nuncio_core::rng::below(1 + wait.as_millis() as u64 / 10);
-        clock::sleep(TimerKind::Other, wait + std::time::Duration::from_millis(jitter)).await;
-    }
-}
-
-type Wanted = (Vec<(Arc<nuncio_core::info::HostInfo>, u32)>, std::time::Duration);
-
-async fn resolve_all(c: &ClusterEntry, r: &Resolver) -> Result<Wanted, String> {
-    let (mut wanted, mut ttl) = (vec![], std::time::Duration::MAX);
-    let mut seen = BTreeSet::new();
-    for e in &c.endpoints {
-        let addresses: Vec<Address> = match &e.target {
-            Target::Address(a) => vec![a.clone()],
-            Target::Name(name, port) => {
-                c.plan.stats.update_attempt().inc();
-                RESOLUTIONS.fetch_add(1, Relaxed);
-                let answer = r.resolve(name).await?;
-                if answer.addresses.is_empty() {
-                    c.plan.stats.update_empty().inc();
-                }
-                ttl = ttl.min(answer.ttl);
-                // Sorted, so that an answer in another order is no change.
-                let mut ips = answer.addresses;
-                ips.sort();
-                ips.into_iter().map(|ip| SocketAddr::new(ip, *port).into()).collect()
-            }
-        };
-        for a in addresses {
-            if seen.insert(a.to_string()) {
-                wanted.push(e.host(a));
-            }
-        }
-    }
-    Ok((wanted, ttl))
 }

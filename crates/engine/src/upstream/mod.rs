@@ -1,6 +1,6 @@
 //! Upstreams: clusters, their hosts, the choice among them, and connections to them.
 //!
-//! Main builds [`cluster::ClusterPlan`]s and keeps their host sets up to date ([`manager`], [`dns`]); every worker has a
+//! Main builds [`cluster::ClusterPlan`]s and keeps their host sets up to date ([`manager`], [`resolve`], [`dns`]); every worker has a
 //! [`local::Cluster`] for each plan, with connection pools of its own ([`pool`]) over the two kinds of connection
 //! ([`h1`], [`h2`]). The router asks for a [`stream::UpStream`] and never sees which kind it got.
 
@@ -16,5 +16,7 @@ pub mod host;
 pub mod idle;
 pub mod local;
 pub mod manager;
+pub mod members;
 pub mod pool;
+pub mod resolve;
 pub mod stream;

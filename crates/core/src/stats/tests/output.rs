@@ -18,8 +18,8 @@ stats! {
         fallback: Counter lazy = "lb.fallback",
         upstream_rq_time: Histogram(Milliseconds) lazy,
         length: Histogram(Percent) = "length",
-        rq: Codes = "upstream_rq",
-        external: Codes = "external.upstream_rq",
+        rq: Codes lazy = "upstream_rq",
+        external: Codes lazy = "external.upstream_rq",
         ciphers: CounterFamily = "ciphers.",
         sizes: HistogramFamily(Bytes) = "sizes.",
     }
