@@ -11,7 +11,7 @@ use crate::flags::Flag;
 use crate::format::FormatCx;
 use crate::kinds::DynAccessLogger;
 use crate::matchers::{HeaderMatcher, ValueMatcher};
-use crate::runtime::Runtime;
+use crate::runtime::RuntimeNumber;
 use crate::{clock, rng};
 use nuncio_api::envoy::config::accesslog::v3 as pb;
 use nuncio_api::envoy::config::core::v3::RuntimeUInt32;
@@ -184,9 +184,7 @@ fn required(field: &str) -> BuildError {
 #[derive(Clone)]
 struct Comparison {
     op: pb::comparison_filter::Op,
-    value: u64,
-    /// Where an operator may have put another value.
-    runtime: Option<(Arc<Runtime>, String)>,
+    value: RuntimeNumber,
 }
 
 impl Comparison {
@@ -194,15 +192,12 @@ impl Comparison {
         let c = c.ok_or_else(|| required("comparison"))?;
         let RuntimeUInt32 { default_value, runtime_key } =
             c.value.clone().ok_or_else(|| required("value"))?;
-        let runtime = (!runtime_key.is_empty()).then(|| (cx.server.runtime(), runtime_key));
-        Ok(Comparison { op: c.op(), value: u64::from(default_value), runtime })
+        let value = cx.server.runtime().number(&runtime_key, default_value.into());
+        Ok(Comparison { op: c.op(), value })
     }
     fn holds(&self, n: u64) -> bool {
         use pb::comparison_filter::Op;
-        let value = match &self.runtime {
-            Some((r, key)) => r.snapshot().number(key, self.value),
-            None => self.value,
-        };
+        let value = self.value.get();
         match self.op {
             Op::Eq => n == value,
             Op::Ge => n >= value,
@@ -216,9 +211,7 @@ impl Comparison {
 /// otherwise: the request id decides.
 #[derive(Clone)]
 struct Sampling {
-    runtime: Arc<Runtime>,
-    key: String,
-    numerator: u64,
+    numerator: RuntimeNumber,
     denominator: u64,
     independent: bool,
 }
@@ -229,17 +222,14 @@ impl Sampling {
         let percent = f.percent_sampled.unwrap_or_default();
         let percent = crate::matchers::FractionalPercent::new(&percent);
         Sampling {
-            runtime: cx.server.runtime(),
-            key: f.runtime_key.clone(),
-            numerator: u64::from(percent.numerator),
+            numerator: cx.server.runtime().number(&f.runtime_key, percent.numerator.into()),
             denominator: u64::from(percent.denominator),
             independent: f.use_independent_randomness,
         }
     }
     fn hits(&self, cx: &FormatCx<'_>) -> bool {
         let random = if self.independent { None } else { request_number(cx) };
-        let numerator = self.runtime.snapshot().number(&self.key, self.numerator);
-        random.unwrap_or_else(rng::u64) % self.denominator < numerator
+        random.unwrap_or_else(rng::u64) % self.denominator < self.numerator.get()
     }
 }
 

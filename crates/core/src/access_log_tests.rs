@@ -5,7 +5,7 @@ use crate::filter::{NodeInfo, ServerCx};
 use crate::info::{ConnInfo, ListenerInfo, StreamInfo};
 use crate::kinds::AccessLogger;
 use crate::registry::{Docs, Registry};
-use crate::runtime::{Layer, ServerState, Snapshot};
+use crate::runtime::{Layer, Runtime, RuntimeValue, ServerState, Snapshot};
 use crate::stats::Store;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
@@ -31,7 +31,7 @@ impl ServerCx for Server {
 
 impl Server {
     fn set(&self, key: &str, value: &str) {
-        let values = [(key.to_owned(), value.to_owned())].into();
+        let values = [(key.to_owned(), RuntimeValue::of_text(value).unwrap())].into();
         self.0.set(Snapshot::new(vec![Layer { values, ..Default::default() }]));
     }
 }

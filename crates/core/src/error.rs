@@ -53,8 +53,10 @@ pub enum ResetReason {
     RemoteReset,
     /// The peer refused the stream: it did nothing with it.
     RemoteRefusedStream,
-    /// A circuit breaker is open.
+    /// A circuit breaker is open: the host takes no more requests.
     Overflow,
+    /// A circuit breaker is open: no more requests may wait for a connection.
+    PendingOverflow,
     /// The peer broke the protocol.
     ProtocolError,
     /// CONNECT was answered by an error.
@@ -77,7 +79,7 @@ impl ResetReason {
             ResetReason::LocalRefusedStream => "local refused stream reset",
             ResetReason::RemoteReset => "remote reset",
             ResetReason::RemoteRefusedStream => "remote refused stream reset",
-            ResetReason::Overflow => "overflow",
+            ResetReason::Overflow | ResetReason::PendingOverflow => "overflow",
             ResetReason::ProtocolError => "protocol error",
             ResetReason::ConnectError => "remote error with CONNECT request",
             ResetReason::OverloadManager => "overload manager reset",
@@ -97,7 +99,7 @@ impl ResetReason {
             ResetReason::RemoteReset | ResetReason::RemoteRefusedStream | ResetReason::ConnectError => {
                 Flag::UpstreamRemoteReset
             }
-            ResetReason::Overflow => Flag::UpstreamOverflow,
+            ResetReason::Overflow | ResetReason::PendingOverflow => Flag::UpstreamOverflow,
             ResetReason::ProtocolError => Flag::UpstreamProtocolError,
             ResetReason::OverloadManager => Flag::OverloadManagerTerminated,
         }

@@ -12,6 +12,7 @@ use nuncio_core::address::Address;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::{Direction, ListenerInfo};
+use nuncio_core::runtime::RuntimeNumber;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -42,7 +43,7 @@ pub fn serve(
         stats: ListenerStats::new(&scope),
         config_stats: None,
         scope,
-        connection_limit: u64::MAX,
+        connection_limit: RuntimeNumber::fixed(u64::MAX),
         connections: AtomicU64::new(0),
     };
     let hcm = Hcm::new(hcm, Last::Handler(handler));

@@ -9,9 +9,11 @@ pub fn runtime(cx: &AdminCx<'_>, _: &Request<'_>) -> Response {
     let snapshot = cx.server.runtime.current().snapshot();
     let layers: Vec<Value> = snapshot.layers.iter().map(|l| l.name.clone().into()).collect();
     let mut entries: Map<String, Value> = Map::new();
-    for (key, last) in snapshot.iter() {
+    for (key, _) in snapshot.iter() {
         let values: Vec<&str> =
-            snapshot.layers.iter().map(|l| l.values.get(key).map_or("", String::as_str)).collect();
+            snapshot.layers.iter().map(|l| l.values.get(key).map_or("", |v| &v.text)).collect();
+        // Shown is the last text, not what counts: those differ when a layer says "".
+        let last = values.iter().rfind(|v| !v.is_empty()).unwrap_or(&"");
         entries.insert(key.to_owned(), json!({"layer_values": values, "final_value": last}));
     }
     Response::json(&json!({"entries": entries, "layers": layers}))

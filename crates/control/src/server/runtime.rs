@@ -2,7 +2,8 @@
 
 use nuncio_api::envoy::config::bootstrap::v3::{LayeredRuntime, runtime_layer::LayerSpecifier};
 use nuncio_core::error::{BuildError, BuildResult};
-use nuncio_core::runtime::{Layer, Runtime, Snapshot};
+use nuncio_core::log;
+use nuncio_core::runtime::{Layer, Runtime, RuntimeValue, Snapshot};
 use nuncio_core::stats;
 use nuncio_core::stats::Scope;
 use prost_types::value::Kind;
@@ -34,6 +35,7 @@ pub struct Layers {
     layers: RefCell<Vec<Layer>>,
     runtime: Arc<Runtime>,
     stats: RuntimeStats,
+    followers: RefCell<Vec<Box<dyn Fn(&Snapshot)>>>,
 }
 
 impl Layers {
@@ -71,7 +73,9 @@ impl Layers {
             layers.push(Layer { admin: true, ..Default::default() });
         }
         let stats = RuntimeStats::new(&root.scope("runtime"));
-        let made = Layers { layers: RefCell::new(layers), runtime: Arc::new(Runtime::new(vec![])), stats };
+        warn_of_guards(&layers);
+        let (layers, followers) = (RefCell::new(layers), RefCell::default());
+        let made = Layers { layers, runtime: Arc::new(Runtime::new(vec![])), stats, followers };
         // Envoy loads twice while it starts: at first, and when no layer waits for a control plane any more.
         made.load();
         made.load();
@@ -81,21 +85,31 @@ impl Layers {
     pub fn current(&self) -> &Arc<Runtime> {
         &self.runtime
     }
+    /// Calls `f` with every snapshot from the next one on.
+    pub fn follow(&self, f: impl Fn(&Snapshot) + 'static) {
+        self.followers.borrow_mut().push(Box::new(f));
+    }
     /// Sets values in the admin layer; an empty value takes the override away.
     ///
     /// # Errors
     /// There is no admin layer, or too much would be kept.
-    pub fn modify(&self, changes: Vec<(String, String)>) -> Result<(), &'static str> {
+    pub fn modify(&self, changes: Vec<(String, String)>) -> Result<(), String> {
+        let worth = |(k, v): (String, String)| RuntimeValue::of_text(&v).map(|v| (k, v));
         {
             let mut layers = self.layers.borrow_mut();
             let admin = layers.iter_mut().find(|l| l.admin).ok_or("No admin layer specified")?;
             if changes.iter().any(|(k, v)| k.len() > LONGEST || v.len() > LONGEST)
                 || admin.values.len() + changes.len() > MOST_OVERRIDES
             {
-                return Err("Too many or too long runtime overrides");
+                return Err("Too many or too long runtime overrides".to_owned());
             }
+            // All are read before the first one counts.
+            let changes = changes.into_iter().map(worth).collect::<Result<Vec<_>, _>>()?;
             for (k, v) in changes {
-                if v.is_empty() { drop(admin.values.remove(&k)) } else { drop(admin.values.insert(k, v)) }
+                match v.text.is_empty() {
+                    true => admin.values.remove(&k),
+                    false => admin.values.insert(k, v),
+                };
             }
             self.stats.admin_overrides_active().set(u64::from(!admin.values.is_empty()));
         }
@@ -108,7 +122,31 @@ impl Layers {
         self.stats.override_dir_not_exists().inc();
         self.stats.num_keys().set(snapshot.iter().count() as u64);
         self.stats.num_layers().set(snapshot.layers.len() as u64);
+        self.followers.borrow().iter().for_each(|f| f(&snapshot));
         self.runtime.set(snapshot);
+    }
+}
+
+/// Numbers among the names of guards; these are read.
+const LIMITS: [&str; 4] = [
+    "envoy.reloadable_features.max_request_headers_count",
+    "envoy.reloadable_features.max_request_headers_size_kb",
+    "envoy.reloadable_features.max_response_headers_count",
+    "envoy.reloadable_features.max_response_headers_size_kb",
+];
+
+/// Envoy's guards bring back what a release has changed; here there is only the behaviour of the release.
+fn warn_of_guards(layers: &[Layer]) {
+    let guard =
+        |k: &&String| k.starts_with("envoy.reloadable_features.") || k.starts_with("envoy.restart_features.");
+    for key in layers.iter().flat_map(|l| l.values.keys()).filter(guard) {
+        if !LIMITS.contains(&&**key) {
+            log!(
+                Runtime,
+                Warning,
+                "the runtime guard {key} has no effect: Envoy's default behaviour is kept"
+            );
+        }
     }
 }
 
@@ -116,22 +154,32 @@ impl Layers {
 const DEPTH: usize = 64;
 
 /// Turns `{a: {b: 1}}` into `a.b: 1`.
-fn flatten(prefix: &str, s: &prost_types::Struct, out: &mut BTreeMap<String, String>) -> BuildResult<()> {
+fn flatten(
+    prefix: &str,
+    s: &prost_types::Struct,
+    out: &mut BTreeMap<String, RuntimeValue>,
+) -> BuildResult<()> {
     for (name, value) in &s.fields {
         let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-        let text = match &value.kind {
-            Some(Kind::StructValue(inner)) if key.matches('.').count() < DEPTH => {
+        match &value.kind {
+            Some(Kind::StructValue(inner)) if !is_fraction(inner) => {
+                if key.matches('.').count() >= DEPTH {
+                    return Err(BuildError(format!("Invalid runtime entry value for {key}")));
+                }
                 flatten(&key, inner, out)?;
-                continue;
             }
-            Some(Kind::NumberValue(n)) => n.to_string(),
-            Some(Kind::BoolValue(b)) => b.to_string(),
-            Some(Kind::StringValue(s)) => s.clone(),
-            _ => return Err(BuildError(format!("Invalid runtime entry value for {key}"))),
-        };
-        out.insert(key, text);
+            None | Some(Kind::NullValue(_) | Kind::ListValue(_)) => {
+                return Err(BuildError(format!("Invalid runtime entry value for {key}")));
+            }
+            Some(_) => drop(out.insert(key, RuntimeValue::new(value))),
+        }
     }
     Ok(())
+}
+
+/// A struct that is a value of its own.
+fn is_fraction(s: &prost_types::Struct) -> bool {
+    s.fields.is_empty() || s.fields.contains_key("numerator") || s.fields.contains_key("denominator")
 }
 
 /// The layers as the start-up log shows them, in YAML.
@@ -151,7 +199,7 @@ pub fn describe(config: Option<&LayeredRuntime>) -> String {
         if let Some(LayerSpecifier::StaticLayer(s)) = &l.layer_specifier
             && flatten("", s, &mut values).is_ok()
         {
-            values.iter().for_each(|(k, v)| out.push_str(&format!("\n      {k}: {v}")));
+            values.iter().for_each(|(k, v)| out.push_str(&format!("\n      {k}: {}", v.text)));
         }
         if values.is_empty() {
             out.push_str("\n      {}");
@@ -181,7 +229,7 @@ mod tests {
         let yaml = "layers: [{name: s, static_layer: {a: {b: 1, c: true, d: 1.5, e: str}, f.g: 3}}, {name: adm, admin_layer: {}}]";
         let l = layers(yaml, &store).unwrap();
         let s = l.current().snapshot();
-        let all: Vec<_> = s.iter().collect();
+        let all: Vec<_> = s.iter().map(|(k, v)| (k, &*v.text)).collect();
         assert_eq!(all, [("a.b", "1"), ("a.c", "true"), ("a.d", "1.5"), ("a.e", "str"), ("f.g", "3")]);
         assert_eq!(
             (l.stats.num_keys().value(), l.stats.num_layers().value(), l.stats.load_success().value()),
@@ -190,18 +238,41 @@ mod tests {
 
         l.modify(vec![("a.b".into(), "7".into()), ("x".into(), "y".into())]).unwrap();
         let s = l.current().snapshot();
-        assert_eq!((s.get("a.b"), s.get("x")), (Some("7"), Some("y")));
+        let text = |s: &Snapshot, k: &str| s.get(k).map(|v| v.text.clone()).unwrap_or_default();
+        assert_eq!((&*text(&s, "a.b"), &*text(&s, "x")), ("7", "y"));
         assert_eq!((l.stats.admin_overrides_active().value(), l.stats.num_keys().value()), (1, 6));
+        let e = l.modify(vec![("y".into(), "1".into()), ("z".into(), "{a".into())]).unwrap_err();
+        assert!(e.ends_with("end of map flow not found"), "{e}");
+        assert!(l.current().snapshot().get("y").is_none(), "all or nothing");
         l.modify(vec![("a.b".into(), "".into()), ("x".into(), "".into())]).unwrap();
-        assert_eq!(l.current().snapshot().get("a.b"), Some("1"));
+        assert_eq!(text(&l.current().snapshot(), "a.b"), "1");
         assert_eq!(l.stats.admin_overrides_active().value(), 0);
+    }
+
+    #[test]
+    fn a_fraction_is_one_value() {
+        let yaml =
+            "layers: [{name: s, static_layer: {f: {numerator: 5, denominator: TEN_THOUSAND}, e: {}, s: ''}}]";
+        let s = layers(yaml, &Store::new()).unwrap().current().snapshot();
+        let f = s.get("f").and_then(|v| v.fraction).unwrap();
+        assert_eq!((f.numerator, f.denominator, s.iter().count()), (5, 10_000, 3));
+    }
+
+    #[test]
+    fn followers_are_told() {
+        let seen = std::rc::Rc::new(std::cell::Cell::new(0));
+        let l = layers("{}", &Store::new()).unwrap();
+        let s = seen.clone();
+        l.follow(move |snapshot| s.set(snapshot.number("a", 0)));
+        l.modify(vec![("a".into(), "7".into())]).unwrap();
+        assert_eq!(seen.get(), 7);
     }
 
     #[test]
     fn no_layers_and_an_admin_layer_without_a_name() {
         let store = Store::new();
         let none = Layers::new(None, &store.root()).unwrap();
-        assert_eq!(none.modify(vec![("a".into(), "b".into())]), Err("No admin layer specified"));
+        assert_eq!(none.modify(vec![("a".into(), "b".into())]), Err("No admin layer specified".into()));
         assert_eq!(layers("{}", &store).unwrap().current().snapshot().layers.len(), 1);
     }
 

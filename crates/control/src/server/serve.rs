@@ -90,6 +90,8 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let root = ground.store.root();
     let (clusters, listeners) = (ClusterManager::new(&root), ListenerManager::new(&root));
     server.set_view(Rc::new(EngineView::new(clusters.clone(), listeners.clone(), options.drain_time)));
+    let following = clusters.clone();
+    server.runtime.follow(move |s| following.runtime_changed(s));
     let facts = build::Facts {
         clusters: clusters.clone(),
         runtime: server.runtime.current().clone(),

@@ -218,7 +218,11 @@ impl HcmPlan {
         let Some(hcm::RouteSpecifier::RouteConfig(routes)) = &c.route_specifier else {
             return Err(BuildError::not_implemented("HttpConnectionManager.rds / scoped_routes"));
         };
-        let common = c.common_http_protocol_options.unwrap_or_default();
+        let runtime = cx.server.runtime().snapshot();
+        let mut common = c.common_http_protocol_options.unwrap_or_default();
+        common.max_headers_count.get_or_insert_with(|| {
+            runtime.number("envoy.reloadable_features.max_request_headers_count", 100) as u32
+        });
         let mut plan = HcmPlan::bare(&c.stat_prefix, listener, &cx, Arc::new(RouteTable::new(routes, &cx)?));
         plan.codec = match hcm::CodecType::try_from(c.codec_type) {
             Ok(hcm::CodecType::Http1) => CodecType::Http1,
@@ -239,7 +243,12 @@ impl HcmPlan {
                 .filter(|d| !d.is_zero()),
             drain: duration_or(&c.drain_timeout, Duration::from_secs(5))?,
         };
-        let head_bytes = c.max_request_headers_kb.unwrap_or(60) as usize * 1024;
+        let head_kb = c.max_request_headers_kb.map_or_else(
+            || runtime.number("envoy.reloadable_features.max_request_headers_size_kb", 60),
+            u64::from,
+        );
+        // Configured is 8192 at most; of the runtime, no more.
+        let head_bytes = head_kb.min(8192) as usize * 1024;
         plan.h1 = Arc::new(h1_settings(c.http_protocol_options.as_deref(), &common, head_bytes)?);
         plan.h2 = Arc::new(h2_settings(c.http2_protocol_options.as_deref(), &common, head_bytes)?);
         plan.max_requests_per_connection = common.max_requests_per_connection.unwrap_or(0);
@@ -266,7 +275,7 @@ impl HcmPlan {
         if !c.server_name.is_empty() {
             plan.server_name = c.server_name.clone();
         }
-        plan.path = PathRules::new(c)?;
+        plan.path = PathRules::new(c, &runtime)?;
         plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
         (plan.filters, plan.suppress_envoy_headers) = (filters, suppress_envoy_headers);
         Ok(plan)

@@ -4,6 +4,8 @@ use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 use nuncio_core::LocalReply;
 use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::rng;
+use nuncio_core::runtime::Snapshot;
 use nuncio_wire::{RequestHead, name};
 
 /// What to do with paths and hosts.
@@ -39,15 +41,28 @@ impl PathRules {
     ///
     /// # Errors
     /// A rule is not built.
-    pub fn new(c: &HttpConnectionManager) -> BuildResult<PathRules> {
+    pub fn new(c: &HttpConnectionManager, runtime: &Snapshot) -> BuildResult<PathRules> {
         use hcm::PathWithEscapedSlashesAction as A;
+        let percent = |key: &str, default| rng::below(100) < runtime.number(key, default);
+        let escaped = "http_connection_manager.path_with_escaped_slashes_action";
+        let action = match A::try_from(c.path_with_escaped_slashes_action) {
+            _ if !percent(&format!("{escaped}_enabled"), 100) => A::KeepUnchanged,
+            // The runtime's numbers are those of the enum.
+            Ok(A::ImplementationSpecificDefault) => {
+                A::try_from(runtime.number(escaped, 0).min(9) as i32).unwrap_or(A::KeepUnchanged)
+            }
+            Ok(action) => action,
+            Err(_) => A::KeepUnchanged,
+        };
         Ok(PathRules {
-            normalize: c.normalize_path.unwrap_or(false),
+            normalize: c
+                .normalize_path
+                .unwrap_or_else(|| percent("http_connection_manager.normalize_path", 0)),
             merge_slashes: c.merge_slashes,
-            escaped_slashes: match A::try_from(c.path_with_escaped_slashes_action) {
-                Ok(A::RejectRequest) => EscapedSlashes::Reject,
-                Ok(A::UnescapeAndRedirect) => EscapedSlashes::Redirect,
-                Ok(A::UnescapeAndForward) => EscapedSlashes::Forward,
+            escaped_slashes: match action {
+                A::RejectRequest => EscapedSlashes::Reject,
+                A::UnescapeAndRedirect => EscapedSlashes::Redirect,
+                A::UnescapeAndForward => EscapedSlashes::Forward,
                 _ => EscapedSlashes::Keep,
             },
             strip_port: match c.strip_port_mode {

@@ -14,6 +14,7 @@ use nuncio_core::filter::BuildCx;
 use nuncio_core::info::{Direction, ListenerInfo};
 use nuncio_core::registry::Kind;
 use nuncio_core::rng;
+use nuncio_core::runtime::RuntimeNumber;
 use nuncio_core::stats::{Scope, sanitize};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -72,7 +73,7 @@ pub struct ListenerPlan {
     /// The prefix of the stats, for those per worker.
     pub scope: Scope,
     /// Runtime key `envoy.resource_limits.listener.<name>.connection_limit`.
-    pub connection_limit: u64,
+    pub connection_limit: RuntimeNumber,
     /// Connections open, over all workers, for the limit.
     pub connections: AtomicU64,
 }
@@ -137,7 +138,7 @@ impl ListenerPlan {
             backlog: c.tcp_backlog_size.map_or(128, |b| b.min(i32::MAX as u32) as i32),
             stats: ListenerStats::new(&scope),
             config_stats: Some(ListenerConfigStats::new(&scope)),
-            connection_limit: cx.server.runtime().snapshot().number(&key, u64::MAX),
+            connection_limit: cx.server.runtime().number(&key, u64::MAX),
             connections: AtomicU64::new(0),
             scope,
         })

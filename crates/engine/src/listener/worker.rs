@@ -122,7 +122,7 @@ impl LocalListener {
     fn accepted(self: &Rc<Self>, io: Io, remote: Address, local: Address) {
         let s = &self.plan.stats;
         s.connections_accepted_per_socket_event().record(1);
-        if self.plan.connections.load(Relaxed) >= self.plan.connection_limit {
+        if self.plan.connections.load(Relaxed) >= self.plan.connection_limit.get() {
             s.downstream_cx_overflow().inc();
             return;
         }

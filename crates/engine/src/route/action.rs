@@ -11,6 +11,7 @@ use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
 use nuncio_core::matchers::RegexSubstitution;
 use nuncio_core::route::PerFilter;
+use nuncio_core::runtime::RuntimeNumber;
 use nuncio_wire::{HeaderName, RequestHead, name};
 use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
 use pb::route_action::ClusterSpecifier;
@@ -37,7 +38,10 @@ pub const COVERED: &[Covered] = &[
             "priority",
         ],
     ),
-    Covered::new("envoy.config.route.v3.WeightedCluster", &["clusters", "total_weight", "header_name"]),
+    Covered::new(
+        "envoy.config.route.v3.WeightedCluster",
+        &["clusters", "total_weight", "header_name", "runtime_key_prefix"],
+    ),
     Covered::new(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
         &[
@@ -98,13 +102,13 @@ pub struct ClusterRoute {
 enum Target {
     Cluster(String),
     Header(HeaderName),
-    Weighted { total: u64, header: Option<HeaderName>, all: Vec<Weighted> },
+    Weighted { header: Option<HeaderName>, all: Vec<Weighted> },
 }
 
 /// One of several clusters.
 pub struct Weighted {
     cluster: Result<String, HeaderName>,
-    weight: u64,
+    weight: RuntimeNumber,
     /// Its header rules.
     pub headers: HeaderRules,
     per_filter: PerFilter,
@@ -141,7 +145,7 @@ impl Action {
     pub fn chosen(&self, sx: &StreamShared) -> Option<&Weighted> {
         match self {
             Action::Cluster(c) => match &c.target {
-                Target::Weighted { total, all, .. } => weighted(all, *total, sx.info.random.get()),
+                Target::Weighted { all, .. } => weighted(all, sx.info.random.get()),
                 _ => None,
             },
             _ => None,
@@ -158,9 +162,10 @@ impl Action {
     }
 }
 
-fn weighted(all: &[Weighted], total: u64, random: u64) -> Option<&Weighted> {
-    let mut point = random % total.max(1);
-    all.iter().find(|w| match point.checked_sub(w.weight) {
+fn weighted(all: &[Weighted], random: u64) -> Option<&Weighted> {
+    let total = all.iter().map(|w| w.weight.get()).fold(0, u64::saturating_add);
+    let mut point = random.checked_rem(total)?;
+    all.iter().find(|w| match point.checked_sub(w.weight.get()) {
         Some(rest) => {
             point = rest;
             false
@@ -202,19 +207,19 @@ impl ClusterRoute {
             include_attempt_count_in_response: host.include_attempt_count_in_response,
         })
     }
-    /// The cluster for a request; `None` when a header should name it and does not.
+    /// The cluster for a request; empty when a header should name it and does not, `None` when the runtime has taken all
+    /// weight away.
     pub fn cluster_name<'a>(&'a self, head: &'a RequestHead, sx: &StreamShared) -> Option<Cow<'a, str>> {
-        let by_header = |h: &HeaderName| head.headers.get_str(h).map(Cow::Borrowed);
+        let by_header = |h: &HeaderName| Some(Cow::Borrowed(head.headers.get_str(h).unwrap_or_default()));
         match &self.target {
             Target::Cluster(c) => Some(Cow::Borrowed(c)),
             Target::Header(h) => by_header(h),
-            Target::Weighted { total, header, all } => {
-                if let Some(v) =
-                    header.as_ref().and_then(|h| head.headers.get_str(h)).and_then(|v| v.parse().ok())
-                {
+            Target::Weighted { header, all } => {
+                let given = header.as_ref().filter(|h| head.headers.get_all(*h).count() == 1);
+                if let Some(v) = given.and_then(|h| head.headers.get_str(h)).and_then(|v| v.parse().ok()) {
                     sx.info.random.set(v);
                 }
-                match &weighted(all, *total, sx.info.random.get())?.cluster {
+                match &weighted(all, sx.info.random.get())?.cluster {
                     Ok(c) => Some(Cow::Borrowed(c)),
                     Err(h) => by_header(h),
                 }
@@ -228,13 +233,20 @@ fn weighted_clusters(
     known: &dyn Fn(&str) -> BuildResult<String>,
     cx: &BuildCx<'_>,
 ) -> BuildResult<Target> {
+    let weight = |c: &pb::weighted_cluster::ClusterWeight| {
+        let configured = c.weight.unwrap_or(0).into();
+        match w.runtime_key_prefix.is_empty() {
+            true => RuntimeNumber::fixed(configured),
+            false => cx.server.runtime().number(&format!("{}.{}", w.runtime_key_prefix, c.name), configured),
+        }
+    };
     let all = w.clusters.iter().map(|c| {
         Ok(Weighted {
             cluster: match c.name.is_empty() {
                 true => Err(HeaderName::new(&c.cluster_header)),
                 false => Ok(known(&c.name)?),
             },
-            weight: c.weight.unwrap_or(0).into(),
+            weight: weight(c),
             headers: HeaderRules::new(
                 &c.request_headers_to_add,
                 &c.request_headers_to_remove,
@@ -245,7 +257,7 @@ fn weighted_clusters(
         })
     });
     let all = all.collect::<BuildResult<Vec<Weighted>>>()?;
-    let total: u64 = all.iter().map(|w| w.weight).sum();
+    let total = all.iter().map(|w| w.weight.get()).fold(0, u64::saturating_add);
     if total == 0 {
         return Err("Sum of weights in the weighted_cluster must be greater than 0.".into());
     }
@@ -261,7 +273,7 @@ fn weighted_clusters(
         Some(_) => return Err(BuildError::not_implemented("WeightedCluster.use_hash_policy")),
         None => None,
     };
-    Ok(Target::Weighted { total, header, all })
+    Ok(Target::Weighted { header, all })
 }
 
 /// `RedirectAction`
@@ -326,6 +338,10 @@ impl Redirect {
             path: PathRedirect::Keep,
             strip_query: false,
         }
+    }
+    /// To where the request came from.
+    pub fn same() -> Redirect {
+        Redirect { https: false, ..Redirect::https() }
     }
     /// The status to answer with.
     pub fn status(&self) -> u16 {

@@ -3,10 +3,12 @@
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
 use nuncio_core::matchers::{
     FractionalPercent, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, Regex, matches_all,
 };
+use nuncio_core::runtime::RuntimeFraction;
 use nuncio_wire::RequestHead;
 use pb::route_match::PathSpecifier;
 
@@ -32,7 +34,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.route.v3.RouteMatch.ConnectMatcher", &[]),
     Covered::new("envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions", &[]),
     Covered::new("envoy.config.route.v3.RouteMatch.TlsContextMatchOptions", &["presented", "validated"]),
-    Covered::new("envoy.config.core.v3.RuntimeFractionalPercent", &["default_value"]),
+    Covered::new("envoy.config.core.v3.RuntimeFractionalPercent", &["default_value", "runtime_key"]),
 ];
 
 /// A compiled `RouteMatch`.
@@ -41,7 +43,7 @@ pub struct Matcher {
     case_sensitive: bool,
     headers: Vec<HeaderMatcher>,
     query: Vec<QueryParameterMatcher>,
-    fraction: Option<FractionalPercent>,
+    fraction: Option<RuntimeFraction>,
     metadata: Vec<MetadataMatcher>,
     grpc: bool,
     tls: Option<pb::route_match::TlsContextMatchOptions>,
@@ -61,7 +63,7 @@ impl Matcher {
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn new(m: &pb::RouteMatch) -> BuildResult<Matcher> {
+    pub fn new(m: &pb::RouteMatch, cx: &BuildCx<'_>) -> BuildResult<Matcher> {
         let path = match &m.path_specifier {
             Some(PathSpecifier::Prefix(p)) => Path::Prefix(p.clone().into_bytes()),
             Some(PathSpecifier::Path(p)) => Path::Exact(p.clone().into_bytes()),
@@ -75,11 +77,11 @@ impl Matcher {
             case_sensitive: m.case_sensitive.unwrap_or(true),
             headers: HeaderMatcher::list(&m.headers)?,
             query: m.query_parameters.iter().map(QueryParameterMatcher::new).collect::<BuildResult<_>>()?,
-            fraction: m
-                .runtime_fraction
-                .as_ref()
-                .and_then(|f| f.default_value.as_ref())
-                .map(FractionalPercent::new),
+            fraction: m.runtime_fraction.as_ref().map(|f| {
+                let default =
+                    f.default_value.as_ref().map_or(FractionalPercent::NEVER, FractionalPercent::new);
+                cx.server.runtime().fraction(&f.runtime_key, default)
+            }),
             metadata: m.dynamic_metadata.iter().map(MetadataMatcher::new).collect::<BuildResult<_>>()?,
             grpc: m.grpc.is_some(),
             tls: m.tls_context,

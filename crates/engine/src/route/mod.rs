@@ -230,7 +230,7 @@ impl VirtualHost {
                 .r#match
                 .as_deref()
                 .ok_or_else(|| BuildError::from("RouteValidationError.Match: value is required"))?;
-            Ok((Matcher::new(m)?, Arc::new(RouteEntry::new(r, &shared, max_body, validate, cx)?)))
+            Ok((Matcher::new(m, cx)?, Arc::new(RouteEntry::new(r, &shared, max_body, validate, cx)?)))
         });
         Ok(VirtualHost {
             require_tls: match h.require_tls {

@@ -151,7 +151,7 @@ impl Attempt {
         {
             let mut up = ex.sx.info.upstream.borrow_mut();
             up.transport_failure = e.transport.clone();
-            if e.reason == ResetReason::Overflow {
+            if e.reason == ResetReason::PendingOverflow {
                 // A breaker refused the request before it got to a host.
                 up.host = None;
                 up.hosts_attempted.clear();

@@ -9,7 +9,7 @@ mod attempt;
 mod charge;
 mod replies;
 
-use crate::route::{Action, ClusterRoute, RouteEntry};
+use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
 use crate::stats::HttpStats;
 use crate::upstream::local::Clusters;
 use attempt::Attempt;
@@ -50,7 +50,13 @@ impl Router {
             }
             Action::Direct(d) => {
                 self.stats.rq_direct_response().inc();
-                self.local(ex, &route, LocalReply::new(d.status, d.body(), "direct_response"))
+                let mut reply = LocalReply::new(d.status, d.body(), "direct_response");
+                // Envoy takes the route for a redirect to the same place.
+                if matches!(d.status, 201 | 300..400) {
+                    let location = Redirect::same().location(&ex.request, &ex.sx);
+                    reply.headers.get_or_insert_default().append(name::LOCATION, &location);
+                }
+                self.local(ex, &route, reply)
             }
             Action::NonForwarding => reply(replies::no_route()),
         }
@@ -69,7 +75,11 @@ impl Router {
     }
 
     async fn forward(&self, ex: &mut Exchange, route: &Arc<RouteEntry>, c: &ClusterRoute) -> Step<'static> {
-        let cluster = c.cluster_name(&ex.request, &ex.sx).and_then(|n| Clusters::here().get(&n));
+        let Some(name) = c.cluster_name(&ex.request, &ex.sx) else {
+            self.stats.no_route().inc();
+            return reply(replies::no_route());
+        };
+        let cluster = Clusters::here().get(&name);
         let Some(cluster) = cluster else {
             self.stats.no_cluster().inc();
             return reply(
@@ -82,6 +92,11 @@ impl Router {
             up.cluster = Some(cluster.plan.name.clone());
             up.cluster_observability = Some(cluster.plan.observability_name.clone());
             up.cluster_metadata = Some(cluster.plan.metadata.clone());
+        }
+        if cluster.plan.in_maintenance() {
+            cluster.plan.stats.upstream_rq_maintenance_mode().inc();
+            charge::local(&cluster, None, ex, 503);
+            return reply(replies::maintenance(!self.suppress_envoy_headers));
         }
         ex.sx.info.attempts.set(1);
         let Some(host) = cluster.choose() else {

@@ -8,6 +8,11 @@ use nuncio_wire::name;
 pub fn no_route() -> LocalReply {
     LocalReply::new(404, "", "route_not_found").flag(Flag::NoRouteFound)
 }
+/// An operator takes requests away from the cluster.
+pub fn maintenance(envoy_headers: bool) -> LocalReply {
+    let r = LocalReply::new(503, "maintenance mode", "maintenance_mode").flag(Flag::UpstreamOverflow);
+    if envoy_headers { r.header(name::X_ENVOY_OVERLOADED, b"true") } else { r }
+}
 /// The cluster has no host to offer.
 pub fn no_healthy_upstream() -> LocalReply {
     LocalReply::new(503, "no healthy upstream", "no_healthy_upstream").flag(Flag::NoHealthyUpstream)
@@ -30,7 +35,7 @@ pub fn reset(e: &StreamError, started: bool) -> LocalReply {
     };
     let r = LocalReply::new(status, body, details.replace(' ', "_")).flag(e.reason.flag());
     match e.reason {
-        Overflow => r.header(name::X_ENVOY_OVERLOADED, b"true"),
+        Overflow | PendingOverflow => r.header(name::X_ENVOY_OVERLOADED, b"true"),
         _ => r,
     }
 }

@@ -6,17 +6,19 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 #[derive(Debug)]
 pub struct Resource {
     used: AtomicU64,
-    max: u64,
+    max: AtomicU64,
+    configured: u64,
 }
 
 impl Resource {
     /// A resource with a limit.
     pub fn new(max: u64) -> Resource {
-        Resource { used: AtomicU64::new(0), max }
+        Resource { used: AtomicU64::new(0), max: AtomicU64::new(max), configured: max }
     }
     /// Takes one unless the limit is reached.
     pub fn try_take(&self) -> bool {
-        self.used.fetch_update(Relaxed, Relaxed, |n| (n < self.max).then_some(n + 1)).is_ok()
+        let max = self.max();
+        self.used.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
     }
     /// Takes one, whatever the limit says.
     pub fn take(&self) {
@@ -24,7 +26,7 @@ impl Resource {
     }
     /// True while another one may be taken.
     pub fn can_take(&self) -> bool {
-        self.used.load(Relaxed) < self.max
+        self.used.load(Relaxed) < self.max()
     }
     /// Gives one back.
     pub fn give(&self) {
@@ -36,7 +38,15 @@ impl Resource {
     }
     /// The limit.
     pub fn max(&self) -> u64 {
-        self.max
+        self.max.load(Relaxed)
+    }
+    /// The limit of the configuration, which counts where the runtime says nothing.
+    pub fn configured(&self) -> u64 {
+        self.configured
+    }
+    /// Changes the limit.
+    pub fn set_max(&self, max: u64) {
+        self.max.store(max, Relaxed);
     }
 }
 
@@ -51,6 +61,18 @@ pub struct Breakers {
     pub requests: Resource,
     /// `max_retries`
     pub retries: Resource,
+}
+
+impl Breakers {
+    /// The limits with their names.
+    pub fn named(&self) -> [(&Resource, &'static str); 4] {
+        [
+            (&self.connections, "max_connections"),
+            (&self.pending, "max_pending_requests"),
+            (&self.requests, "max_requests"),
+            (&self.retries, "max_retries"),
+        ]
+    }
 }
 
 impl Default for Breakers {
@@ -75,5 +97,7 @@ mod tests {
         r.give();
         assert!(r.can_take() && r.try_take());
         assert_eq!((r.used(), r.max()), (2, 2));
+        r.set_max(1);
+        assert!(!r.can_take() && r.max() == 1 && r.configured() == 2);
     }
 }

@@ -4,9 +4,12 @@ use super::breakers::Breakers;
 use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
 use nuncio_core::metadata::Metadata;
+use nuncio_core::rng;
+use nuncio_core::runtime::{RuntimeNumber, Snapshot};
 use nuncio_core::stats::Scope;
 use nuncio_wire::{h1, h2};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 /// How a host is chosen (`lb_policy`, `load_balancing_policy`).
@@ -84,4 +87,34 @@ pub struct ClusterPlan {
     pub metadata: Arc<Metadata>,
     /// From a control plane.
     pub added_via_api: bool,
+    /// Runtime key `upstream.maintenance_mode.<name>`: this many requests of a hundred are refused.
+    pub maintenance: AtomicU32,
+    /// Runtime key `upstream.use_http2`, in percent.
+    pub use_http2: RuntimeNumber,
+}
+
+impl ClusterPlan {
+    /// Keys of the runtime that belong to single clusters begin so.
+    pub const RUNTIME_PREFIXES: [&str; 2] = ["upstream.maintenance_mode.", "circuit_breakers."];
+
+    /// Takes over what the runtime says of this cluster. Main does that at every change, so that a cluster of which it
+    /// says nothing costs nothing.
+    pub fn apply_runtime(&self, s: &Snapshot) {
+        let percent = s.number(&format!("upstream.maintenance_mode.{}", self.name), 0).min(100);
+        self.maintenance.store(percent as u32, Relaxed);
+        for (b, priority) in self.breakers.iter().zip(["default", "high"]) {
+            for (r, limit) in b.named() {
+                let key = format!("circuit_breakers.{}.{priority}.{limit}", self.name);
+                r.set_max(s.number(&key, r.configured()));
+            }
+        }
+    }
+    /// True for a request that is to be refused because the cluster is being worked on.
+    pub fn in_maintenance(&self) -> bool {
+        match self.maintenance.load(Relaxed) {
+            0 => false,
+            100.. => true,
+            percent => rng::below(100) < percent.into(),
+        }
+    }
 }

@@ -18,9 +18,11 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::HostInfo;
 use nuncio_core::metadata::Metadata;
+use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats::sanitize;
 use nuncio_wire::h1;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 use up::http_protocol_options::UpstreamProtocolOptions as U;
 use up::http_protocol_options::explicit_http_config::ProtocolConfig as P;
@@ -160,7 +162,8 @@ pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
     let (discovery, dns) = discovery(c)?;
     let alt = if c.alt_stat_name.is_empty() { &c.name } else { &c.alt_stat_name };
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
-    let http = http(c)?;
+    let runtime = cx.server.runtime().snapshot();
+    let http = http(c, &runtime)?;
     let breakers = breakers(c.circuit_breakers.as_ref());
     let remaining = [0, 1].map(|priority: usize| {
         let thresholds =
@@ -196,8 +199,13 @@ pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
         remaining,
         metadata: Arc::new(proto::metadata(c.metadata.as_ref())),
         added_via_api: false,
+        maintenance: AtomicU32::new(0),
+        use_http2: cx.server.runtime().number("upstream.use_http2", 100),
         scope,
     };
+    if ClusterPlan::RUNTIME_PREFIXES.iter().any(|p| runtime.has_prefix(p)) {
+        plan.apply_runtime(&runtime);
+    }
     Ok(Built { plan: Arc::new(plan), discovery, endpoints: endpoints(c, discovery)?, dns })
 }
 
@@ -257,7 +265,7 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
     })
 }
 
-fn http(c: &pb::Cluster) -> BuildResult<UpstreamHttp> {
+fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
     let any =
         c.typed_extension_protocol_options.get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
     if let Some(other) = c
@@ -274,7 +282,13 @@ fn http(c: &pb::Cluster) -> BuildResult<UpstreamHttp> {
         None => up::HttpProtocolOptions::default(),
     };
     let (old_h2, old_max) = (c.http2_protocol_options.as_deref(), c.max_requests_per_connection);
-    let common = o.common_http_protocol_options.unwrap_or_default();
+    let mut common = o.common_http_protocol_options.unwrap_or_default();
+    let guard = |name: &str, default| runtime.number(&format!("envoy.reloadable_features.{name}"), default);
+    common.max_headers_count.get_or_insert_with(|| guard("max_response_headers_count", 100) as u32);
+    let head_kb = |default| match guard("max_response_headers_size_kb", 0) {
+        0 => default,
+        kb => kb.min(8192) as usize,
+    };
     let (protocol, h1o, h2o) = match &o.upstream_protocol_options {
         None if old_h2.is_some() => (UpstreamProtocol::Http2, None, old_h2.cloned()),
         None => (UpstreamProtocol::Http1, None, None),
@@ -298,6 +312,7 @@ fn http(c: &pb::Cluster) -> BuildResult<UpstreamHttp> {
     Ok(UpstreamHttp {
         protocol,
         h1: Arc::new(h1::ClientSettings {
+            max_head_bytes: head_kb(80) * 1024,
             max_headers: common.max_headers_count.unwrap_or(100) as usize,
             enable_trailers: h1o.enable_trailers,
             allow_chunked_length: h1o.allow_chunked_length,
@@ -308,7 +323,7 @@ fn http(c: &pb::Cluster) -> BuildResult<UpstreamHttp> {
             },
             ..Default::default()
         }),
-        h2: Arc::new(h2_settings(h2o.as_ref(), &common, 60 * 1024)?),
+        h2: Arc::new(h2_settings(h2o.as_ref(), &common, head_kb(60) * 1024)?),
         idle_timeout: match &common.idle_timeout {
             None => Some(Duration::from_secs(3600)),
             some => duration(some)?.filter(|d| !d.is_zero()),

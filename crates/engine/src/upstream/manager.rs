@@ -10,6 +10,7 @@ use super::resolve;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
+use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats;
 use nuncio_core::stats::Scope;
 use nuncio_core::worker::Workers;
@@ -79,6 +80,8 @@ struct Inner {
     root: Scope,
     stats: ClusterManagerStats,
     changed: Notify,
+    /// The runtime says something of a cluster.
+    by_runtime: Cell<bool>,
 }
 
 impl ClusterManager {
@@ -92,6 +95,7 @@ impl ClusterManager {
             root: root.clone(),
             stats: ClusterManagerStats::new(&root.scope("cluster_manager")),
             changed: Notify::new(),
+            by_runtime: Cell::new(true),
         }))
     }
     /// Sets the resolver of clusters that name none (`Bootstrap.typed_dns_resolver_config`); before any is added.
@@ -129,6 +133,14 @@ impl ClusterManager {
         self.0.stats.cluster_added().inc();
         self.0.stats.active_clusters().set(self.0.clusters.borrow().len() as u64);
         Ok(())
+    }
+    /// Tells the clusters of a change of the runtime.
+    pub fn runtime_changed(&self, s: &Snapshot) {
+        let said = ClusterPlan::RUNTIME_PREFIXES.iter().any(|p| s.has_prefix(p));
+        // Once more after the last key is gone.
+        if said | self.0.by_runtime.replace(said) {
+            self.0.clusters.borrow().values().for_each(|c| c.plan.apply_runtime(s));
+        }
     }
     /// True when there is a cluster of this name.
     pub fn has(&self, name: &str) -> bool {

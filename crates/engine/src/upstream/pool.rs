@@ -14,7 +14,7 @@ use super::stream::{Charge, UpConn, UpStream};
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_wire::Version;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
@@ -32,6 +32,8 @@ pub(super) struct Inner {
     h1: Lane,
     h2: Lane,
     draining: Cell<bool>,
+    /// `upstream.use_http2` of the runtime allowed it when the first connection was asked for.
+    http2_allowed: OnceCell<bool>,
 }
 
 /// The connections of one HTTP version.
@@ -109,7 +111,8 @@ impl HostPool {
     /// An empty pool.
     pub fn new(cluster: Rc<Cluster>, host: Arc<Host>) -> HostPool {
         let (h1, h2) = Default::default();
-        let inner = Inner { cluster: Rc::downgrade(&cluster), host, h1, h2, draining: Cell::new(false) };
+        let (cluster, draining) = (Rc::downgrade(&cluster), Cell::new(false));
+        let inner = Inner { cluster, host, h1, h2, draining, http2_allowed: OnceCell::new() };
         HostPool { inner: Rc::new(inner) }
     }
     /// A stream on a connection to the host.
@@ -128,7 +131,7 @@ impl HostPool {
         let breakers = &cluster.plan.breakers[priority];
         if !breakers.pending.try_take() {
             stats.upstream_rq_pending_overflow().inc();
-            return Err(ResetReason::Overflow.into());
+            return Err(ResetReason::PendingOverflow.into());
         }
         stats.upstream_rq_pending_total().inc();
         stats.upstream_rq_pending_active().inc();
@@ -219,7 +222,7 @@ impl Inner {
     fn lane(&self, cluster: &Cluster, downstream: Version) -> &Lane {
         let http2 = match cluster.plan.http.protocol {
             UpstreamProtocol::Http1 => false,
-            UpstreamProtocol::Http2 => true,
+            UpstreamProtocol::Http2 => *self.http2_allowed.get_or_init(|| cluster.plan.use_http2.percent()),
             UpstreamProtocol::Downstream => downstream >= Version::Http2,
         };
         if http2 { &self.h2 } else { &self.h1 }

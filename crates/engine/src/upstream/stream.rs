@@ -144,7 +144,7 @@ impl Charge {
     /// Takes a request slot; `None` when the circuit breaker is open.
     pub fn take(cluster: &Rc<Cluster>, host: &Arc<Host>, priority: usize) -> Option<Charge> {
         if !cluster.plan.breakers[priority].requests.try_take() {
-            cluster.plan.stats.upstream_rq_pending_overflow().inc();
+            cluster.plan.stats.upstream_rq_active_overflow().inc();
             return None;
         }
         cluster.plan.stats.upstream_rq_total().inc();

@@ -25,7 +25,7 @@ pub use build::counters;
 use build::{Built, Server};
 use nuncio_core::coverage::Coverage;
 use nuncio_core::filter::NodeInfo;
-use nuncio_core::runtime::{Layer, ServerState, Snapshot};
+use nuncio_core::runtime::{Layer, RuntimeValue, ServerState, Snapshot};
 use nuncio_core::stats::Store;
 use nuncio_core::{BuildError, Registry};
 use std::cell::{OnceCell, RefCell};
@@ -86,7 +86,7 @@ impl FilterTest {
     /// Sets a runtime value.
     pub fn runtime(&self, key: &str, value: &str) {
         let mut layers = self.server.runtime.snapshot().layers.clone();
-        let values = [(key.to_owned(), value.to_owned())].into();
+        let values = [(key.to_owned(), RuntimeValue::of_text(value).expect("YAML"))].into();
         layers.push(Layer { values, ..Default::default() });
         self.server.runtime.set(Snapshot::new(layers));
     }

@@ -1,8 +1,16 @@
 //! Runtime values (`layered_runtime`) and the state of the server, as the floors above see them.
+//!
+//! [`value`] is what one key is worth; a [`Snapshot`] merges the layers. Whoever needs a key again and again keeps a
+//! handle ([`handle`]), which main writes when the runtime changes: reading one takes neither lock nor look-up.
 
+mod handle;
+mod value;
+
+pub use handle::{Runtime, RuntimeFraction, RuntimeNumber};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, RwLock};
+pub use value::RuntimeValue;
 
 /// One layer: its name and its values, keys joined with `.`.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -11,8 +19,8 @@ pub struct Layer {
     pub name: String,
     /// True for an `admin_layer`.
     pub admin: bool,
-    /// Values as text.
-    pub values: BTreeMap<String, String>,
+    /// What the layer says, by key.
+    pub values: BTreeMap<String, RuntimeValue>,
 }
 
 /// The merged view of all layers; later layers win.
@@ -20,47 +28,31 @@ pub struct Layer {
 pub struct Snapshot {
     /// Layers, lowest first.
     pub layers: Vec<Layer>,
-    merged: BTreeMap<String, String>,
+    merged: BTreeMap<String, RuntimeValue>,
 }
 
 impl Snapshot {
     /// Merges the layers.
     pub fn new(layers: Vec<Layer>) -> Snapshot {
-        let merged = layers.iter().flat_map(|l| l.values.clone()).filter(|(_, v)| !v.is_empty()).collect();
+        let merged = layers.iter().flat_map(|l| l.values.clone()).collect();
         Snapshot { layers, merged }
     }
-    /// The value as text.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.merged.get(key).map(String::as_str)
+    /// What a key is worth.
+    pub fn get(&self, key: &str) -> Option<&RuntimeValue> {
+        self.merged.get(key)
     }
     /// The value as a number, or `default` when it is absent or no number.
     pub fn number(&self, key: &str, default: u64) -> u64 {
-        self.get(key).and_then(|v| v.parse().ok()).unwrap_or(default)
+        self.get(key).and_then(|v| v.number).unwrap_or(default)
+    }
+    /// True when a key begins with `prefix`.
+    pub fn has_prefix(&self, prefix: &str) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.merged.range::<str, _>(from).next().is_some_and(|(k, _)| k.starts_with(prefix))
     }
     /// Every key with its final value.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.merged.iter().map(|(k, v)| (&**k, &**v))
-    }
-}
-
-/// The runtime: readers take the current snapshot, main replaces it. Not for the hot path: plans and per-worker
-/// cells carry what requests need.
-#[derive(Debug, Default)]
-pub struct Runtime(RwLock<Arc<Snapshot>>);
-
-impl Runtime {
-    /// A runtime with these layers.
-    pub fn new(layers: Vec<Layer>) -> Runtime {
-        Runtime(RwLock::new(Arc::new(Snapshot::new(layers))))
-    }
-    /// The current snapshot.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        // A poisoned lock still guards a whole `Arc`.
-        self.0.read().unwrap_or_else(|e| e.into_inner()).clone()
-    }
-    /// Replaces the snapshot.
-    pub fn set(&self, s: Snapshot) {
-        *self.0.write().unwrap_or_else(|e| e.into_inner()) = Arc::new(s);
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RuntimeValue)> {
+        self.merged.iter().map(|(k, v)| (&**k, v))
     }
 }
 
@@ -92,11 +84,12 @@ mod tests {
     fn later_layers_win() {
         let l = |name: &str, k: &str, v: &str| Layer {
             name: name.into(),
-            values: [(k.to_owned(), v.to_owned())].into(),
+            values: [(k.to_owned(), RuntimeValue::of_text(v).unwrap())].into(),
             ..Default::default()
         };
-        let r = Runtime::new(vec![l("a", "x.y", "1"), l("b", "x.y", "2")]);
-        assert_eq!(r.snapshot().number("x.y", 0), 2);
-        assert_eq!(r.snapshot().number("no", 7), 7);
+        let s = Snapshot::new(vec![l("a", "x.y", "1"), l("b", "x.y", "2")]);
+        assert_eq!(s.number("x.y", 0), 2);
+        assert_eq!(s.number("no", 7), 7);
+        assert!(s.has_prefix("x.") && s.has_prefix("") && !s.has_prefix("x.y.") && !s.has_prefix("y"));
     }
 }
