@@ -35,8 +35,10 @@ pub struct Layers {
     layers: RefCell<Vec<Layer>>,
     runtime: Arc<Runtime>,
     stats: RuntimeStats,
-    followers: RefCell<Vec<Box<dyn Fn(&Snapshot)>>>,
+    followers: RefCell<Vec<Follower>>,
 }
+
+type Follower = Box<dyn Fn(&Snapshot)>;
 
 impl Layers {
     /// Reads `layered_runtime`. Without it there are no layers; with an empty one there is an admin layer without
