@@ -22,7 +22,9 @@ from .recording import Recordings
 
 HOME = Path(os.environ.get("NUNCIO_CONFORMANCE_HOME", ROOT.parent / "target" / "conformance"))
 
-STATES = ("ok", "known", "open", "FAIL", "skip")
+STATES = ("ok", "known", "shaky", "open", "FAIL", "skip")
+# How often a case that differs is run again, alone. It has failed when it differs every time.
+REPEATS = 3
 
 
 def arguments():
@@ -77,17 +79,26 @@ class Suite:
         return json.loads(json.dumps(run_case(case, self.binary, self.certs)))
 
     def one(self, case):
-        """(state, lines to print) of one case. A failure counts when it repeats and Envoy agrees with itself."""
+        """(state, lines to print) of one case. ``again`` means: it differs, `repeat` is to decide."""
         reason = needs_missing(case)
         if reason:
             return "skip", [reason]
+        return self.held_against(case, self.recordings.get(case))
+
+    def repeat(self, case, first):
+        """Runs a case that differed again, with nothing else going on. What it differs in every time is a failure;
+        Envoy runs each time too, so that where it does not agree with itself is masked."""
+        for _ in range(REPEATS):
+            state, lines = guard(lambda: self.held_against(case, self.recordings.again(case)))
+            if state != "again":
+                return "shaky", [*(f"differed at first: {line}" for line in first), *lines]
+        return "FAIL", lines
+
+    def held_against(self, case, reference):
+        """(state, lines to print) of one run against what Envoy did."""
         seen = self.run(case)
-        found = differences(case, self.recordings.get(case), seen)
+        found = differences(case, reference, seen)
         unexpected, excused, stale = self.known.split(case, hard(case, found), seen)
-        if unexpected and started(seen):
-            seen = self.run(case)
-            found = differences(case, self.recordings.again(case), seen)
-            unexpected, excused, stale = self.known.split(case, hard(case, found), seen)
         lines = [one.text() for one in unexpected]
         if self.options.verbose:
             lines += [f"known: {one.text()}" for one in excused]
@@ -98,7 +109,7 @@ class Suite:
             return "open", lines if self.options.verbose else []
         if reason:
             lines.append("is equal now: take it out of not-yet.yaml")
-        return ("FAIL" if unexpected else "known" if excused else "ok"), lines
+        return ("again" if unexpected else "known" if excused else "ok"), lines
 
     def without(self, case):
         """Whether the case can fail: without the feature's configuration it must differ."""
@@ -115,16 +126,26 @@ class Suite:
     def all(self, cases):
         work = self.without if self.options.check_without else self.one
         outcome, limit = {}, None if self.options.verbose else 8
+
+        def note(case, state, lines):
+            outcome[case.id] = {"state": state, "lines": lines}
+            report(case, state, lines, limit)
+
+        unsure = []
         with ThreadPoolExecutor(self.options.jobs) as pool:
             pending = {pool.submit(guard, work, case): case for case in cases}
             try:
                 for done in as_completed(pending):
                     case, (state, lines) = pending[done], done.result()
-                    outcome[case.id] = {"state": state, "lines": lines}
-                    report(case, state, lines, limit)
+                    if state == "again" and work == self.one:
+                        unsure.append((case, lines))
+                    else:
+                        note(case, "FAIL" if state == "again" else state, lines)
             except (KeyboardInterrupt, SystemExit):
                 pool.shutdown(cancel_futures=True)  # the cases that run now clean up after themselves
                 raise
+        for case, lines in unsure:
+            note(case, *self.repeat(case, lines))
         return outcome
 
 
@@ -143,11 +164,11 @@ def hard(case, found):
     return [one for one in found if one.kind not in case.get("soft", [])]
 
 
-def guard(work, case):
+def guard(work, *args):
     try:
-        return work(case)
+        return work(*args)
     except Exception:  # a broken case must not end the others
-        return "FAIL", ["the harness failed: " + traceback.format_exc(limit=-3)]
+        return "again", ["the harness failed: " + traceback.format_exc(limit=-3)]
 
 
 def report(case, state, lines, limit):
@@ -214,6 +235,10 @@ def main():
     print(f"{time.monotonic() - start:.0f} s", file=sys.stderr)
     if count["open"]:
         print(f"{count['open']} cases are not equal yet (not-yet.yaml)")
+    if count["shaky"]:
+        shaky = sorted(name for name, one in outcome.items() if one["state"] == "shaky")
+        print(f"{count['shaky']} shaky (differed, but not when run again alone): {' '.join(shaky)}")
     # What is not equal yet was not held against Envoy: it counts as skipped.
-    print(f"{count['ok'] + count['known']} passed{known}, {count['FAIL']} failed, {count['skip'] + count['open']} skipped")
+    passed = count["ok"] + count["known"] + count["shaky"]
+    print(f"{passed} passed{known}, {count['FAIL']} failed, {count['skip'] + count['open']} skipped")
     return 1 if count["FAIL"] else 0

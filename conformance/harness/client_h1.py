@@ -57,7 +57,7 @@ def run(env, ops, options):
     seen = []
     try:
         for op in ops:
-            play(sock, reader, op, seen, options)
+            play(env, sock, reader, op, seen, options)
     except (OSError, ssl.SSLError):
         seen.append("could not send")
     record = {"seen": seen, "end": fate(reader, seen, options)}
@@ -76,7 +76,7 @@ def fate(reader, seen, options):
     return reader.ended(2 if promised else options.get("linger", 0.15))
 
 
-def play(sock, reader, op, seen, options):
+def play(env, sock, reader, op, seen, options):
     timeout = options.get("timeout", 5)
     if isinstance(op, str):
         op = {op: True}
@@ -94,6 +94,8 @@ def play(sock, reader, op, seen, options):
         seen.append({"bytes": net.latin(reader.quiet(op["read"]))})
     elif "sleep" in op:
         time.sleep(op["sleep"])
+    elif "wait_up" in op:
+        env.wait_up(op["wait_up"])
     elif "shutdown" in op:
         sock.shutdown(socket.SHUT_WR)
     elif "reset" in op:

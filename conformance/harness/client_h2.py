@@ -12,7 +12,7 @@ class Session:
 
     def __init__(self, env, options):
         sock, self.tls = connect(env, options)
-        self.reader = net.Reader(sock)
+        self.env, self.reader = env, net.Reader(sock)
         self.h2 = http2.Connection(self.reader)
         self.streams, self.next_stream = {}, 1
         self.acknowledged = False
@@ -88,6 +88,8 @@ class Session:
             self.h2.write(bytes.fromhex(op["raw"]) * op.get("times", 1))
         elif "sleep" in op:
             time.sleep(op["sleep"])
+        elif "wait_up" in op:
+            self.env.wait_up(op["wait_up"])
         elif "read" in op:
             self.pump(lambda: False, op["read"])
         elif "recv" in op:
@@ -110,11 +112,12 @@ class Session:
             f":path: {req.get('path', '/')}",
         ]
         bare = not body and trailers is None and not left_open
-        self.h2.headers(stream, [*head, *req.get("headers", [])], end=bare, split=req.get("split"))
-        if body:
-            self.h2.data(stream, body.encode("latin1"), end=trailers is None and not left_open)
-        if trailers is not None:
-            self.h2.headers(stream, trailers, end=True)
+        with self.h2.together():
+            self.h2.headers(stream, [*head, *req.get("headers", [])], end=bare, split=req.get("split"))
+            if body:
+                self.h2.data(stream, body.encode("latin1"), end=trailers is None and not left_open)
+            if trailers is not None:
+                self.h2.headers(stream, trailers, end=True)
         if op.get("recv", not left_open):
             self.pump(lambda: self.finished([stream]), self.timeout)
 

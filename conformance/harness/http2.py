@@ -1,4 +1,5 @@
 """HTTP/2 by frames (RFC 9113): one connection's worth of reading and writing, used by client and upstream alike."""
+import contextlib
 import threading
 
 import hpack
@@ -52,11 +53,25 @@ class Connection:
         self.decoder.max_header_list_size = 1 << 24
         self.pending = None
         self.mutex = threading.Lock()
+        self.held = None
 
     def write(self, *parts):
         data = b"".join(part if isinstance(part, bytes) else part.serialize() for part in parts)
         with self.mutex:
-            self.reader.sock.sendall(data)
+            if self.held is not None:
+                self.held += data
+            else:
+                self.reader.sock.sendall(data)
+
+    @contextlib.contextmanager
+    def together(self):
+        """What is written inside leaves in one piece, so that the peer cannot answer the first half of it."""
+        self.held = b""
+        try:
+            yield
+        finally:
+            data, self.held = self.held, None
+            self.write(data)
 
     def settings(self, values=None):
         self.write(frames.SettingsFrame(0, settings=setting_ids(values or {})))

@@ -25,6 +25,13 @@ def latin(data, limit=400):
     return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} bytes)"
 
 
+def wait_until(holds, seconds):
+    """Waits for a condition; it is looked at again every few milliseconds."""
+    deadline = time.monotonic() + seconds
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 class Reader:
     """A socket with a buffer. Remembers how the peer ended: ``open``, ``fin`` or ``rst``."""
 

@@ -10,13 +10,16 @@ PATTERNS = [
     (r"\b\d{4}-\d\d-\d\d \d\d:\d\d:\d\d[.,]\d{3}", "<log time>"),
     (r"(127\.0\.0\.1|\[::1\]):(3[2-9]|[45]\d|6[0-5])\d{3}\b", r"\1:<ephemeral>"),
     (r"(?i)(x-envoy-upstream-service-time: )\d+", r"\1<ms>"),
+    # Duration and the upstream's part of it, in the default format of the access log.
+    (r'( HTTP/[\d.]+" \d+ \S+ \d+ \d+) \d+ ', r"\1 <ms> "),
+    (r'( HTTP/[\d.]+" \d+ \S+ \d+ \d+ <ms>) \d+ "', r'\1 <ms> "'),
 ]
 
 # Stats that depend on timing, on the size of a process or on how the harness polls, not on what the proxy did.
 NOISY = re.compile(
     r"""_ms$|_bytes_total$|_bytes_buffered$|_time$|_duration$|memory_|uptime|\.version$|^server\.(version|state)
     |stats_recent_lookups|initialization|^http\.admin\.|^listener\.admin\.|total_connections|^main_thread\.|^workers\.
-    |watchdog|^filesystem\.|^runtime\.|^server\.compilation|days_until|seconds_until|^dns\.|^server\.concurrency
+    |_flow_control_|watchdog|^filesystem\.|^runtime\.|^server\.compilation|days_until|seconds_until|^dns\.|^server\.concurrency
     |hot_restart|^envoy\.|^overload|warming_state|header_(count|list_size)|^server\.live$|clusters_inflated""",
     re.X,
 )

@@ -5,7 +5,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from . import admin, config, normalise, steps
+from . import admin, config, net, normalise, steps
 from .ports import HOST, PortBlock
 from .proxy import Proxy, run_to_end
 from .upstream import Upstream
@@ -46,6 +46,10 @@ class Environment:
         path = self.folder / name
         path.write_text(config.render(tree, self.case.get("upstreams", {}), self.name))
         return path
+
+    def wait_up(self, counts):
+        """``wait_up: {upstream: n}``: waits until upstreams have noted so many things (requests, resets)."""
+        net.wait_until(lambda: all(len(self.upstreams[name].seen) >= n for name, n in counts.items()), 5)
 
     def close(self):
         for upstream in self.upstreams.values():

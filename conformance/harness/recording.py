@@ -21,11 +21,12 @@ def harness_version():
 
 
 class Recordings:
-    """Reads and writes recordings; `fresh` ignores the ones that are there."""
+    """Reads and writes recordings; `fresh` ignores the ones that an earlier suite made."""
 
     def __init__(self, folder, envoy, certs, fresh=False):
         self.folder, self.envoy, self.certs, self.fresh = folder, envoy, certs, fresh
         self.version = harness_version()
+        self.made = set()
 
     def path(self, case):
         key = hashlib.sha256((self.version + case.text).encode()).hexdigest()[:16]
@@ -34,19 +35,24 @@ class Recordings:
     def get(self, case):
         """The recording of a case, made now when there is none."""
         path = self.path(case)
-        if path.exists() and not self.fresh:
+        if path.exists() and (not self.fresh or path in self.made):
             return json.loads(path.read_text())
-        runs = [run_case(case, self.envoy, self.certs) for _ in range(RUNS)]
-        if runs[0]["exit"] and isinstance(runs[0]["exit"], dict) and runs[0]["exit"].get("started") is False:
-            raise RuntimeError("Envoy does not start on this case: " + runs[0]["exit"]["output"])
-        return self.store(path, merge(*runs))
+        return self.store(path, merge(*[self.run(case) for _ in range(RUNS)]))
 
     def again(self, case):
         """One more run of Envoy, merged in: what still varies gets masked."""
         path = self.path(case)
-        return self.store(path, merge(self.get(case), run_case(case, self.envoy, self.certs)))
+        return self.store(path, merge(self.get(case), self.run(case)))
+
+    def run(self, case):
+        """One run of Envoy; one that did not start is none."""
+        record = run_case(case, self.envoy, self.certs)
+        if isinstance(record["exit"], dict) and record["exit"].get("started") is False:
+            raise RuntimeError("Envoy does not start on this case: " + record["exit"]["output"])
+        return record
 
     def store(self, path, record):
+        self.made.add(path)
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.glob(path.name.rsplit(".", 2)[0] + ".*.json"):
             old.unlink()

@@ -2,9 +2,10 @@
 import threading
 import time
 
-from . import admin, client_h1, client_h2
+from . import admin, client_h1, client_h2, net
 
 CONNECTION_OPTIONS = ("listener", "address", "tls", "linger", "timeout", "settings", "preface")
+ENDING = ("TERM", "INT", "KILL")
 
 
 def options_of(step):
@@ -38,9 +39,26 @@ def parallel(env, step):
 
 
 def send_signal(env, step):
-    """``signal``: sends it; records the exit code when the process ends within half a second."""
-    env.proxy.signal(step["signal"])
-    return {"signal": step["signal"], "exit": env.proxy.wait(step.get("seconds", 0.5))}
+    """``signal``: sends it; records the exit code when the process ends in time."""
+    name = step["signal"]
+    env.proxy.signal(name)
+    return {"signal": name, "exit": env.proxy.wait(step.get("seconds", 5 if name in ENDING else 0.5))}
+
+
+def says(env, step):
+    """``says``: whether phrases are in the proxy's output, or in `file`; waits for them, as they may be under way."""
+    def text():
+        return "\n".join(env.read(step["file"]) or []) if "file" in step else env.proxy.output()
+
+    net.wait_until(lambda: all(phrase in text() for phrase in step["says"]), 2)
+    return {"says": {phrase: phrase in text() for phrase in step["says"]}}
+
+
+def wait_lines(env, spec):
+    """``wait_lines``: waits until the access log, or `file`, has so many lines; the record shows them in any case."""
+    spec = spec if isinstance(spec, dict) else {"at_least": spec}
+    name = spec.get("file", "access.log")
+    net.wait_until(lambda: len(env.read(name) or []) >= spec["at_least"], 5)
 
 
 def run(env, step):
@@ -70,8 +88,11 @@ def run(env, step):
     if "read_file" in step:
         return {"file": step["read_file"], "lines": env.read(step["read_file"])}
     if "says" in step:
-        text = "\n".join(env.read(step["file"]) or []) if "file" in step else env.proxy.output()
-        return {"says": {phrase: phrase in text for phrase in step["says"]}}
+        return says(env, step)
+    if "wait_lines" in step:
+        return wait_lines(env, step["wait_lines"])
+    if "wait_up" in step:
+        return env.wait_up(step["wait_up"])
     if "stop_upstream" in step:
         env.upstreams[step["stop_upstream"]].stop()
         return None

@@ -374,6 +374,12 @@ impl Mux {
         let s = &st.slots[slot as usize];
         s.ended && s.data.is_empty() && s.trailers.is_none()
     }
+    /// Bytes of body that arrived and nobody has read, and whether the peer has ended the stream.
+    pub fn unread(&self, slot: u32) -> (u64, bool) {
+        let st = self.st.borrow();
+        let s = &st.slots[slot as usize];
+        (s.data.len() as u64, s.ended)
+    }
     /// Ready when the peer has reset the stream.
     pub fn poll_reset(&self, slot: u32, cx: &mut Context<'_>) -> Poll<(ResetReason, &'static str)> {
         let s = &mut self.st.borrow_mut().slots[slot as usize];

@@ -134,6 +134,10 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
         s.clusters_inflated().set(clusters.list().len() as u64);
     }
     listeners.start(&threads);
+    // Live is who accepts: jobs of a worker run in order, so that this one comes after its listeners.
+    let (accept, accepting) = tokio::sync::oneshot::channel();
+    threads.run_on_all(|_| (), || accept.send(()).unwrap_or(()));
+    let _ = accepting.await; // fails only without workers, and then there is nobody to wait for
     server.set_phase(Phase::Live);
     let millis = server.started().elapsed().as_millis();
     server.stats.server.initialization_time_ms().record(u64::try_from(millis).unwrap_or(u64::MAX));

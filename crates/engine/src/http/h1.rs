@@ -330,6 +330,23 @@ impl Downstream for H1Conn {
     fn set_close(&self) {
         self.codec.borrow_mut().close_after_response();
     }
+    fn count_unread(&self, sx: &StreamShared) {
+        let (mut codec, mut bufs) = (self.codec.borrow_mut(), self.bufs.borrow_mut());
+        loop {
+            match codec.read_body(&mut bufs.read) {
+                Ok(BodyEvent::Data(c)) => {
+                    sx.info.bytes_received.set(sx.info.bytes_received.get() + c.len() as u64);
+                }
+                Ok(BodyEvent::Trailers(_) | BodyEvent::End) => {
+                    self.reading_body.set(false);
+                    sx.info.times.ds_rx_end.set(Some(clock::now()));
+                    return;
+                }
+                // The rest is under way, or wrong: the connection does not outlive this exchange.
+                Ok(BodyEvent::NeedMore) | Err(_) => return,
+            }
+        }
+    }
 }
 
 impl ConnBody for H1Conn {

@@ -251,6 +251,13 @@ impl Downstream for H2Stream {
     fn set_close(&self) {
         self.conn.go_away();
     }
+    fn count_unread(&self, sx: &StreamShared) {
+        let (size, ended) = self.conn.mux.unread(self.slot);
+        sx.info.bytes_received.set(sx.info.bytes_received.get() + size);
+        if ended {
+            sx.info.times.ds_rx_end.set(Some(clock::now()));
+        }
+    }
 }
 
 fn gone(r: ResetReason, details: &'static str) -> Gone {

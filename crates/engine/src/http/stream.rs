@@ -37,6 +37,8 @@ pub trait Downstream {
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone>;
     /// Do not take another request on this connection.
     fn set_close(&self);
+    /// Counts what has arrived of a request's body that nobody will pull.
+    fn count_unread(&self, sx: &StreamShared);
     /// Where the idle timer rests between polls; HTTP/1 keeps one for all its exchanges.
     fn idle_timer(&self) -> &RefCell<Option<Sleep>>;
 }
@@ -57,6 +59,7 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
     let sx = ex.sx.clone();
     let mut run = Run::new(hcm.chain.clone(), ex, Some(hcm.clone()));
     let mut idle = IdleTimer::new(hcm);
+    let mut waited = false;
     let outcome = match early {
         Some(reply) => {
             run.ex.reply(*reply);
@@ -70,6 +73,7 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
                 match r {
                     Poll::Ready(o) => Poll::Ready(Ok(o)),
                     Poll::Pending => {
+                        waited = true;
                         idle.poll(cx, &sx, d.idle_timer());
                         d.poll_gone(cx).map(Err)
                     }
@@ -79,7 +83,15 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
         }
     };
     match outcome {
-        Ok(Outcome::Respond) => respond(d, hcm, &mut run, idle).await,
+        Ok(Outcome::Respond) => {
+            // What came while the request waited was received, though our reply (it has details) does not need it.
+            // A reply given at once is to the head alone, as in Envoy.
+            let info = &sx.info;
+            if waited && info.times.ds_rx_end.get().is_none() && !info.details.borrow().is_empty() {
+                d.count_unread(&sx);
+            }
+            respond(d, hcm, &mut run, idle).await
+        }
         Ok(Outcome::Reset) => cut(d, &sx, ResetReason::LocalReset),
         Err(gone) => client_gone(&sx, gone),
     }
