@@ -195,8 +195,8 @@ pub struct ListenerInfo {
 
 /// Facts of one downstream connection, shared by its streams.
 pub struct ConnInfo {
-    /// Its number, unique in the process.
-    pub id: u64,
+    /// Its number, unique in the process; 0 before it has a filter chain.
+    pub id: Cell<u64>,
     /// When it was accepted.
     pub start: Instant,
     /// Its listener.
@@ -211,7 +211,7 @@ pub struct ConnInfo {
     pub local: RefCell<Address>,
     /// TLS facts, once the handshake is done.
     pub tls: OnceCell<Rc<TlsInfo>>,
-    /// Server name from the TLS inspector or the handshake.
+    /// Server name from the TLS inspector, in lower case; not set from the handshake alone.
     pub sni: OnceCell<String>,
     /// Name of the filter chain chosen.
     pub filter_chain_name: OnceCell<Arc<str>>,
@@ -225,13 +225,15 @@ pub struct ConnInfo {
     pub filter_state: RefCell<FilterState>,
     /// Dynamic metadata set by listener and network filters.
     pub metadata: RefCell<Metadata>,
+    /// What the listener's access log says of the connection as a whole; only when the listener has one.
+    pub logged: OnceCell<Box<StreamInfo>>,
 }
 
 impl ConnInfo {
     /// Facts of a connection just accepted.
     pub fn new(id: u64, listener: Arc<ListenerInfo>, remote: Address, local: Address) -> ConnInfo {
         ConnInfo {
-            id,
+            id: Cell::new(id),
             start: crate::clock::now(),
             listener,
             direct_remote: remote.clone(),
@@ -246,6 +248,14 @@ impl ConnInfo {
             termination: RefCell::default(),
             filter_state: RefCell::default(),
             metadata: RefCell::default(),
+            logged: OnceCell::new(),
+        }
+    }
+    /// Notes bytes that came and went over the connection, for the listener's access log.
+    pub fn count_bytes(&self, received: u64, sent: u64) {
+        if let Some(i) = self.logged.get() {
+            i.bytes_received.set(i.bytes_received.get() + received);
+            i.bytes_sent.set(i.bytes_sent.get() + sent);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The other kinds of extension, in the shape of [`HttpFilter`](crate::filter::HttpFilter): a typed trait for the
-//! author, erased by the registry. Kinds whose work needs sockets (listener filters, transport sockets) have their
-//! traits in the engine, beside the code that calls them.
+//! author, erased by the registry. Listener filters have theirs in
+//! [`listener_filter`](crate::listener_filter).
 
 use crate::error::BuildResult;
 use crate::filter::{BuildCx, decode};

@@ -21,6 +21,7 @@ pub mod flags;
 pub mod format;
 pub mod info;
 pub mod kinds;
+pub mod listener_filter;
 pub mod live;
 pub mod log;
 pub mod matchers;

@@ -6,6 +6,7 @@
 use crate::error::{BuildError, BuildResult};
 use crate::filter::{BuildCx, DynFilter, Factory, HttpFilter, HttpFilterFactory};
 use crate::kinds::{self, AccessLogger, AccessLoggerFactory, DynAccessLogger};
+use crate::listener_filter::{self, DynListenerFilter, ListenerFilter, ListenerFilterFactory};
 use crate::route::AnyConfig;
 use nuncio_api::extensions::Origin;
 use std::any::Any;
@@ -116,6 +117,11 @@ impl Registry {
         let f: Arc<dyn AccessLoggerFactory> = Arc::new(kinds::LoggerFactory::<L>(PhantomData));
         self.insert(Kind::AccessLogger, name, vec![<L::Config as prost::Name>::full_name()], docs, f);
     }
+    /// Registers a listener filter.
+    pub fn listener_filter<F: ListenerFilter>(&mut self, name: &'static str, docs: Docs) {
+        let f: Arc<dyn ListenerFilterFactory> = Arc::new(listener_filter::Factory::<F>(PhantomData));
+        self.insert(Kind::ListenerFilter, name, vec![<F::Config as prost::Name>::full_name()], docs, f);
+    }
     /// `--disable-extensions`: takes an extension out. False when there is none of that name.
     pub fn disable(&mut self, category: &str, name: &str) -> bool {
         let Some((key, e)) = self.entries.iter().find(|(k, _)| k.0.category() == category && k.1 == name)
@@ -202,6 +208,19 @@ impl Registry {
         cx: &BuildCx<'_>,
     ) -> BuildResult<Arc<dyn DynAccessLogger>> {
         let f: Arc<dyn AccessLoggerFactory> = self.find(Kind::AccessLogger, name, &any.type_url)?;
+        f.build(&any.value, &BuildCx { name, ..*cx })
+    }
+    /// Builds a listener filter.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), or the filter refuses its config.
+    pub fn build_listener_filter(
+        &self,
+        name: &str,
+        any: &prost_types::Any,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Arc<dyn DynListenerFilter>> {
+        let f: Arc<dyn ListenerFilterFactory> = self.find(Kind::ListenerFilter, name, &any.type_url)?;
         f.build(&any.value, &BuildCx { name, ..*cx })
     }
 }

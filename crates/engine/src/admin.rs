@@ -3,7 +3,9 @@
 
 use crate::http::config::ListenerCx;
 use crate::http::{Handler, Hcm, HcmPlan, Last};
+use crate::listener::chains::Chains;
 use crate::listener::config::{ChainPlan, ListenerPlan};
+use crate::listener::filters::Filters;
 use crate::listener::worker::LocalListeners;
 use crate::route::RouteTable;
 use crate::stats::ListenerStats;
@@ -38,7 +40,15 @@ pub fn serve(
     let plan = ListenerPlan {
         info: Arc::new(info),
         address: bound.clone(),
-        chain: ChainPlan { name: "admin".into(), tls: None, handshake_timeout: None, hcm: Some(hcm.clone()) },
+        filters: Filters::none(),
+        matcher: Chains::new(&[], Some(0), "admin")?,
+        chains: vec![ChainPlan {
+            name: "admin".into(),
+            tls: None,
+            handshake_timeout: None,
+            hcm: Some(hcm.clone()),
+        }],
+        access_logs: vec![],
         backlog: 128,
         stats: ListenerStats::new(&scope),
         config_stats: None,
@@ -48,7 +58,7 @@ pub fn serve(
     };
     let hcm = Hcm::new(hcm, Last::Handler(handler));
     LocalListeners::here()
-        .start(Arc::new(plan), Some(hcm), socket, "main_thread")
+        .start(Arc::new(plan), vec![Some(hcm)], vec![socket], "main_thread")
         .map_err(|e| BuildError(e.to_string()))?;
     Ok(bound)
 }

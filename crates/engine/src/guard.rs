@@ -7,6 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use tokio::task::JoinHandle;
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
 
@@ -16,8 +17,8 @@ pub fn panics() -> u64 {
 }
 
 /// Runs `f` on this thread; a panic in it ends it and nothing else. Time stands still during each of its polls.
-pub fn spawn(what: &'static str, f: impl Future<Output = ()> + 'static) {
-    tokio::task::spawn_local(Guarded { what, inner: Some(f) });
+pub fn spawn(what: &'static str, f: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
+    tokio::task::spawn_local(Guarded { what, inner: Some(f) })
 }
 
 pin_project! {

@@ -97,9 +97,11 @@ impl Io {
     }
     /// Closes with RST instead of FIN.
     pub fn set_reset_on_close(&self) {
-        if let Io::Tcp(s) = self {
+        match self {
             // Best effort: a socket that refuses the option is closed with FIN.
-            let _ = socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO));
+            Io::Tcp(s) => drop(socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO))),
+            Io::Unix(_) => {}
+            Io::Tls(t) => t.inner().set_reset_on_close(),
         }
     }
     /// TLS facts, for TLS streams.

@@ -9,6 +9,7 @@
 //! * [`buf`] – read buffers, body chunks and write queues whose memory goes back to a per-thread pool.
 //! * [`h1`] – HTTP/1.0 and HTTP/1.1 (RFC 9110, RFC 9112).
 //! * [`h2`] – HTTP/2 (RFC 9113) with HPACK (RFC 7541).
+//! * [`tls`] – what a TLS client says first, for those who only look (RFC 8446).
 
 pub mod buf;
 pub mod h1;
@@ -17,6 +18,7 @@ pub mod head;
 pub mod headers;
 pub mod joined;
 pub mod name;
+pub mod tls;
 
 pub use buf::{Chunk, OutBuf, ReadBuf};
 pub use head::{RequestHead, ResponseHead, Version};

@@ -221,11 +221,14 @@ fn simple(s: Simple, cx: &FormatCx<'_>, out: &mut Out<'_>) -> bool {
         S::BytesReceived => out.number(info.bytes_received.get()),
         S::BytesSent => out.number(info.bytes_sent.get()),
         S::Retransmitted => out.number(0), // counted for QUIC only
-        S::ConnectionId => out.number(conn.id),
+        S::ConnectionId => out.number(conn.id.get()),
         S::ConnectionTerminationDetails => out.nonempty(conn.termination.borrow().as_bytes()),
         S::CustomFlags => out.text(b"", None),
         S::DetectedCloseType => out.text(b"Normal", None),
-        S::DownstreamTransportFailure => underscored(&conn.transport_failure.borrow(), |b| *b == b' ', out),
+        // A fact of connections: the entry of a request has none.
+        S::DownstreamTransportFailure => {
+            cx.request.is_none() && underscored(&conn.transport_failure.borrow(), |b| *b == b' ', out)
+        }
         S::Duration => millis(since_start(Some(clock::now())), out),
         S::FilterChainName => conn.filter_chain_name.get().is_some_and(|n| out.nonempty(n.as_bytes())),
         S::HandshakeDuration => millis(since_start(conn.handshake_done.get()), out),
@@ -357,14 +360,8 @@ fn point(p: Point, cx: &FormatCx<'_>) -> Option<Instant> {
 }
 
 fn server_name(sni: SniUse, host: HostOf, cx: &FormatCx<'_>, out: &mut Out<'_>) -> bool {
-    let tls = cx.conn.tls.get();
-    let name = cx
-        .conn
-        .sni
-        .get()
-        .map(|s| s.as_str())
-        .or_else(|| tls.map(|t| t.sni.as_str()))
-        .filter(|s| !s.is_empty());
+    // Known to the TLS inspector only, whatever the handshake said.
+    let name = cx.conn.sni.get().map(String::as_str).filter(|s| !s.is_empty());
     let original = || request(cx, name::X_ENVOY_ORIGINAL_HOST).filter(|h| !h.is_empty());
     let current = || request(cx, name::AUTHORITY).filter(|h| !h.is_empty());
     let host = || match host {

@@ -146,6 +146,13 @@ impl Fixture {
         f.append(&self.cx(), &mut out);
         String::from_utf8(out.split_off(2)).unwrap()
     }
+    /// The entry of the connection, without a request.
+    fn connection_text(&self, format: &str) -> String {
+        let mut out = Vec::new();
+        let cx = FormatCx { request: None, ..self.cx() };
+        Formatter::text(format, Purpose::Log).unwrap().append(&cx, &mut out);
+        String::from_utf8(out).unwrap()
+    }
     fn text(&self, format: &str) -> String {
         self.run(&Formatter::text(format, Purpose::Log).unwrap())
     }
@@ -395,7 +402,9 @@ fn facts_of_the_stream() {
         f.text("%RESPONSE_CODE_DETAILS%|%RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%"),
         "a_b{c_d}|a b{c\td}"
     );
-    assert_eq!(f.text("%DOWNSTREAM_TRANSPORT_FAILURE_REASON%"), "TLS_error:_x");
+    assert_eq!(f.text("%DOWNSTREAM_TRANSPORT_FAILURE_REASON%"), "-", "a request has none");
+    assert_eq!(f.connection_text("%DOWNSTREAM_TRANSPORT_FAILURE_REASON%"), "TLS_error:_x");
+
     assert_eq!(
         f.text(
             "%RESPONSE_DURATION% %RESPONSE_TX_DURATION% %REQUEST_DURATION% %DURATION% %ROUNDTRIP_DURATION%"

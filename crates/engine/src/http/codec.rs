@@ -24,31 +24,54 @@ pub enum CodecType {
 /// First bytes of every HTTP/2 client (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves a connection to its end and counts it.
-pub async fn serve(io: Io, hcm: Rc<Hcm>, info: Rc<ConnInfo>) {
-    let s = &hcm.stats;
-    let ssl = info.tls.get().is_some();
-    s.downstream_cx_total().inc();
-    s.downstream_cx_active().inc();
-    if ssl {
-        s.downstream_cx_ssl_total().inc();
-        s.downstream_cx_ssl_active().inc();
-    }
-    let mut end = End { hcm: &hcm, info: &info, ssl, reason: CloseReason::LocalReset, active: true };
-    (end.reason, end.active) = choose(io, &hcm, &info).await;
+/// Serves a connection to its end; `read` holds what was read from it already.
+pub async fn serve(io: Io, read: ReadBuf, mut counted: Counted) {
+    let (hcm, info) = (counted.hcm.clone(), counted.info.clone());
+    (counted.reason, counted.active) = choose(io, read, &hcm, &info).await;
 }
 
-/// Counts a connection's end, also when a panic ends it: then as one that we have cut short.
-struct End<'a> {
-    hcm: &'a Hcm,
-    info: &'a ConnInfo,
+/// A connection that counts as one of a connection manager: from its beginning, before any TLS handshake, to its end.
+pub struct Counted {
+    hcm: Rc<Hcm>,
+    info: Rc<ConnInfo>,
     ssl: bool,
     reason: CloseReason,
     /// An exchange was under way.
     active: bool,
 }
 
-impl Drop for End<'_> {
+impl Counted {
+    /// A connection begins.
+    pub fn new(hcm: Rc<Hcm>, info: Rc<ConnInfo>, ssl: bool) -> Counted {
+        let s = &hcm.stats;
+        s.downstream_cx_total().inc();
+        s.downstream_cx_active().inc();
+        if ssl {
+            s.downstream_cx_ssl_total().inc();
+            s.downstream_cx_ssl_active().inc();
+        }
+        Counted { hcm, info, ssl, reason: CloseReason::LocalReset, active: true }
+    }
+    /// It ended before a byte of HTTP came.
+    pub fn ended(mut self, reason: CloseReason) {
+        (self.reason, self.active) = (reason, false);
+    }
+}
+
+/// Counts bytes of a connection.
+#[inline]
+pub(super) fn count(hcm: &Hcm, info: &ConnInfo, received: u64, sent: u64) {
+    if received > 0 {
+        hcm.stats.downstream_cx_rx_bytes_total().add(received);
+    }
+    if sent > 0 {
+        hcm.stats.downstream_cx_tx_bytes_total().add(sent);
+    }
+    info.count_bytes(received, sent);
+}
+
+// Also when a panic ends it: then it counts as one that we have cut short.
+impl Drop for Counted {
     fn drop(&mut self) {
         let s = &self.hcm.stats;
         s.downstream_cx_active().dec();
@@ -74,8 +97,10 @@ impl Drop for End<'_> {
 }
 
 /// The reason of the end, and whether an exchange was under way.
-async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason, bool) {
-    let mut read = ReadBuf::new();
+async fn choose(mut io: Io, mut read: ReadBuf, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason, bool) {
+    if !read.is_empty() {
+        count(hcm, info, read.len() as u64, 0);
+    }
     let began = clock::now();
     let http2 = match hcm.plan.codec {
         CodecType::Http1 => false,
@@ -84,7 +109,7 @@ async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason,
             Some(b"h2") => true,
             Some(b"http/1.1" | b"http/1.0") => false,
             // Boxed: what is needed at the start of a connection only shall not stay with it.
-            _ => match Box::pin(sniff(&mut io, &mut read, hcm)).await {
+            _ => match Box::pin(sniff(&mut io, &mut read, hcm, info)).await {
                 Some(http2) => http2,
                 None if hcm.timeouts.idle.is_some_and(|t| began + t <= clock::now()) => {
                     return (CloseReason::IdleTimeout, false);
@@ -101,7 +126,7 @@ async fn choose(mut io: Io, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason,
 }
 
 /// Reads until the bytes are the preface or cannot become it. `None`: the client left, or stayed silent too long.
-async fn sniff(io: &mut Io, read: &mut ReadBuf, hcm: &Hcm) -> Option<bool> {
+async fn sniff(io: &mut Io, read: &mut ReadBuf, hcm: &Hcm, info: &ConnInfo) -> Option<bool> {
     let bytes = poll_fn(|cx| {
         loop {
             let have = read.data();
@@ -115,7 +140,7 @@ async fn sniff(io: &mut Io, read: &mut ReadBuf, hcm: &Hcm) -> Option<bool> {
             match io.poll_read(cx, read) {
                 Poll::Ready(Ok(0)) if !read.is_empty() => return Poll::Ready(Some(false)),
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(n)) => hcm.stats.downstream_cx_rx_bytes_total().add(n as u64),
+                Poll::Ready(Ok(n)) => count(hcm, info, n as u64, 0),
                 Poll::Pending => return Poll::Pending,
             }
         }

@@ -1,5 +1,6 @@
 //! Drives one HTTP/1 downstream connection: one request after the other, each in a future of its own.
 
+use super::codec::count;
 use super::stream::{Downstream, Gone, drive};
 use super::{CloseReason, Hcm};
 use crate::io::Io;
@@ -201,7 +202,7 @@ impl H1Conn {
         let r = ready!(self.io.borrow_mut().poll_read_at_least(cx, &mut self.bufs.borrow_mut().read, min));
         match &r {
             Ok(0) | Err(_) => self.eof.set(true),
-            Ok(n) => self.hcm.stats.downstream_cx_rx_bytes_total().add(*n as u64),
+            Ok(n) => count(&self.hcm, &self.info, *n as u64, 0),
         }
         Poll::Ready(r)
     }
@@ -213,7 +214,7 @@ impl H1Conn {
             return Poll::Ready(Ok(()));
         }
         let r = self.io.borrow_mut().poll_write(cx, &mut bufs.out);
-        self.hcm.stats.downstream_cx_tx_bytes_total().add((before - bufs.out.len()) as u64);
+        count(&self.hcm, &self.info, 0, (before - bufs.out.len()) as u64);
         r
     }
 
@@ -248,6 +249,7 @@ impl H1Conn {
             self.shutdown().await;
             return CloseReason::Local;
         };
+        let dropped = Cell::new(false);
         let drain = poll_fn(|cx| {
             if ready!(self.poll_write(cx)).is_err() {
                 return Poll::Ready(());
@@ -259,12 +261,17 @@ impl H1Conn {
                         let read = &mut self.bufs.borrow_mut().read;
                         let n = read.len();
                         read.consume(n);
+                        dropped.set(true);
                     }
                 }
             }
         });
         if clock::timeout(TimerKind::Other, timeout, drain).await.is_err() {
             self.hcm.stats.downstream_cx_delayed_close_timeout().inc();
+            if dropped.get() {
+                // Envoy leaves it unread, so that the kernel answers with RST.
+                self.io.borrow().set_reset_on_close();
+            }
             return CloseReason::Local;
         }
         CloseReason::Remote

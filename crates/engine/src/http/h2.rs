@@ -1,5 +1,6 @@
 //! Drives one HTTP/2 downstream connection; each request runs in a task of its own.
 
+use super::codec::count;
 use super::stream::{Downstream, Gone, drive};
 use super::{CloseReason, Hcm};
 use crate::io::Io;
@@ -156,13 +157,7 @@ impl H2Conn {
     /// Moves the codec's and the socket's counts into the stats.
     fn count(&self) {
         let (rx, tx) = self.mux.take_bytes();
-        let s = &self.hcm.stats;
-        if rx > 0 {
-            s.downstream_cx_rx_bytes_total().add(rx);
-        }
-        if tx > 0 {
-            s.downstream_cx_tx_bytes_total().add(tx);
-        }
+        count(&self.hcm, &self.info, rx, tx);
         crate::stats::count_http2(self.hcm.http2_stats(), &self.mux.codec(Connection::take_counters));
     }
     /// Counts and logs a request whose head broke a rule; `message` is the connection's, if it ended that too.

@@ -185,6 +185,9 @@ impl Hcm {
 
     /// A loopback peer says nothing: Envoy appends its own address instead.
     fn append_xff(&self, h: &mut HeaderMap, peer: &Address) {
+        if peer.ip().is_none() {
+            return;
+        }
         let text = if peer.is_loopback() { self.plan.local_address.to_string() } else { peer.without_port() };
         h.append_to(name::X_FORWARDED_FOR, b",", text.as_bytes());
     }

@@ -1,5 +1,7 @@
 //! Builds a listener from its proto, on main.
 
+use super::chains::Chains;
+use super::filters::Filters;
 use crate::http::HcmPlan;
 use crate::http::config::ListenerCx;
 use crate::proto;
@@ -7,6 +9,7 @@ use crate::stats::{ListenerConfigStats, ListenerStats};
 use crate::tls::ServerTls;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::listener::v3 as pb;
+use nuncio_core::access_log::Logger;
 use nuncio_core::address::Address;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -33,6 +36,11 @@ pub const COVERED: &[Covered] = &[
             "traffic_direction",
             "tcp_backlog_size",
             "bind_to_port",
+            "default_filter_chain",
+            "listener_filters",
+            "listener_filters_timeout",
+            "continue_on_listener_filters_timeout",
+            "access_log",
         ],
     )
     .ignoring(&[
@@ -46,8 +54,38 @@ pub const COVERED: &[Covered] = &[
     ]),
     Covered::new(
         "envoy.config.listener.v3.FilterChain",
-        &["filters", "transport_socket", "transport_socket_connect_timeout", "name", "metadata"],
+        &[
+            "filter_chain_match",
+            "filters",
+            "transport_socket",
+            "transport_socket_connect_timeout",
+            "name",
+            "metadata",
+        ],
     ),
+    Covered::new(
+        "envoy.config.listener.v3.FilterChainMatch",
+        &[
+            "destination_port",
+            "prefix_ranges",
+            "address_suffix",
+            "suffix_len",
+            "server_names",
+            "transport_protocol",
+            "application_protocols",
+            "direct_source_prefix_ranges",
+            "source_type",
+            "source_prefix_ranges",
+            "source_ports",
+        ],
+    ),
+    Covered::new("envoy.config.listener.v3.ListenerFilter", &["name", "typed_config", "filter_disabled"]),
+    Covered::new(
+        "envoy.config.listener.v3.ListenerFilterChainMatchPredicate",
+        &["or_match", "and_match", "not_match", "any_match", "destination_port_range"],
+    ),
+    Covered::new("envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet", &["rules"]),
+    Covered::new("envoy.type.v3.Int32Range", &["start", "end"]),
     Covered::new("envoy.config.listener.v3.Filter", &["name", "typed_config"]),
     Covered::new("envoy.config.core.v3.TransportSocket", &["name", "typed_config"]),
     Covered::new("envoy.config.core.v3.Address", &["socket_address", "pipe"]),
@@ -62,8 +100,14 @@ pub struct ListenerPlan {
     pub info: Arc<ListenerInfo>,
     /// Where to listen.
     pub address: Address,
-    /// The one filter chain.
-    pub chain: ChainPlan,
+    /// Runs before a chain is chosen.
+    pub filters: Filters,
+    /// Which chain a connection gets, by its place in `chains`.
+    pub matcher: Chains,
+    /// The filter chains; the default one, if any, is the last.
+    pub chains: Vec<ChainPlan>,
+    /// `access_log`: an entry per connection.
+    pub access_logs: Vec<Logger>,
     /// `tcp_backlog_size`
     pub backlog: i32,
     /// `listener.<address>.`
@@ -113,17 +157,14 @@ impl ListenerPlan {
             false => c.stat_prefix.clone(),
         };
         let scope = cx.scope.scope("listener").scope(&prefix);
-        let chain = match &c.filter_chains[..] {
-            [one] => ChainPlan::new(one, &scope, cx)?,
-            [] => {
-                return Err(format!("error adding listener '{address}': no filter chains specified").into());
-            }
-            all => {
-                return Err(duplicate_chain(all, &address).unwrap_or_else(|| {
-                    BuildError::not_implemented("Listener.filter_chains: more than one")
-                }));
-            }
-        };
+        if c.filter_chains.is_empty() && c.default_filter_chain.is_none() {
+            return Err(format!("error adding listener '{address}': no filter chains specified").into());
+        }
+        let cx = &BuildCx { scope: &scope, ..*cx };
+        let default = c.default_filter_chain.as_ref().map(|_| c.filter_chains.len());
+        let matcher = Chains::new(&c.filter_chains, default, &address.to_string())?;
+        let chains = c.filter_chains.iter().chain(c.default_filter_chain.as_deref());
+        let chains = chains.map(|f| ChainPlan::new(f, &scope, cx)).collect::<BuildResult<_>>()?;
         let key = format!("envoy.resource_limits.listener.{name}.connection_limit");
         let direction = match c.traffic_direction {
             1 => Direction::Inbound,
@@ -134,7 +175,10 @@ impl ListenerPlan {
         Ok(ListenerPlan {
             info: Arc::new(info),
             address,
-            chain,
+            filters: Filters::new(c, cx)?,
+            matcher,
+            chains,
+            access_logs: nuncio_core::access_log::build(&c.access_log, cx)?,
             backlog: c.tcp_backlog_size.map_or(128, |b| b.min(i32::MAX as u32) as i32),
             stats: ListenerStats::new(&scope),
             config_stats: Some(ListenerConfigStats::new(&scope)),
@@ -143,20 +187,6 @@ impl ListenerPlan {
             scope,
         })
     }
-}
-
-/// Says of two chains that match the same connections, when there are none that need a closer look.
-fn duplicate_chain(all: &[pb::FilterChain], address: &Address) -> Option<BuildError> {
-    let matches_all = |c: &&pb::FilterChain| {
-        c.filter_chain_match.as_ref().is_none_or(|m| prost::Message::encoded_len(m) == 0)
-    };
-    let mut same = all.iter().filter(matches_all);
-    let (first, second) = (same.next()?, same.next()?);
-    Some(BuildError(format!(
-        "error adding listener '{address}': filter chain '{}' has the same matching rules defined as '{}'. duplicate \
-         matcher is: {{}}",
-        second.name, first.name
-    )))
 }
 
 impl ChainPlan {

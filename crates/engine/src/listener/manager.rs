@@ -125,8 +125,9 @@ impl ListenerManager {
                 let plan = l.plan.clone();
                 let created = self.0.stats.clone();
                 workers.run_on(i, move || {
-                    let hcm = plan.chain.hcm.as_ref().map(|h| h.instantiate());
-                    let started = LocalListeners::here().start(plan, hcm, socket, &format!("worker_{i}"));
+                    let hcms = plan.chains.iter().map(|c| c.hcm.as_ref().map(|h| h.instantiate())).collect();
+                    let handler = format!("worker_{i}");
+                    let started = LocalListeners::here().start(plan, hcms, vec![socket], &handler);
                     match started {
                         Ok(()) => created.listener_create_success().inc(),
                         Err(_) => created.listener_create_failure().inc(),

@@ -1,9 +1,12 @@
 //! Listeners: sockets, filter chains, connections.
 //!
 //! Main builds a plan ([`config`]), binds one SO_REUSEPORT socket per worker ([`socket`]) and keeps the list
-//! ([`manager`]); every worker accepts from a socket of its own and serves what it accepts ([`worker`]).
+//! ([`manager`]). Every worker accepts from a socket of its own ([`worker`]), lets listener filters look at what it
+//! accepted ([`filters`]), chooses a filter chain ([`chains`]) and hands the connection to it.
 
+pub mod chains;
 pub mod config;
+pub mod filters;
 pub mod manager;
 mod socket;
 pub mod worker;

@@ -12,8 +12,8 @@ use std::os::unix::net::UnixListener;
 pub enum Bound {
     /// TCP.
     Tcp(TcpListener),
-    /// Unix domain.
-    Unix(UnixListener),
+    /// Unix domain, and its configured address.
+    Unix(UnixListener, Address),
 }
 
 impl Bound {
@@ -21,7 +21,7 @@ impl Bound {
     pub fn address(&self, configured: &Address) -> Address {
         match self {
             Bound::Tcp(l) => l.local_addr().map_or_else(|_| configured.clone(), Address::Ip),
-            Bound::Unix(_) => configured.clone(),
+            Bound::Unix(_, a) => a.clone(),
         }
     }
 }
@@ -54,9 +54,9 @@ pub fn bind(address: &Address, workers: usize, backlog: i32) -> BuildResult<Vec<
             let l = unix(p, backlog).map_err(failed)?;
             let mut all = vec![];
             for _ in 1..workers.max(1) {
-                all.push(Bound::Unix(l.try_clone().map_err(failed)?));
+                all.push(Bound::Unix(l.try_clone().map_err(failed)?, address.clone()));
             }
-            all.push(Bound::Unix(l));
+            all.push(Bound::Unix(l, address.clone()));
             Ok(all)
         }
         Address::Internal(..) => Err(BuildError::not_implemented("Listener.internal_listener")),

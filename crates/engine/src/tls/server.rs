@@ -6,6 +6,8 @@ use crate::stats::SslStats;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::stats::Scope;
+use nuncio_wire::ReadBuf;
+use nuncio_wire::tls::{NotTls, Opening, opening};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, ServerConnection};
@@ -84,12 +86,12 @@ impl ServerTls {
         })
     }
 
-    /// Runs the handshake with a client.
+    /// Runs the handshake with a client; `read` holds what was read from it already.
     ///
     /// # Errors
     /// The client left or the handshake failed.
-    pub async fn accept(&self, io: Io) -> io::Result<Io> {
-        let r = self.handshake(io).await;
+    pub async fn accept(&self, io: Io, read: ReadBuf) -> io::Result<Io> {
+        let r = self.handshake(io, read).await;
         match &r {
             Ok(t) => {
                 let info = t.info();
@@ -105,12 +107,17 @@ impl ServerTls {
         }
         r.map(|t| Io::Tls(Box::new(t)))
     }
-    async fn handshake(&self, mut io: Io) -> io::Result<TlsIo> {
-        let mut acceptor = Acceptor::default();
-        let mut read = nuncio_wire::ReadBuf::new();
+    async fn handshake(&self, mut io: Io, mut read: ReadBuf) -> io::Result<TlsIo> {
+        let (mut acceptor, mut first) = (Acceptor::default(), Some(()));
         let accepted = loop {
-            if poll_fn(|cx| io.poll_read(cx, &mut read)).await? == 0 {
+            if read.is_empty() && poll_fn(|cx| io.poll_read(cx, &mut read)).await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
+            }
+            if let Some(why) = first.take().and_then(|()| not_tls(read.data())) {
+                let mut out = nuncio_wire::OutBuf::new();
+                out.text(|t| t.extend_from_slice(why.alert()));
+                let _ = poll_fn(|cx| io.poll_write(cx, &mut out)).await; // the client may be gone
+                return Err(io::Error::new(ErrorKind::InvalidData, failure(why)));
             }
             let mut data = read.data();
             while !data.is_empty() {
@@ -145,4 +152,18 @@ impl ServerTls {
         };
         TlsIo::handshake(io, conn).await
     }
+}
+
+/// Says why the first bytes are no TLS, where rustls would answer otherwise than BoringSSL.
+fn not_tls(data: &[u8]) -> Option<NotTls> {
+    match opening(data) {
+        Opening::NotTls(why) if why != NotTls::Malformed => Some(why),
+        _ => None,
+    }
+}
+
+/// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`, in BoringSSL's words.
+fn failure(why: NotTls) -> String {
+    let (number, name) = why.reason();
+    format!("TLS_error:|{}:SSL routines:OPENSSL_internal:{name}:TLS_error_end", 0x1000_0000 + number)
 }

@@ -1,0 +1,3 @@
+//! Listener filters (`envoy.filters.listener`).
+
+extensions![tls_inspector];
