@@ -33,8 +33,9 @@ fn clients_choose_the_protocol_by_alpn() {
         plain.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n").await;
         plain.fate().await;
         drop(p);
+        // A connection counts from its beginning, also when its handshake fails.
         s.expect(&[
-            ("http.ingress.downstream_cx_ssl_total", 3),
+            ("http.ingress.downstream_cx_ssl_total", 4),
             ("listener.127.0.0.1_0.ssl.handshake", 3),
             ("listener.127.0.0.1_0.ssl.connection_error", 1),
             ("listener.127.0.0.1_0.downstream_cx_active", 0),
