@@ -115,16 +115,18 @@ pub fn parse_message<M: Message + Name + Default>(
     read(&[Source { name: source, bytes, format }], unknown_fields)
 }
 
-/// The place of a value in a YAML or JSON file, by its path in the message (`static_resources.clusters[0].name`), or that
-/// of the nearest value around it. For errors that are found after loading; the file is read again.
-pub fn position_in(file: &Path, message_path: &str) -> Option<Position> {
-    let text = std::fs::read_to_string(file).ok()?;
+/// The places of values in a YAML or JSON file, by their paths in the message (`static_resources.clusters[0].name`), each
+/// that of the nearest value around it. For errors that are found after loading; the file is read again, once for all.
+pub fn positions_in(file: &Path, message_paths: &[&str]) -> Vec<Option<Position>> {
+    let nowhere = || vec![None; message_paths.len()];
+    let Ok(text) = std::fs::read_to_string(file) else { return nowhere() };
     let tree = match Format::of_path(file) {
-        Format::Yaml => parse_yaml(&text).ok()?,
-        Format::Json => parse_json(&text).ok()?,
-        Format::Binary | Format::Text => return None,
+        Format::Yaml => parse_yaml(&text),
+        Format::Json => parse_json(&text),
+        Format::Binary | Format::Text => return nowhere(),
     };
-    Some(locate(&tree, &Step::parse_path(message_path)).position())
+    let Ok(tree) = tree else { return nowhere() };
+    message_paths.iter().map(|path| Some(locate(&tree, &Step::parse_path(path)).position())).collect()
 }
 
 /// The schema of a generated type.

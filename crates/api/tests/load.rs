@@ -3,7 +3,7 @@
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::json::{JsonOptions, json_of, to_json, write_json};
-use nuncio_api::load::{Format, LoadOptions, UnknownFields, load_bootstrap, parse_message, position_in};
+use nuncio_api::load::{Format, LoadOptions, UnknownFields, load_bootstrap, parse_message, positions_in};
 use nuncio_api::schema;
 use prost::Message;
 use std::path::{Path, PathBuf};
@@ -237,9 +237,9 @@ fn yaml_json_and_bytes_round_trip() {
 #[test]
 fn places_can_be_found_later() {
     let file = File::new("p.yaml", b"static_resources:\n  clusters:\n  - name: a\n  - {name: b, metadata: {filter_metadata: {x.y: {z: 1}}}}\n");
-    let place = |path: &str| position_in(&file.0, path).map(|position| (position.line, position.column));
+    let place = |path: &str| positions_in(&file.0, &[path])[0].map(|position| (position.line, position.column));
     assert_eq!(place("static_resources.clusters[1].name"), Some((4, 12)));
     assert_eq!(place("static_resources.clusters[1].metadata.filter_metadata[x.y]"), Some((4, 49)));
     assert_eq!(place("static_resources.clusters[0].connect_timeout"), Some((3, 5)));
-    assert_eq!(position_in(Path::new("/nope.yaml"), "node"), None);
+    assert_eq!(positions_in(Path::new("/nope.yaml"), &["node", "admin"]), [None, None]);
 }

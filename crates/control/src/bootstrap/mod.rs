@@ -13,7 +13,8 @@ pub use stats::settings;
 
 use crate::options::Options;
 use nuncio_api::envoy::config::bootstrap::v3 as pb;
-use nuncio_api::load::{LoadOptions, Loaded, UnknownFields, load_bootstrap, position_in};
+use nuncio_api::load::{LoadOptions, Loaded, UnknownFields, load_bootstrap, positions_in};
+use nuncio_api::tree::Position;
 use nuncio_core::coverage::{Coverage, Unread};
 use nuncio_core::error::{BuildError, BuildResult};
 use std::path::Path;
@@ -55,19 +56,22 @@ pub fn load(options: &Options, coverage: &Coverage) -> Result<Loaded<pb::Bootstr
         None => Ok(loaded),
         Some((first, _)) => {
             let phrase = BuildError::not_implemented(&first.field).0;
-            let one = |u: &Unread| located(options, &u.path, &BuildError::not_implemented(&u.field).0);
-            Err(Refusal { phrase, details: unread.iter().map(one).collect() })
+            let one = |u: &Unread| (u.path.clone(), BuildError::not_implemented(&u.field).0);
+            Err(Refusal { phrase, details: located(options, unread.iter().map(one).collect()) })
         }
     }
 }
 
-/// An error that was found after loading, with its place in the file where that is known.
-pub fn located(options: &Options, path: &str, error: &str) -> String {
+/// Errors (path and text) that were found after loading, with their places in the file where those are known.
+pub fn located(options: &Options, errors: Vec<(String, String)>) -> Vec<String> {
     let file = &options.config_path;
-    match position_in(Path::new(file), path).filter(|_| !file.is_empty()) {
+    let paths: Vec<&str> = errors.iter().map(|(path, _)| path.as_str()).collect();
+    let places = positions_in(Path::new(file), &paths);
+    let one = |((path, error), place): (&(String, String), Option<Position>)| match place {
         Some(at) => format!("{file}:{}:{}: {path}: {error}", at.line, at.column),
         None => format!("{path}: {error}"),
-    }
+    };
+    errors.iter().zip(places).map(one).collect()
 }
 
 /// When stats are flushed.

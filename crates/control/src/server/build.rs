@@ -141,7 +141,7 @@ impl Errors {
     }
     fn into_result(self, options: &Options) -> Result<(), Refusal> {
         let Some((_, phrase)) = self.0.first().cloned() else { return Ok(()) };
-        let details = self.0.into_iter().map(|(path, e)| bootstrap::located(options, &path, &e)).collect();
+        let details = bootstrap::located(options, self.0);
         Err(Refusal { phrase, details })
     }
 }
