@@ -101,6 +101,7 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
 
     serve_admin(&message, &server, &cx)?;
     build::resources(&message, options, &listeners, &clusters, workers as usize, &cx)?;
+    drop(message); // large configurations are kept as bytes only
     log!(Runtime, Info, "RTDS has finished initialization");
     server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
     let initialized = tokio::select! {
