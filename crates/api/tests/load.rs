@@ -237,7 +237,8 @@ fn yaml_json_and_bytes_round_trip() {
 #[test]
 fn places_can_be_found_later() {
     let file = File::new("p.yaml", b"static_resources:\n  clusters:\n  - name: a\n  - {name: b, metadata: {filter_metadata: {x.y: {z: 1}}}}\n");
-    let place = |path: &str| positions_in(&file.0, &[path])[0].map(|position| (position.line, position.column));
+    let place =
+        |path: &str| positions_in(&file.0, &[path])[0].map(|position| (position.line, position.column));
     assert_eq!(place("static_resources.clusters[1].name"), Some((4, 12)));
     assert_eq!(place("static_resources.clusters[1].metadata.filter_metadata[x.y]"), Some((4, 49)));
     assert_eq!(place("static_resources.clusters[0].connect_timeout"), Some((3, 5)));
