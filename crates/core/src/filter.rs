@@ -9,6 +9,7 @@ use crate::exchange::{Exchange, LocalReply};
 use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
+use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use std::any::Any;
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -79,6 +80,10 @@ pub trait ServerCx {
     fn runtime(&self) -> Arc<crate::runtime::Runtime>;
     /// Flags of the whole server that filters look at.
     fn state(&self) -> Arc<crate::runtime::ServerState>;
+    /// The static secret of this name (`static_resources.secrets`).
+    fn secret(&self, _name: &str) -> Option<Arc<Secret>> {
+        None
+    }
 }
 
 /// Route config of a filter that has none. Configuring one is refused in Envoy's words.

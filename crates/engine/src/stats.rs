@@ -304,7 +304,17 @@ stats! {
         ciphers: CounterFamily = "ciphers.",
         curves: CounterFamily = "curves.",
         sigalgs: CounterFamily = "sigalgs.",
+        certificate: GaugeFamily = "certificate.",
         versions: CounterFamily = "versions.",
+    }
+}
+
+stats! {
+    /// `listener.<address>.server_ssl_socket_factory.`, `cluster.<name>.client_ssl_socket_factory.`
+    pub struct SocketFactoryStats {
+        downstream_context_secrets_not_ready: Counter,
+        ssl_context_update_by_sds: Counter,
+        upstream_context_secrets_not_ready: Counter,
     }
 }
 

@@ -185,8 +185,7 @@ fn element(s: &Section, c: &ConfigView) -> Value {
     let (mut o, config) = (Map::new(), proto_json::any(&(c.config)()));
     let Some((_, field, of)) = s.list else { return Value::Object(o) };
     if of == Dumped::Secrets {
-        o.insert("name".into(), c.name.clone().into());
-        o.insert("last_updated".into(), rfc3339_millis(c.last_updated).into());
+        o.insert("name".into(), c.name.clone().into()); // static ones were never updated: they have no time
         o.insert(field.into(), config);
         return Value::Object(o);
     }

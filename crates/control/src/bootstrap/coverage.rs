@@ -26,7 +26,10 @@ pub const COVERED: &[Covered] = &[
         ("grpc_async_client_manager_config", "tunes a cache of gRPC clients, of which none exist yet"),
         ("memory_allocator_manager", "tunes tcmalloc, which we do not use"),
     ]),
-    Covered::new("envoy.config.bootstrap.v3.Bootstrap.StaticResources", &["listeners", "clusters"]),
+    Covered::new(
+        "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
+        &["listeners", "clusters", "secrets"],
+    ),
     Covered::new("envoy.config.bootstrap.v3.Admin", &["access_log", "address", "access_log_path"]).ignoring(
         &[
             ("profile_path", "names the file of a profiler that this build does not have"),

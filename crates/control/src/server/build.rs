@@ -4,6 +4,7 @@ use super::runtime::{self, Layers};
 use crate::bootstrap::{self, Node, Refusal};
 use crate::options::Options;
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::load::Loaded;
 use nuncio_core::coverage::Coverage;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -13,6 +14,7 @@ use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{Scope, Store};
 use nuncio_core::{log, log_lines};
 use nuncio_engine::{ClusterManager, ListenerManager};
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What this binary is made of.
@@ -70,6 +72,26 @@ pub fn ground(options: &Options, made: &Made) -> Result<Ground, Refusal> {
     Ok(Ground { loaded, node, store, runtime, flush })
 }
 
+/// The secrets of the bootstrap, in their order.
+#[derive(Default)]
+pub struct Secrets(Vec<Arc<Secret>>);
+
+impl Secrets {
+    /// Takes them from the configuration.
+    pub fn new(b: &Bootstrap) -> Rc<Secrets> {
+        let all = b.static_resources.iter().flat_map(|s| &s.secrets);
+        Rc::new(Secrets(all.cloned().map(Arc::new).collect()))
+    }
+    /// The secret of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Secret>> {
+        self.0.iter().find(|s| s.name == name).cloned()
+    }
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Secret>> {
+        self.0.iter()
+    }
+}
+
 /// What builders may ask of the server.
 pub struct Facts {
     /// All clusters.
@@ -78,6 +100,8 @@ pub struct Facts {
     pub runtime: Arc<Runtime>,
     /// Flags of the whole server.
     pub state: Arc<ServerState>,
+    /// `static_resources.secrets`
+    pub secrets: Rc<Secrets>,
 }
 
 impl ServerCx for Facts {
@@ -89,6 +113,9 @@ impl ServerCx for Facts {
     }
     fn state(&self) -> Arc<ServerState> {
         self.state.clone()
+    }
+    fn secret(&self, name: &str) -> Option<Arc<Secret>> {
+        self.secrets.get(name)
     }
 }
 
@@ -166,8 +193,12 @@ pub fn validate(options: &Options, made: &Made) -> Result<(), Refusal> {
     let root = g.store.root();
     let clusters = ClusterManager::new(&root);
     let listeners = ListenerManager::new(&root);
-    let facts =
-        Facts { clusters: clusters.clone(), runtime: g.runtime.current().clone(), state: Arc::default() };
+    let facts = Facts {
+        clusters: clusters.clone(),
+        runtime: g.runtime.current().clone(),
+        state: Arc::default(),
+        secrets: Secrets::new(&g.loaded.message),
+    };
     let cx = cx(&made.registry, &root, &g.node, &facts, true);
     resources(&g.loaded.message, options, &listeners, &clusters, 1, &cx)
 }

@@ -6,26 +6,26 @@ use nuncio_api::envoy::config::core::v3::transport_socket::ConfigType;
 use nuncio_api::envoy::config::core::v3::{DataSource, TransportSocket};
 use nuncio_api::envoy::config::listener::v3::Listener;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as tls;
+use nuncio_engine::tls::secrets::{Find, Material};
 use prost::{Message, Name};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use tls::common_tls_context::ValidationContextType;
 use x509_parser::extensions::GeneralName;
 use x509_parser::pem::Pem;
 use x509_parser::prelude::X509Certificate;
 
 /// The certificates of a cluster's TLS context; none without TLS.
-pub fn of_cluster(c: &Cluster) -> Option<CertsView> {
+pub fn of_cluster(c: &Cluster, find: Find<'_>) -> Option<CertsView> {
     let context: tls::UpstreamTlsContext = context(c.transport_socket.as_ref()?)?;
-    Some(view(context.common_tls_context.as_ref()?))
+    view(context.common_tls_context.as_ref()?, find)
 }
 
 /// The certificates of a listener's TLS contexts, one for each filter chain with TLS.
-pub fn of_listener(l: &Listener) -> Vec<CertsView> {
+pub fn of_listener(l: &Listener, find: Find<'_>) -> Vec<CertsView> {
     let chains = l.filter_chains.iter().chain(l.default_filter_chain.as_deref());
     let sockets = chains.filter_map(|c| c.transport_socket.as_ref());
     let contexts = sockets.filter_map(context::<tls::DownstreamTlsContext>);
-    contexts.filter_map(|c| Some(view(c.common_tls_context.as_ref()?))).collect()
+    contexts.filter_map(|c| view(c.common_tls_context.as_ref()?, find)).collect()
 }
 
 /// The socket's configuration, when it is of this type.
@@ -35,19 +35,14 @@ fn context<M: Message + Name + Default>(s: &TransportSocket) -> Option<M> {
     of_type.then(|| M::decode(&*any.value).ok()).flatten()
 }
 
-fn view(c: &tls::CommonTlsContext) -> CertsView {
-    let ca = match &c.validation_context_type {
-        Some(ValidationContextType::ValidationContext(v)) => v.trusted_ca.as_ref(),
-        _ => None,
-    };
-    CertsView {
+fn view(c: &tls::CommonTlsContext, find: Find<'_>) -> Option<CertsView> {
+    let m = Material::new(c, find).ok()?; // it was resolved before
+    let ca = m.validation.as_ref().and_then(|(_, v)| v.trusted_ca.as_ref());
+    let leaves = m.certificates.iter().filter_map(|(_, t)| first_certificate(t.certificate_chain.as_ref()?));
+    Some(CertsView {
         ca_cert: ca.and_then(first_certificate).into_iter().collect(),
-        cert_chain: c
-            .tls_certificates
-            .iter()
-            .filter_map(|t| first_certificate(t.certificate_chain.as_ref()?))
-            .collect(),
-    }
+        cert_chain: leaves.collect(),
+    })
 }
 
 /// The first certificate of a data source: the leaf of a chain. What the TLS library could not read is not in use.
@@ -105,7 +100,7 @@ mod tests {
         let l = parse_message::<Listener>(yaml.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse)
             .unwrap()
             .message;
-        let views = of_listener(&l);
+        let views = of_listener(&l, &|_| None);
         let [CertsView { ca_cert, cert_chain }] = views.as_slice() else { panic!("{views:?}") };
         assert!(ca_cert.is_empty());
         let c = &cert_chain[0];
@@ -127,6 +122,6 @@ mod tests {
 
         let plain =
             parse_message::<Cluster>(b"name: c", Format::Yaml, "x", UnknownFields::Refuse).unwrap().message;
-        assert!(of_cluster(&plain).is_none());
+        assert!(of_cluster(&plain, &|_| None).is_none());
     }
 }

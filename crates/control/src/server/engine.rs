@@ -1,5 +1,6 @@
 //! The engine as the admin interface sees it.
 
+use super::build::Secrets;
 use super::certs;
 use crate::admin::view::{
     CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, Thresholds, View,
@@ -8,6 +9,7 @@ use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::endpoint::v3 as endpoint;
 use nuncio_api::envoy::config::listener::v3::{Listener, filter::ConfigType};
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_engine::upstream::breakers::Breakers;
@@ -17,6 +19,7 @@ use nuncio_engine::{ClusterManager, ListenerManager};
 use prost::{Message, Name};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
@@ -25,6 +28,7 @@ pub struct EngineView {
     clusters: ClusterManager,
     listeners: ListenerManager,
     /// `--drain-time-s`
+    secrets: Rc<Secrets>,
     drain_time: Duration,
     since: SystemTime,
     /// The clusters of the walk under way, so that each step finds the next one at once.
@@ -35,11 +39,17 @@ pub struct EngineView {
 
 impl EngineView {
     /// A view of these managers.
-    pub fn new(clusters: ClusterManager, listeners: ListenerManager, drain_time: Duration) -> EngineView {
+    pub fn new(
+        clusters: ClusterManager,
+        listeners: ListenerManager,
+        secrets: Rc<Secrets>,
+        drain_time: Duration,
+    ) -> EngineView {
         let since = SystemTime::now();
         EngineView {
             clusters,
             listeners,
+            secrets,
             drain_time,
             since,
             walk: RefCell::default(),
@@ -98,16 +108,23 @@ impl View for EngineView {
                 let tables = all.iter().flat_map(|l| route_tables(&l.config));
                 tables.map(|r| self.config(&r.name.clone(), move || r.clone())).collect()
             }
-            Dumped::Secrets => Vec::new(),
+            Dumped::Secrets => {
+                let one = |s: &Arc<Secret>| {
+                    let (name, s) = (s.name.clone(), s.clone());
+                    self.config(&name, move || (*s).clone())
+                };
+                self.secrets.iter().map(one).collect()
+            }
         }
     }
     fn certs(&self) -> Vec<CertsView> {
         // Read once: what is shown is what was loaded, not what the files have become.
         let read = || {
+            let find = |name: &str| self.secrets.get(name);
             let clusters = self.clusters.list();
             let listeners = self.listeners.list();
-            let up = clusters.iter().filter_map(|c| certs::of_cluster(&c.config()));
-            let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config));
+            let up = clusters.iter().filter_map(|c| certs::of_cluster(&c.config(), &find));
+            let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config, &find));
             up.chain(down).collect()
         };
         self.certs.get_or_init(read).clone()

@@ -89,10 +89,13 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let _filesystem = FilesystemStats::of(&ground.store);
     let root = ground.store.root();
     let (clusters, listeners) = (ClusterManager::new(&root), ListenerManager::new(&root));
-    server.set_view(Rc::new(EngineView::new(clusters.clone(), listeners.clone(), options.drain_time)));
+    let secrets = build::Secrets::new(&message);
+    let view = EngineView::new(clusters.clone(), listeners.clone(), secrets.clone(), options.drain_time);
+    server.set_view(Rc::new(view));
     let following = clusters.clone();
     server.runtime.follow(move |s| following.runtime_changed(s));
     let facts = build::Facts {
+        secrets,
         clusters: clusters.clone(),
         runtime: server.runtime.current().clone(),
         state: server.state.clone(),

@@ -1,32 +1,39 @@
 //! TLS towards upstreams (`UpstreamTlsContext`).
 
-use super::{TlsIo, material, provider, versions};
+use super::count::Counted;
+use super::material::Loaded;
+use super::verify::{Checks, Peer, Seen};
+use super::{TlsIo, errors, params, secrets};
 use crate::io::Io;
-use crate::stats::SslStats;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::info::HostInfo;
 use nuncio_core::stats::Scope;
-use rustls::client::WebPkiServerVerifier;
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
-use std::io;
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
 use std::sync::Arc;
 
 /// A client context.
 pub struct ClientTls {
     config: Arc<ClientConfig>,
-    name: ServerName<'static>,
-    stats: SslStats,
+    /// `sni`; none is sent when it is empty.
+    sni: String,
+    /// `auto_host_sni`: the host's own name goes before `sni`.
+    host_sni: bool,
+    stats: Counted,
 }
 
-/// Envoy's validation: nothing without a validation context; else the chain, and no host name unless a SAN matcher
-/// asks for one (those are refused as not implemented yet).
+/// Envoy's checks in rustls' place.
 #[derive(Debug)]
 struct Verifier {
-    chain: Option<Arc<WebPkiServerVerifier>>,
-    schemes: rustls::crypto::WebPkiSupportedAlgorithms,
+    checks: Checks,
+    /// `auto_sni_san_validation`: the certificate is for the name that was asked for.
+    sni_is_san: bool,
+    schemes: WebPkiSupportedAlgorithms,
 }
 
 impl ServerCertVerifier for Verifier {
@@ -35,24 +42,22 @@ impl ServerCertVerifier for Verifier {
         cert: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _: &[u8],
         now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let Some(v) = &self.chain else { return Ok(ServerCertVerified::assertion()) };
-        match v.verify_server_cert(cert, intermediates, name, ocsp, now) {
-            // The name is looked at after the chain was found good.
-            Err(rustls::Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            r => r,
-        }
+    ) -> Result<ServerCertVerified, Error> {
+        let name = match name {
+            ServerName::DnsName(n) if self.sni_is_san => Some(n.as_ref()),
+            _ => None,
+        };
+        self.checks.check(cert, intermediates, now, name).map(|()| ServerCertVerified::assertion())
     }
     fn verify_tls12_signature(
         &self,
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Seen::note(|s| s.scheme = Some(dss.scheme));
         rustls::crypto::verify_tls12_signature(message, cert, dss, &self.schemes)
     }
     fn verify_tls13_signature(
@@ -60,11 +65,27 @@ impl ServerCertVerifier for Verifier {
         message: &[u8],
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Seen::note(|s| s.scheme = Some(dss.scheme));
         rustls::crypto::verify_tls13_signature(message, cert, dss, &self.schemes)
     }
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.schemes.supported_schemes()
+    }
+}
+
+/// The one certificate a client has.
+#[derive(Debug)]
+struct Certificate(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Certificate {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.key.choose_scheme(schemes)?;
+        Seen::note(|s| s.local = self.0.cert.first().map(super::cert::facts));
+        Some(self.0.clone())
+    }
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
@@ -73,73 +94,76 @@ impl ClientTls {
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn new(c: &pb::UpstreamTlsContext, alpn: &[&str], cluster: &Scope) -> BuildResult<ClientTls> {
-        let common = c.common_tls_context.as_deref().cloned().unwrap_or_default();
-        let validation = match &common.validation_context_type {
-            Some(pb::common_tls_context::ValidationContextType::ValidationContext(v)) => Some(&**v),
-            Some(_) => {
-                return Err(BuildError::not_implemented(
-                    "CommonTlsContext.combined_validation_context / SDS",
-                ));
-            }
-            None => None,
-        };
-        let chain = match material::roots(validation)? {
-            Some(roots) => Some(
-                WebPkiServerVerifier::builder_with_provider(roots, provider())
-                    .build()
-                    .map_err(|e| BuildError(e.to_string()))?,
-            ),
-            None => None,
-        };
-        let provider = provider();
+    pub fn new(
+        c: &pb::UpstreamTlsContext,
+        alpn: &[&str],
+        cluster: &Scope,
+        find: secrets::Find<'_>,
+    ) -> BuildResult<ClientTls> {
+        let none = pb::CommonTlsContext::default();
+        let common = c.common_tls_context.as_deref().unwrap_or(&none);
+        let material = secrets::Material::new(common, find)?;
+        let loaded = Loaded::new(&material)?;
+        let checks = Checks::new(material.validation.as_ref().map(|(_, v)| v), Peer::Host)?;
+        if c.auto_sni_san_validation && !checks.has_authorities() {
+            return Err("'auto_sni_san_validation' was configured without configuring a trusted CA".into());
+        }
+        let p = common.tls_params.as_ref();
+        let provider = params::chosen(p)?;
         let schemes = provider.signature_verification_algorithms;
+        let verifier = Verifier { checks, sni_is_san: c.auto_sni_san_validation, schemes };
         // Envoy's client speaks TLS 1.2 unless told otherwise.
-        let versions = versions(common.tls_params.as_ref(), pb::tls_parameters::TlsProtocol::TlSv12)?;
+        let versions = params::versions(p, pb::tls_parameters::TlsProtocol::TlSv12)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(|e| BuildError(e.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Verifier { chain, schemes }));
-        let mut config = match common.tls_certificates.first() {
+            .with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = match loaded.keys.first() {
             None => builder.with_no_client_auth(),
-            Some(cert) => {
-                let key = material::certified_key(cert)?;
-                builder.with_client_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(key)))
-            }
+            Some((_, key)) => builder.with_client_cert_resolver(Arc::new(Certificate(key.clone()))),
         };
         config.alpn_protocols = match common.alpn_protocols.is_empty() {
             true => alpn.iter().map(|p| p.as_bytes().to_vec()).collect(),
             false => common.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect(),
         };
-        config.enable_sni = !c.sni.is_empty();
-        let name = if c.sni.is_empty() { "unnamed.invalid" } else { &c.sni };
-        let name = ServerName::try_from(name.to_owned())
-            .map_err(|_| BuildError(format!("invalid SNI: {}", c.sni)))?;
-        Ok(ClientTls { config: Arc::new(config), name, stats: SslStats::new(&cluster.scope("ssl")) })
+        name(&c.sni).map_err(|_| BuildError(format!("invalid SNI: {}", c.sni)))?;
+        Ok(ClientTls {
+            config: Arc::new(config),
+            sni: c.sni.clone(),
+            host_sni: c.auto_host_sni,
+            stats: Counted::new(cluster, "client", &loaded),
+        })
     }
     /// Runs the handshake with a host.
     ///
     /// # Errors
-    /// The host left or the handshake failed.
-    pub async fn connect(&self, io: Io, _: &HostInfo) -> io::Result<Io> {
-        let conn = ClientConnection::new(self.config.clone(), self.name.clone()).map_err(io::Error::other)?;
-        match TlsIo::handshake(io, conn).await {
-            Ok(t) => {
-                let info = t.info();
-                self.stats.handshake().inc();
-                self.stats.ciphers().get(&info.cipher).inc();
-                self.stats.versions().get(info.version).inc();
+    /// The host left or the handshake failed: Envoy's words, empty when it was the network.
+    pub async fn connect(&self, io: Io, host: &HostInfo) -> Result<Io, String> {
+        let sni = match self.host_sni && !host.hostname.is_empty() {
+            true => &*host.hostname,
+            false => &self.sni,
+        };
+        // A host name that cannot be a server name is not sent.
+        let name = name(sni).or_else(|_| name("")).map_err(|e| e.to_string())?;
+        let conn = ClientConnection::new(self.config.clone(), name).map_err(|e| e.to_string())?;
+        match TlsIo::handshake(io, conn, Seen::default()).await {
+            Ok((t, seen)) => {
+                self.stats.done(&t, &seen, false);
                 Ok(Io::Tls(Box::new(t)))
             }
-            Err(e) => {
-                self.stats.connection_error().inc();
-                let tls = e.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-                if let Some(rustls::Error::InvalidCertificate(_)) = tls {
-                    self.stats.fail_verify_error().inc();
-                }
-                Err(e)
+            Err(f) => {
+                self.stats.failed(&f);
+                Err(errors::text(&f.error, f.seen.failed.as_ref()))
             }
         }
+    }
+}
+
+/// A server name; without one an address stands for it, which is not sent.
+fn name(sni: &str) -> Result<ServerName<'static>, rustls::pki_types::InvalidDnsNameError> {
+    match sni {
+        "" => Ok(ServerName::IpAddress(std::net::IpAddr::from([0, 0, 0, 0]).into())),
+        sni => ServerName::try_from(sni.to_owned()),
     }
 }

@@ -1,9 +1,11 @@
 //! A TLS stream over another stream.
 
+use super::cert;
+use super::verify::Seen;
 use crate::io::Io;
 use nuncio_core::info::TlsInfo;
 use nuncio_wire::{OutBuf, ReadBuf};
-use rustls::{Connection, ProtocolVersion};
+use rustls::{Connection, HandshakeKind, ProtocolVersion};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
 use std::pin::Pin;
@@ -13,6 +15,32 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Plain bytes sealed at a time: one TLS record.
 const RECORD: usize = 16 * 1024;
+
+/// A handshake that failed.
+pub struct Failed {
+    /// rustls' or the socket's.
+    pub error: io::Error,
+    /// What was noted of it.
+    pub seen: Seen,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed { error, seen: Seen::default() }
+    }
+}
+
+/// Sends an alert, if the peer still listens, and fails.
+pub async fn fatal(
+    io: &mut Io,
+    alert: &[u8],
+    error: impl Into<Box<dyn std::error::Error + Send + std::marker::Sync>>,
+) -> Failed {
+    let mut out = OutBuf::new();
+    out.put(alert);
+    let _ = poll_fn(|cx| io.poll_write(cx, &mut out)).await; // the peer may be gone
+    io::Error::new(ErrorKind::InvalidData, error).into()
+}
 
 /// A TLS stream.
 pub struct TlsIo {
@@ -24,20 +52,30 @@ pub struct TlsIo {
 }
 
 impl TlsIo {
-    /// Runs the handshake.
+    /// Runs the handshake; `seen` is what was noted of it before.
     ///
     /// # Errors
     /// rustls' or the socket's; the alert was sent.
-    pub async fn handshake(mut io: Io, conn: impl Into<Connection>) -> io::Result<TlsIo> {
+    pub async fn handshake(
+        mut io: Io,
+        conn: impl Into<Connection>,
+        mut seen: Seen,
+    ) -> Result<(TlsIo, Seen), Failed> {
         let mut conn = conn.into();
-        let done = poll_fn(|cx| poll_handshake(&mut io, &mut conn, cx)).await;
-        if let Err(e) = done {
-            let _ = poll_fn(|cx| poll_send(&mut io, &mut conn, cx)).await; // the alert, if the peer still listens
-            return Err(e);
+        let done = poll_fn(|cx| poll_handshake(&mut io, &mut conn, &mut seen, cx)).await;
+        if let Err(error) = done {
+            let mut out = OutBuf::new();
+            out.text(|t| last_words(&mut conn, &error, t))?;
+            let _ = poll_fn(|cx| io.poll_write(cx, &mut out)).await; // the peer may be gone
+            return Err(Failed { error, seen });
         }
         conn.set_buffer_limit(Some(2 * RECORD));
-        let info = Rc::new(facts(&conn));
-        Ok(TlsIo { io, conn, info, sealed: 0 })
+        let info = Rc::new(facts(&conn, &seen));
+        Ok((TlsIo { io, conn, info, sealed: 0 }, seen))
+    }
+    /// True when the session was continued from an earlier one.
+    pub fn resumed(&self) -> bool {
+        self.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
     /// Facts of the handshake.
     pub fn info(&self) -> Rc<TlsInfo> {
@@ -92,13 +130,33 @@ impl TlsIo {
     }
 }
 
-fn poll_handshake(io: &mut Io, conn: &mut Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+/// What rustls still has to send, the alert last. A client of TLS 1.2 that has no certificate is told
+/// `handshake_failure` (RFC 5246 section 7.4.6); rustls says `certificate_required`, which came with TLS 1.3.
+fn last_words(conn: &mut Connection, e: &io::Error, out: &mut Vec<u8>) -> io::Result<()> {
+    while conn.wants_write() {
+        conn.write_tls(out)?;
+    }
+    let no_certificate = matches!(super::errors::of(e), Some(rustls::Error::NoCertificatesPresented));
+    if let (true, [.., 21, 3, 3, 0, 2, 2, alert @ 116]) = (no_certificate, &mut out[..]) {
+        *alert = 40;
+    }
+    Ok(())
+}
+
+fn poll_handshake(
+    io: &mut Io,
+    conn: &mut Connection,
+    seen: &mut Seen,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
     loop {
         ready!(poll_send(io, conn, cx))?;
         if !conn.is_handshaking() {
             return Poll::Ready(Ok(()));
         }
-        ready!(poll_receive(io, conn, cx))?;
+        let received = poll_receive(io, conn, cx);
+        seen.collect();
+        ready!(received)?;
     }
 }
 
@@ -171,7 +229,7 @@ impl Write for Sync<'_, '_> {
 }
 
 /// What logs and headers say about the handshake.
-fn facts(c: &Connection) -> TlsInfo {
+fn facts(c: &Connection, seen: &Seen) -> TlsInfo {
     let suite = c.negotiated_cipher_suite().map(|s| s.suite());
     TlsInfo {
         version: match c.protocol_version() {
@@ -186,7 +244,11 @@ fn facts(c: &Connection) -> TlsInfo {
             Connection::Server(s) => s.server_name().unwrap_or_default().to_owned(),
             Connection::Client(_) => String::new(),
         },
-        ..TlsInfo::default()
+        peer: c.peer_certificates().and_then(|all| all.first()).map(cert::facts),
+        local: seen.local.clone(),
+        // A session that goes on was checked when it began.
+        peer_validated: seen.validated.unwrap_or(c.peer_certificates().is_some()),
+        session_id: String::new(),
     }
 }
 

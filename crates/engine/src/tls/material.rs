@@ -1,9 +1,9 @@
 //! Certificates and keys from data sources.
 
+use super::secrets::Material;
 use nuncio_api::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
-use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -32,6 +32,9 @@ pub fn read(d: &DataSource) -> BuildResult<(Vec<u8>, String)> {
     }
 }
 
+/// What the PEM of an encrypted key says (PKCS #8, or the older form of OpenSSL).
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
 /// A certificate chain with its key.
 ///
 /// # Errors
@@ -55,8 +58,11 @@ pub fn certified_key(c: &pb::TlsCertificate) -> BuildResult<Arc<CertifiedKey>> {
     let failed = || BuildError(format!("Failed to load private key from {key_name}"));
     let (key, _) = read(key)
         .map_err(|_| BuildError(format!("Failed to load incomplete private key from path: {key_name}")))?;
+    if key.windows(ENCRYPTED.len()).any(|w| w == ENCRYPTED) {
+        return Err(BuildError::not_implemented("TlsCertificate.private_key: an encrypted key"));
+    }
     let key = PrivateKeyDer::from_pem_slice(&key).map_err(|_| failed())?;
-    let key = super::provider().key_provider.load_private_key(key).map_err(|_| failed())?;
+    let key = super::params::provider().key_provider.load_private_key(key).map_err(|_| failed())?;
     let key = CertifiedKey::new(certs, key);
     let fits = match key.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => true,
@@ -81,20 +87,44 @@ fn contains(certificate: &[u8], public_key: &[u8]) -> bool {
 ///
 /// # Errors
 /// The file is missing or holds no certificate.
-pub fn roots(v: Option<&pb::CertificateValidationContext>) -> BuildResult<Option<Arc<RootCertStore>>> {
-    let Some(ca) = v.and_then(|v| v.trusted_ca.as_ref()) else { return Ok(None) };
+pub fn authorities(
+    v: &pb::CertificateValidationContext,
+) -> BuildResult<Option<Vec<CertificateDer<'static>>>> {
+    let Some(ca) = v.trusted_ca.as_ref() else { return Ok(None) };
     let (pem, name) = read(ca)?;
-    let mut store = RootCertStore::empty();
-    for c in CertificateDer::pem_slice_iter(&pem) {
-        let c = c.map_err(|_| BuildError(format!("Failed to load trusted CA certificates from {name}")))?;
-        store
-            .add(c)
-            .map_err(|_| BuildError(format!("Failed to load trusted CA certificates from {name}")))?;
+    let all = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    match all.ok().filter(|all| !all.is_empty()) {
+        Some(all) => Ok(Some(all)),
+        None => Err(BuildError(format!("Failed to load trusted CA certificates from {name}"))),
     }
-    if store.is_empty() {
-        return Err(format!("Failed to load trusted CA certificates from {name}").into());
+}
+
+/// What a context names, read, with the names that stats give it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Certificates with their keys.
+    pub keys: Vec<(String, Arc<CertifiedKey>)>,
+    /// The first trusted authority; a validation context may have none.
+    pub authority: Option<(String, Option<CertificateDer<'static>>)>,
+}
+
+impl Loaded {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// Something is missing or malformed.
+    pub fn new(m: &Material) -> BuildResult<Loaded> {
+        let keys = m.certificates.iter().map(|(name, c)| Ok((name.clone(), certified_key(c)?)));
+        let keys = keys.collect::<BuildResult<_>>()?;
+        let authority = match &m.validation {
+            None => None,
+            Some((name, v)) => {
+                let first = authorities(v)?.and_then(|all| all.into_iter().next());
+                Some((name.clone(), first))
+            }
+        };
+        Ok(Loaded { keys, authority })
     }
-    Ok(Some(Arc::new(store)))
 }
 
 #[cfg(test)]

@@ -1,16 +1,23 @@
 //! TLS towards clients (`DownstreamTlsContext`).
 
-use super::{TlsIo, material, provider, versions};
+use super::count::Counted;
+use super::io::{Failed, fatal};
+use super::material::Loaded;
+use super::verify::{Checks, Peer, Seen};
+use super::{TlsIo, cert, errors, params, secrets};
 use crate::io::Io;
-use crate::stats::SslStats;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::stats::Scope;
 use nuncio_wire::ReadBuf;
 use nuncio_wire::tls::{NotTls, Opening, opening};
-use rustls::server::{Acceptor, ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::WebPkiSupportedAlgorithms;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -22,17 +29,78 @@ pub struct ServerTls {
     /// Without, for the others: Envoy goes on without ALPN where rustls would refuse.
     without: Arc<ServerConfig>,
     alpn: Vec<Vec<u8>>,
-    stats: SslStats,
+    stats: Counted,
 }
 
-/// The first certificate whose key the client can verify.
+/// The certificates of a context, with the DNS names they are for.
 #[derive(Debug)]
-struct Certificates(Vec<Arc<CertifiedKey>>);
+struct Certificates(Vec<(Vec<String>, Arc<CertifiedKey>)>);
 
 impl ResolvesServerCert for Certificates {
+    /// The first that is for the name and whose key the client can verify, else the first of such a key.
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let fits = |k: &&Arc<CertifiedKey>| k.key.choose_scheme(hello.signature_schemes()).is_some();
-        self.0.iter().find(fits).or(self.0.first()).cloned()
+        let fits = |k: &CertifiedKey| k.key.choose_scheme(hello.signature_schemes()).is_some();
+        let named =
+            |names: &[String]| hello.server_name().is_some_and(|sni| names.iter().any(|n| covers(n, sni)));
+        let of_name = self.0.iter().find(|(names, k)| named(names) && fits(k));
+        let (_, key) = of_name.or_else(|| self.0.iter().find(|(_, k)| fits(k))).or(self.0.first())?;
+        Seen::note(|s| s.local = key.cert.first().map(cert::facts));
+        Some(key.clone())
+    }
+}
+
+/// True when a certificate's name is `sni`, or is a star for its first label.
+fn covers(name: &str, sni: &str) -> bool {
+    let of_star = || Some((name.strip_prefix("*.")?, sni.split_once('.')?.1));
+    name.eq_ignore_ascii_case(sni) || of_star().is_some_and(|(n, s)| n.eq_ignore_ascii_case(s))
+}
+
+/// Envoy's checks in rustls' place.
+#[derive(Debug)]
+struct Verifier {
+    checks: Checks,
+    required: bool,
+    schemes: WebPkiSupportedAlgorithms,
+}
+
+impl ClientCertVerifier for Verifier {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.checks.authorities()
+    }
+    fn verify_client_cert(
+        &self,
+        cert: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.checks.check(cert, intermediates, now, None).map(|()| ClientCertVerified::assertion())
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Seen::note(|s| s.scheme = Some(dss.scheme));
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.schemes)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Seen::note(|s| s.scheme = Some(dss.scheme));
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.schemes)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.schemes.supported_schemes()
+    }
+    fn offer_client_auth(&self) -> bool {
+        self.required || self.checks.wants_certificate()
+    }
+    fn client_auth_mandatory(&self) -> bool {
+        self.required || self.checks.demands_certificate()
     }
 }
 
@@ -41,40 +109,39 @@ impl ServerTls {
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn new(c: &pb::DownstreamTlsContext, listener: &Scope) -> BuildResult<ServerTls> {
-        let common = c.common_tls_context.as_deref().cloned().unwrap_or_default();
-        if common.tls_certificates.is_empty() {
+    pub fn new(
+        c: &pb::DownstreamTlsContext,
+        listener: &Scope,
+        find: secrets::Find<'_>,
+    ) -> BuildResult<ServerTls> {
+        let none = pb::CommonTlsContext::default();
+        let common = c.common_tls_context.as_deref().unwrap_or(&none);
+        let material = secrets::Material::new(common, find)?;
+        let loaded = Loaded::new(&material)?;
+        if loaded.keys.is_empty() {
             return Err("No TLS certificates found for server context".into());
         }
-        let keys =
-            common.tls_certificates.iter().map(material::certified_key).collect::<BuildResult<Vec<_>>>()?;
-        let versions = versions(common.tls_params.as_ref(), pb::tls_parameters::TlsProtocol::TlSv13)?;
-        let builder = ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&versions)
-            .map_err(|e| BuildError(e.to_string()))?;
-        let validation = match &common.validation_context_type {
-            Some(pb::common_tls_context::ValidationContextType::ValidationContext(v)) => Some(&**v),
-            Some(_) => {
-                return Err(BuildError::not_implemented(
-                    "CommonTlsContext.combined_validation_context / SDS",
-                ));
-            }
-            None => None,
+        let p = common.tls_params.as_ref();
+        let provider = params::chosen(p)?;
+        let verifier = Verifier {
+            checks: Checks::new(material.validation.as_ref().map(|(_, v)| v), Peer::Client)?,
+            required: c.require_client_certificate.unwrap_or(false),
+            schemes: provider.signature_verification_algorithms,
         };
-        let required = c.require_client_certificate.unwrap_or(false);
-        let mut config = match material::roots(validation)? {
-            Some(roots) => {
-                let v = WebPkiClientVerifier::builder_with_provider(roots, provider());
-                let v = if required { v } else { v.allow_unauthenticated() };
-                let v = v.build().map_err(|e| BuildError(e.to_string()))?;
-                builder.with_client_cert_verifier(v)
-            }
-            None if required => {
-                return Err(BuildError::not_implemented("require_client_certificate without trusted_ca"));
-            }
-            None => builder.with_no_client_auth(),
+        let versions = params::versions(p, pb::tls_parameters::TlsProtocol::TlSv13)?;
+        let certificates = loaded.keys.iter().map(|(_, key)| {
+            let names = key.cert.first().map(|der| cert::facts(der).dns_sans.clone());
+            (names.unwrap_or_default(), key.clone())
+        });
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions)
+            .map_err(|e| BuildError(e.to_string()))?
+            .with_client_cert_verifier(Arc::new(verifier))
+            .with_cert_resolver(Arc::new(Certificates(certificates.collect())));
+        if !c.session_ticket_keys_type.as_ref().is_some_and(disables_tickets) {
+            config.ticketer =
+                rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|e| BuildError(e.to_string()))?;
         }
-        .with_cert_resolver(Arc::new(Certificates(keys)));
         let without = Arc::new(config.clone());
         let alpn: Vec<Vec<u8>> = common.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect();
         config.alpn_protocols = alpn.clone();
@@ -82,42 +149,40 @@ impl ServerTls {
             with_alpn: Arc::new(config),
             without,
             alpn,
-            stats: SslStats::new(&listener.scope("ssl")),
+            stats: Counted::new(listener, "server", &loaded),
         })
     }
 
     /// Runs the handshake with a client; `read` holds what was read from it already.
     ///
     /// # Errors
-    /// The client left or the handshake failed.
+    /// The client left, or the handshake failed: then `InvalidData` with Envoy's words.
     pub async fn accept(&self, io: Io, read: ReadBuf) -> io::Result<Io> {
-        let r = self.handshake(io, read).await;
-        match &r {
-            Ok(t) => {
-                let info = t.info();
-                self.stats.handshake().inc();
-                self.stats.no_certificate().inc();
-                self.stats.ciphers().get(&info.cipher).inc();
-                self.stats.versions().get(info.version).inc();
-                if !info.group.is_empty() {
-                    self.stats.curves().get(&info.group).inc();
-                }
+        match self.handshake(io, read).await {
+            Ok((t, seen)) => {
+                self.stats.done(&t, &seen, true);
+                Ok(Io::Tls(Box::new(t)))
             }
-            Err(_) => self.stats.connection_error().inc(),
+            Err(f) => {
+                self.stats.failed(&f);
+                Err(match f.error.kind() {
+                    ErrorKind::InvalidData => {
+                        let text = errors::text(&f.error, f.seen.failed.as_ref());
+                        io::Error::new(ErrorKind::InvalidData, text)
+                    }
+                    _ => f.error,
+                })
+            }
         }
-        r.map(|t| Io::Tls(Box::new(t)))
     }
-    async fn handshake(&self, mut io: Io, mut read: ReadBuf) -> io::Result<TlsIo> {
+    async fn handshake(&self, mut io: Io, mut read: ReadBuf) -> Result<(TlsIo, Seen), Failed> {
         let (mut acceptor, mut first) = (Acceptor::default(), Some(()));
         let accepted = loop {
             if read.is_empty() && poll_fn(|cx| io.poll_read(cx, &mut read)).await? == 0 {
-                return Err(ErrorKind::UnexpectedEof.into());
+                return Err(io::Error::from(ErrorKind::UnexpectedEof).into());
             }
             if let Some(why) = first.take().and_then(|()| not_tls(read.data())) {
-                let mut out = nuncio_wire::OutBuf::new();
-                out.text(|t| t.extend_from_slice(why.alert()));
-                let _ = poll_fn(|cx| io.poll_write(cx, &mut out)).await; // the client may be gone
-                return Err(io::Error::new(ErrorKind::InvalidData, failure(why)));
+                return Err(fatal(&mut io, why.alert(), failure(why)).await);
             }
             let mut data = read.data();
             while !data.is_empty() {
@@ -128,12 +193,7 @@ impl ServerTls {
             match acceptor.accept() {
                 Ok(Some(a)) => break a,
                 Ok(None) => {}
-                Err((e, mut alert)) => {
-                    let mut out = nuncio_wire::OutBuf::new();
-                    out.text(|t| alert.write_all(t))?;
-                    let _ = poll_fn(|cx| io.poll_write(cx, &mut out)).await; // the client may be gone
-                    return Err(io::Error::new(ErrorKind::InvalidData, e));
-                }
+                Err((e, mut alert)) => return Err(fatal(&mut io, &before_version(&mut alert)?, e).await),
             }
         };
         let offers_ours = accepted
@@ -141,17 +201,30 @@ impl ServerTls {
             .alpn()
             .is_some_and(|mut offered| offered.any(|p| self.alpn.iter().any(|ours| ours == p)));
         let config = if offers_ours { &self.with_alpn } else { &self.without };
-        let conn: ServerConnection = match accepted.into_connection(config.clone()) {
-            Ok(c) => c,
-            Err((e, mut alert)) => {
-                let mut out = nuncio_wire::OutBuf::new();
-                out.text(|t| alert.write_all(t))?;
-                let _ = poll_fn(|cx| io.poll_write(cx, &mut out)).await; // the client may be gone
-                return Err(io::Error::new(ErrorKind::InvalidData, e));
-            }
-        };
-        TlsIo::handshake(io, conn).await
+        let mut seen = Seen::default();
+        let conn = accepted.into_connection(config.clone());
+        seen.collect();
+        match conn {
+            Ok(c) => TlsIo::handshake(io, c, seen).await,
+            Err((e, mut alert)) => Err(fatal(&mut io, &before_version(&mut alert)?, e).await),
+        }
     }
+}
+
+/// `disable_stateless_session_resumption`
+fn disables_tickets(k: &pb::downstream_tls_context::SessionTicketKeysType) -> bool {
+    use pb::downstream_tls_context::SessionTicketKeysType as K;
+    matches!(k, K::DisableStatelessSessionResumption(true))
+}
+
+/// An alert as it is sent before a version is agreed on: as of TLS 1.0.
+fn before_version(alert: &mut rustls::server::AcceptedAlert) -> io::Result<Vec<u8>> {
+    let mut out = vec![];
+    alert.write_all(&mut out)?;
+    if let [21, 3, minor, ..] = &mut out[..] {
+        *minor = 1;
+    }
+    Ok(out)
 }
 
 /// Says why the first bytes are no TLS, where rustls would answer otherwise than BoringSSL.
@@ -166,4 +239,15 @@ fn not_tls(data: &[u8]) -> Option<NotTls> {
 fn failure(why: NotTls) -> String {
     let (number, name) = why.reason();
     format!("TLS_error:|{}:SSL routines:OPENSSL_internal:{name}:TLS_error_end", 0x1000_0000 + number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_for_names() {
+        assert!(covers("A.example", "a.example") && covers("*.example", "a.example"));
+        assert!(!covers("*.example", "a.b.example") && !covers("*.example", "example"));
+    }
 }

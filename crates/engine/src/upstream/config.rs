@@ -336,7 +336,7 @@ fn transport(
     c: &pb::Cluster,
     http: &UpstreamHttp,
     scope: &nuncio_core::stats::Scope,
-    _: &BuildCx<'_>,
+    cx: &BuildCx<'_>,
 ) -> BuildResult<Transport> {
     let Some(t) = &c.transport_socket else { return Ok(Transport::Raw) };
     let Some(core::transport_socket::ConfigType::TypedConfig(any)) = &t.config_type else {
@@ -352,7 +352,9 @@ fn transport(
                 UpstreamProtocol::Http2 => &["h2"],
                 _ => &[],
             };
-            Ok(Transport::Tls(Arc::new(ClientTls::new(&config, alpn, scope)?)))
+            Ok(Transport::Tls(Arc::new(ClientTls::new(&config, alpn, scope, &|name| {
+                cx.server.secret(name)
+            })?)))
         }
         _ => Err(BuildError::not_implemented(format_args!("Cluster.transport_socket: {}", t.name))),
     }

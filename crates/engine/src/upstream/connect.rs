@@ -31,9 +31,9 @@ async fn establish(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError> {
     let io = open(host).await.map_err(|e| failure(&e))?;
     match &plan.transport {
         Transport::Raw => Ok(io),
-        Transport::Tls(tls) => tls.connect(io, &host.info).await.map_err(|e| StreamError {
+        Transport::Tls(tls) => tls.connect(io, &host.info).await.map_err(|text| StreamError {
             reason: ResetReason::RemoteConnectionFailure,
-            transport: format!("TLS_error:{e}").into(),
+            transport: text.into(),
         }),
     }
 }
