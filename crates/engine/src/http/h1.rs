@@ -249,19 +249,24 @@ impl H1Conn {
             self.shutdown().await;
             return CloseReason::Local;
         };
-        let dropped = Cell::new(false);
+        let (settled, dropped) = (Cell::new(false), Cell::new(false));
         let drain = poll_fn(|cx| {
             if ready!(self.poll_write(cx)).is_err() {
                 return Poll::Ready(());
             }
             loop {
-                match ready!(self.poll_fill(cx, 1)) {
-                    Ok(0) | Err(_) => return Poll::Ready(()),
-                    Ok(_) => {
+                match self.poll_fill(cx, 1) {
+                    Poll::Pending => {
+                        settled.set(true);
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                    Poll::Ready(Ok(_)) => {
                         let read = &mut self.bufs.borrow_mut().read;
                         let n = read.len();
                         read.consume(n);
-                        dropped.set(true);
+                        // What was here when the answer was made has been read by Envoy, too.
+                        dropped.set(settled.get());
                     }
                 }
             }
