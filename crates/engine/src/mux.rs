@@ -130,7 +130,7 @@ impl Mux {
     /// Reads, dispatches and writes as far as it goes. `sink` is called without any borrow held.
     pub fn poll(&self, cx: &mut Context<'_>, sink: &mut dyn FnMut(Incoming)) -> Poll<End> {
         self.st.borrow_mut().driver = Some(cx.waker().clone());
-        let (mut ended, mut reads) = (None, 0);
+        let (mut ended, mut reads, mut full) = (None, 0, false);
         while reads < READS {
             loop {
                 let event = self.st.borrow_mut().next_event();
@@ -161,7 +161,8 @@ impl Mux {
                 break;
             }
             if self.st.borrow_mut().codec.waiting() > UNREAD {
-                break; // writing on wakes this task
+                full = true;
+                break;
             }
             let got = {
                 let st = &mut *self.st.borrow_mut();
@@ -199,7 +200,9 @@ impl Mux {
             self.close(ResetReason::ConnectionTermination, "");
             return Poll::Ready(End::Remote);
         }
-        if reads == READS {
+        // While output is stuck, the socket wakes this task; once it has left, nothing would.
+        let room = full && self.st.borrow_mut().codec.waiting() <= UNREAD;
+        if reads == READS || room {
             cx.waker().wake_by_ref(); // there may be more to read; others run first
         }
         Poll::Pending
