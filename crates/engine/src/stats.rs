@@ -89,23 +89,7 @@ stats! {
         downstream_rq_total: Counter,
         downstream_rq_tx_reset: Counter,
         downstream_rq_ws_on_non_ws_route: Counter,
-        no_cluster: Counter,
-        no_route: Counter,
-        passthrough_internal_redirect_bad_location: Counter,
-        passthrough_internal_redirect_no_route: Counter,
-        passthrough_internal_redirect_predicate: Counter,
-        passthrough_internal_redirect_too_many_redirects: Counter,
-        passthrough_internal_redirect_unsafe_scheme: Counter,
-        rq_direct_response: Counter,
-        rq_redirect: Counter,
-        rq_reset_after_downstream_response_started: Counter,
-        rq_total: Counter,
         rs_too_large: Counter,
-        tracing_client_enabled: Counter = "tracing.client_enabled",
-        tracing_health_check: Counter = "tracing.health_check",
-        tracing_not_traceable: Counter = "tracing.not_traceable",
-        tracing_random_sampling: Counter = "tracing.random_sampling",
-        tracing_service_forced: Counter = "tracing.service_forced",
         downstream_cx_active: Gauge,
         downstream_cx_http1_active: Gauge,
         downstream_cx_http1_soft_drain: Gauge,
@@ -118,6 +102,56 @@ stats! {
         downstream_rq_active: Gauge,
         downstream_cx_length_ms: Histogram(Milliseconds),
         downstream_rq_time: Histogram(Milliseconds),
+    }
+    /// `http.<stat_prefix>.`, of the router
+    pub struct RouterStats {
+        no_cluster: Counter,
+        no_route: Counter,
+        passthrough_internal_redirect_bad_location: Counter,
+        passthrough_internal_redirect_no_route: Counter,
+        passthrough_internal_redirect_predicate: Counter,
+        passthrough_internal_redirect_too_many_redirects: Counter,
+        passthrough_internal_redirect_unsafe_scheme: Counter,
+        rq_direct_response: Counter,
+        rq_overload_local_reply: Counter,
+        rq_redirect: Counter,
+        rq_reset_after_downstream_response_started: Counter,
+        rq_total: Counter,
+    }
+    /// `http.<stat_prefix>.tracing.`
+    pub struct TracingStats {
+        client_enabled: Counter,
+        health_check: Counter,
+        not_traceable: Counter,
+        random_sampling: Counter,
+        service_forced: Counter,
+    }
+    /// `vhost.<name>.vcluster.<name>.`, `vhost.<name>.route.<stat_prefix>.`
+    pub struct RequestStats {
+        upstream_rq_retry: Counter,
+        upstream_rq_retry_limit_exceeded: Counter,
+        upstream_rq_retry_overflow: Counter,
+        upstream_rq_retry_success: Counter,
+        upstream_rq_timeout: Counter,
+        upstream_rq_total: Counter,
+        rq: Codes = "upstream_rq",
+        upstream_rq_time: Histogram(Milliseconds) lazy,
+    }
+    /// `cluster.<name>.zone.<from>.<to>.`
+    pub struct ZoneStats {
+        rq: Codes = "upstream_rq",
+        upstream_rq_time: Histogram(Milliseconds) lazy,
+    }
+    /// `cluster.<name>.<x-envoy-upstream-alt-stat-name>.`
+    pub struct AltStats {
+        rq: Codes = "upstream_rq",
+        internal: Codes = "internal.upstream_rq",
+        external: Codes = "external.upstream_rq",
+        canary: Codes = "canary.upstream_rq",
+        upstream_rq_time: Histogram(Milliseconds) lazy,
+        internal_rq_time: Histogram(Milliseconds) lazy = "internal.upstream_rq_time",
+        external_rq_time: Histogram(Milliseconds) lazy = "external.upstream_rq_time",
+        canary_rq_time: Histogram(Milliseconds) lazy = "canary.upstream_rq_time",
     }
     /// `cluster.<name>.`
     pub struct ClusterStats {
@@ -181,6 +215,7 @@ stats! {
         upstream_rq_0rtt: Counter,
         upstream_rq_active_overflow: Counter,
         upstream_rq_cancelled: Counter,
+        upstream_rq_completed: Counter,
         upstream_rq_maintenance_mode: Counter,
         upstream_rq_max_duration_reached: Counter,
         upstream_rq_pending_failure_eject: Counter,

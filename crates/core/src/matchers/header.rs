@@ -5,59 +5,43 @@ use super::{Int64Range, Regex, StringMatcher};
 use crate::error::BuildResult;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_wire::{HeaderMap, HeaderName, RequestHead, ResponseHead, name};
-use std::borrow::Cow;
-use std::ops::Deref;
 
-/// Where headers are looked up. All values of a header count, joined with `,`: to look at the first only let a client
-/// hide another behind it (CVE-2026-26308).
+/// Where headers are looked up. Every value of a repeated header counts, each by itself: to look at the first only let a
+/// client hide another behind it (CVE-2026-26308). Headers of which Envoy keeps one entry are joined by the codec.
 pub trait HeaderSource {
-    /// The value of a header; `None` when it does not occur.
-    fn value(&self, name: &HeaderName) -> Option<HeaderValue<'_>>;
+    /// Whether `f` holds for a value of the header; `None` when it does not occur.
+    fn any(&self, name: &HeaderName, f: impl FnMut(&[u8]) -> bool) -> Option<bool>;
 }
 
-/// A header's value; derefs to its bytes.
-#[derive(Clone, Debug)]
-pub enum HeaderValue<'a> {
-    /// Text of a header map.
-    Text(Cow<'a, [u8]>),
-    /// `:status` of a response, which is kept as a number.
-    Status([u8; 3]),
-}
-
-impl Deref for HeaderValue<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            HeaderValue::Text(t) => t,
-            HeaderValue::Status(s) => s,
+impl HeaderSource for HeaderMap {
+    fn any(&self, n: &HeaderName, f: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+        // In Envoy `host` is another name of `:authority`.
+        if n.id() == name::HOST && !self.contains(name::HOST) {
+            any_of(self.get_all(name::AUTHORITY), f)
+        } else {
+            any_of(self.get_all(n), f)
         }
     }
 }
 
-impl HeaderSource for HeaderMap {
-    fn value(&self, n: &HeaderName) -> Option<HeaderValue<'_>> {
-        // In Envoy `host` is another name of `:authority`.
-        let found = if n.id() == name::HOST && !self.contains(name::HOST) {
-            self.joined(name::AUTHORITY)
-        } else {
-            self.joined(n)
-        };
-        found.map(HeaderValue::Text)
-    }
+fn any_of<'a>(values: impl Iterator<Item = &'a [u8]>, f: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+    let mut values = values.peekable();
+    values.peek()?;
+    Some(values.any(f))
 }
 
 impl HeaderSource for RequestHead {
-    fn value(&self, name: &HeaderName) -> Option<HeaderValue<'_>> {
-        self.headers.value(name)
+    fn any(&self, name: &HeaderName, f: impl FnMut(&[u8]) -> bool) -> Option<bool> {
+        self.headers.any(name, f)
     }
 }
 
 impl HeaderSource for ResponseHead {
-    fn value(&self, n: &HeaderName) -> Option<HeaderValue<'_>> {
+    fn any(&self, n: &HeaderName, mut f: impl FnMut(&[u8]) -> bool) -> Option<bool> {
         if n.id() == name::STATUS {
-            return Some(HeaderValue::Status(status_text(self.status)));
+            return Some(f(&status_text(self.status)));
         }
-        self.headers.value(n)
+        self.headers.any(n, f)
     }
 }
 
@@ -120,15 +104,15 @@ impl HeaderMatcher {
         &self.name
     }
     /// True when the headers match.
-    pub fn matches(&self, headers: &(impl HeaderSource + ?Sized)) -> bool {
-        let value = headers.value(&self.name);
+    pub fn matches(&self, headers: &impl HeaderSource) -> bool {
+        let found = headers.any(&self.name, |v| self.matches_value(v));
         if let Kind::Present(wanted) = self.kind {
             // A missing header never is what is asked for when `present_match` is true, and inverting turns that round.
-            let present = value.is_some() || self.missing_is_empty;
+            let present = found.is_some() || self.missing_is_empty;
             return if present { wanted != self.invert } else { wanted == self.invert };
         }
-        match &value {
-            Some(v) => self.matches_value(v) != self.invert,
+        match found {
+            Some(found) => found != self.invert,
             None if self.missing_is_empty => self.matches_value(b"") != self.invert,
             // Not even an inverted matcher matches a header that is not there.
             None => false,
@@ -149,7 +133,7 @@ impl HeaderMatcher {
 }
 
 /// True when every matcher does; so for an empty list.
-pub fn matches_all(matchers: &[HeaderMatcher], headers: &(impl HeaderSource + ?Sized)) -> bool {
+pub fn matches_all(matchers: &[HeaderMatcher], headers: &impl HeaderSource) -> bool {
     matchers.iter().all(|m| m.matches(headers))
 }
 

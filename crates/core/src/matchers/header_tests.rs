@@ -74,10 +74,13 @@ fn range() {
 #[test]
 fn cve_2026_26308_all_values_count() {
     let two = &[("x-role", "user"), ("x-role", "admin")][..];
-    assert!(!check("x-role", string(P::Exact("user".into())), two)[0]);
-    assert!(!check("x-role", string(P::Exact("admin".into())), two)[0]);
-    assert!(check("x-role", string(P::Exact("user,admin".into())), two)[0]);
-    assert!(check("x-role", string(P::Contains("admin".into())), two)[0]);
+    // Columns: plain, inverted. Each value by itself, and inverted only if none matches.
+    let run = |p: P| check("x-role", string(p), two)[..2].to_vec();
+    assert_eq!(run(P::Exact("user".into())), [true, false]);
+    assert_eq!(run(P::Exact("admin".into())), [true, false]);
+    assert_eq!(run(P::Exact("user,admin".into())), [false, true]);
+    assert_eq!(run(P::Contains(",".into())), [false, true]);
+    assert_eq!(run(P::Suffix("min".into())), [true, false]);
 }
 
 #[test]

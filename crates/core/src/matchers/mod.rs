@@ -21,7 +21,7 @@ mod value;
 
 pub use cidr::{CidrRange, CidrSet};
 pub(crate) use header::status_text;
-pub use header::{HeaderMatcher, HeaderSource, HeaderValue, matches_all};
+pub use header::{HeaderMatcher, HeaderSource, matches_all};
 pub use number::{DoubleMatcher, FractionalPercent, Int64Range};
 pub use query::QueryParameterMatcher;
 pub use regex::{Regex, RegexSubstitution};

@@ -6,7 +6,7 @@ use super::{Hcm, Last, Timeouts};
 use crate::proto::{duration, duration_or, positive};
 use crate::route::RouteTable;
 use crate::router::Router;
-use crate::stats::{HttpStats, ListenerHttpStats};
+use crate::stats::{HttpStats, ListenerHttpStats, TracingStats};
 use nuncio_api::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
 use nuncio_api::envoy::extensions::filters::http::router::v3::Router as RouterConfig;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -199,7 +199,9 @@ pub struct HcmPlan {
     /// `access_log`
     pub access_logs: Vec<nuncio_core::access_log::Logger>,
     filters: Vec<(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)>,
-    suppress_envoy_headers: Option<bool>,
+    router: Option<Arc<Router>>,
+    /// `http.<stat_prefix>.tracing.`, but not of the admin interface.
+    pub(super) tracing: Option<TracingStats>,
 }
 
 impl HcmPlan {
@@ -214,7 +216,7 @@ impl HcmPlan {
     ) -> BuildResult<HcmPlan> {
         let filter_scope = cx.scope.store().root().scope("http").scope(&c.stat_prefix);
         let cx = BuildCx { scope: &filter_scope, ..*cx };
-        let (filters, suppress_envoy_headers) = filters(&c.http_filters, &cx)?;
+        let (filters, router) = filters(&c.http_filters, &cx)?;
         let Some(hcm::RouteSpecifier::RouteConfig(routes)) = &c.route_specifier else {
             return Err(BuildError::not_implemented("HttpConnectionManager.rds / scoped_routes"));
         };
@@ -277,7 +279,8 @@ impl HcmPlan {
         }
         plan.path = PathRules::new(c, &runtime)?;
         plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
-        (plan.filters, plan.suppress_envoy_headers) = (filters, suppress_envoy_headers);
+        (plan.filters, plan.router) = (filters, router);
+        plan.tracing = Some(TracingStats::new(&filter_scope.scope("tracing")));
         Ok(plan)
     }
 
@@ -322,7 +325,8 @@ impl HcmPlan {
             path: PathRules::default(),
             access_logs: vec![],
             filters: vec![],
-            suppress_envoy_headers: None,
+            router: None,
+            tracing: None,
         }
     }
 
@@ -337,20 +341,15 @@ impl HcmPlan {
     }
     /// The connection manager for one worker.
     pub fn instantiate(self: &Arc<Self>) -> Rc<Hcm> {
-        let last = match self.suppress_envoy_headers {
-            Some(suppress_envoy_headers) => {
-                Last::Router(Router { suppress_envoy_headers, stats: self.stats.clone() })
-            }
-            None => Last::Nothing,
-        };
+        let last = self.router.clone().map_or(Last::Nothing, Last::Router);
         Hcm::new(self.clone(), last)
     }
 }
 
 type Filters = Vec<(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)>;
 
-/// The chain before the router, and the router's `suppress_envoy_headers`; `None` without a router.
-fn filters(all: &[pb::HttpFilter], cx: &BuildCx<'_>) -> BuildResult<(Filters, Option<bool>)> {
+/// The chain before the router, and the router, if there is one.
+fn filters(all: &[pb::HttpFilter], cx: &BuildCx<'_>) -> BuildResult<(Filters, Option<Arc<Router>>)> {
     let router_type = RouterConfig::full_name();
     let mut filters = vec![];
     for (i, f) in all.iter().enumerate() {
@@ -376,8 +375,8 @@ fn filters(all: &[pb::HttpFilter], cx: &BuildCx<'_>) -> BuildResult<(Filters, Op
             if cx.registry.is_disabled(nuncio_core::registry::Kind::HttpFilter, "envoy.filters.http.router") {
                 return Err(nuncio_api::extensions::unregistered(&f.name, &router_type).into());
             }
-            let router: RouterConfig = crate::proto::unpack(any)?;
-            return Ok((filters, Some(router.suppress_envoy_headers)));
+            let router = Router::new(&crate::proto::unpack(any)?, cx);
+            return Ok((filters, Some(Arc::new(router))));
         }
         match cx.registry.build_http_filter(&f.name, any, cx) {
             Ok(built) => filters.push((FilterId::of(&f.name), built, f.disabled)),

@@ -22,7 +22,7 @@ impl Finalizer for Hcm {
             self.stats.downstream_rq_response_before_rq_complete().inc();
         }
         if info.health_check.get() {
-            self.stats.tracing_health_check().inc();
+            self.plan.tracing.iter().for_each(|t| t.health_check().inc());
         }
         if self.plan.access_logs.is_empty() {
             return;

@@ -70,7 +70,7 @@ pub struct Timeouts {
 /// The last filter of a chain.
 pub enum Last {
     /// `envoy.filters.http.router`
-    Router(Router),
+    Router(Arc<Router>),
     /// A function: the admin interface.
     Handler(Handler),
     /// No terminal filter is configured. Envoy leaves such requests without an answer; we say 404.

@@ -3,7 +3,7 @@
 //! The protocol drivers ([`h1`](super::h1), [`h2`](super::h2)) call [`drive`] with a [`Downstream`] that knows how
 //! their protocol writes heads and data, and how it learns that the client is gone.
 
-use super::Hcm;
+use super::{Hcm, Last};
 use crate::upstream::local::Clusters;
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
@@ -159,7 +159,9 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
             let details = format!("upstream_reset_after_response_started{{{}}}", r.text());
             sx.info.set_details(details.replace(' ', "_"));
             if run.ex.request.is_grpc() {
-                hcm.stats.rq_reset_after_downstream_response_started().inc();
+                if let Last::Router(r) = &hcm.terminal {
+                    r.stats.rq_reset_after_downstream_response_started().inc();
+                }
             }
             d.reset(r);
         }

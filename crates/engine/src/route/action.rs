@@ -435,5 +435,10 @@ impl DirectResponse {
 
 /// The parts of `COVERED` that other files of the folder hold.
 pub fn covered() -> impl Iterator<Item = &'static Covered> {
-    super::COVERED.iter().chain(COVERED).chain(matching::COVERED).chain(super::headers::COVERED)
+    super::COVERED
+        .iter()
+        .chain(COVERED)
+        .chain(matching::COVERED)
+        .chain(super::headers::COVERED)
+        .chain(super::virtual_clusters::COVERED)
 }

@@ -11,8 +11,10 @@ mod matching;
 mod rewrite;
 #[cfg(test)]
 mod tests;
+mod virtual_clusters;
 
 use crate::proto;
+use crate::stats::RequestStats;
 use crate::upstream::host::Host;
 pub use action::{Action, ClusterRoute, DirectResponse, Redirect};
 use domains::Domains;
@@ -26,8 +28,10 @@ use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
 use nuncio_core::metadata::Metadata;
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
+use nuncio_core::stats::sanitize;
 use nuncio_wire::{RequestHead, ResponseHead};
 use std::sync::Arc;
+use virtual_clusters::{VirtualCluster, VirtualClusters};
 
 /// What is read of the messages of `envoy.config.route.v3`.
 pub const COVERED: &[Covered] = &[
@@ -60,6 +64,7 @@ pub const COVERED: &[Covered] = &[
             "response_headers_to_add",
             "response_headers_to_remove",
             "typed_per_filter_config",
+            "virtual_clusters",
             "include_request_attempt_count",
             "include_attempt_count_in_response",
             "metadata",
@@ -71,6 +76,7 @@ pub const COVERED: &[Covered] = &[
             "name",
             "match",
             "metadata",
+            "stat_prefix",
             "typed_per_filter_config",
             "request_headers_to_add",
             "request_headers_to_remove",
@@ -112,6 +118,7 @@ pub struct VirtualHostShared {
     config: Arc<ConfigShared>,
     include_request_attempt_count: bool,
     include_attempt_count_in_response: bool,
+    virtual_clusters: VirtualClusters,
 }
 
 /// What all routes of a table share.
@@ -139,6 +146,8 @@ pub struct RouteEntry {
     /// What to do.
     pub action: Action,
     rewrite: rewrite::Rewrite,
+    /// `vhost.<name>.route.<stat_prefix>.`, where the route has one.
+    stats: Option<RequestStats>,
 }
 
 impl RouteTable {
@@ -224,6 +233,7 @@ impl VirtualHost {
             config: config.clone(),
             include_request_attempt_count: h.include_request_attempt_count,
             include_attempt_count_in_response: h.include_attempt_count_in_response,
+            virtual_clusters: VirtualClusters::new(h, cx)?,
         });
         let routes = h.routes.iter().map(|r| {
             let m = r
@@ -266,6 +276,10 @@ impl RouteEntry {
             )?,
             rewrite: rewrite::Rewrite::new(r)?,
             action,
+            stats: (!r.stat_prefix.is_empty()).then(|| {
+                let scope = virtual_clusters::scope(&host.name, cx).scope("route");
+                RequestStats::new(&scope.scope(&sanitize(&r.stat_prefix)))
+            }),
         })
     }
     /// What `require_tls` answers.
@@ -278,6 +292,7 @@ impl RouteEntry {
             headers: HeaderRules::default(),
             action: Action::Redirect(Redirect::https()),
             rewrite: rewrite::Rewrite::default(),
+            stats: None,
         }
     }
     /// Header rules from the most to the least specific level, or the other way round.
@@ -288,6 +303,14 @@ impl RouteEntry {
             levels.reverse();
         }
         levels
+    }
+    /// What the route counts of its own.
+    pub fn stats(&self) -> Option<&RequestStats> {
+        self.stats.as_ref()
+    }
+    /// The virtual cluster of a request.
+    pub fn virtual_cluster(&self, head: &RequestHead) -> Option<&VirtualCluster> {
+        self.host.virtual_clusters.choose(head)
     }
     /// Changes the request's head for the upstream: header rules, then host, then path.
     pub fn finalize_request_headers(

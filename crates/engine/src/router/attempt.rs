@@ -1,8 +1,7 @@
 //! One attempt to have a request answered by one host.
 
-use super::{ahead, arm_timeout, charge, replies};
-use crate::upstream::host::HostCounters;
-use crate::upstream::local::{Cluster, LocalHost};
+use super::{ahead, arm_timeout, charge::Account, replies};
+use crate::upstream::local::LocalHost;
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
 use nuncio_core::address::Address;
 use nuncio_core::body::{Body, BodyError, Frame};
@@ -18,7 +17,7 @@ use std::time::Duration;
 
 /// An attempt under way.
 pub struct Attempt {
-    cluster: Rc<Cluster>,
+    account: Account,
     host: Rc<LocalHost>,
     sx: Rc<StreamShared>,
     priority: usize,
@@ -33,7 +32,7 @@ pub struct Attempt {
 impl Attempt {
     /// An attempt with `host`.
     pub fn new(
-        cluster: Rc<Cluster>,
+        account: Account,
         host: Rc<LocalHost>,
         sx: Rc<StreamShared>,
         priority: usize,
@@ -44,7 +43,7 @@ impl Attempt {
             up.host = Some(host.host.info.clone());
             up.hosts_attempted.push(host.host.info.clone());
         }
-        Attempt { cluster, host, sx, priority, timeout, stream: None, settled: false, informed: None }
+        Attempt { account, host, sx, priority, timeout, stream: None, settled: false, informed: None }
     }
 
     /// Gets a connection, sends the request and waits for the final response head.
@@ -65,6 +64,7 @@ impl Attempt {
             false => ahead::meanwhile(got, &mut ex.request_body, &self.sx).await?,
         };
         let ready = clock::now();
+        self.account.connected();
         if got.connected {
             times.us_cx_beg.set(Some(began));
             times.us_cx_end.set(Some(ready));
@@ -92,7 +92,7 @@ impl Attempt {
             // Kept from the client: it gets its 100 from us, and Envoy passes none on.
             // Counted once something follows.
             if let Some(head) = self.informed.replace(response.head) {
-                charge::code(&self.cluster, Some(&self.host.host), ex, &head, None);
+                self.account.response(&self.host, ex, &head, None);
             }
         }
     }
@@ -120,12 +120,12 @@ impl Attempt {
         self.settled = true;
         let now = clock::now();
         if let Some(head) = self.informed.take() {
-            charge::code(&self.cluster, Some(&self.host.host), ex, &head, None);
+            self.account.response(&self.host, ex, &head, None);
         }
         ex.sx.info.response_code.set(r.head.status);
         // A response before the end of its request says nothing about the host's speed.
         let took = ex.sx.info.times.ds_rx_end.get().map(|end| now.saturating_duration_since(end));
-        charge::code(&self.cluster, Some(&self.host.host), ex, &r.head, took);
+        self.account.response(&self.host, ex, &r.head, took);
         ex.sx.info.set_details("via_upstream");
         if let Some(took) = took.filter(|_| !suppress) {
             let mut ms = itoa::Buffer::new();
@@ -158,7 +158,7 @@ impl Attempt {
             }
         }
         if self.informed.is_none() {
-            charge::local(&self.cluster, Some(&self.host.host), ex, r.status);
+            self.account.reply(Some(&self.host), ex, r.status);
         }
         r
     }
@@ -170,13 +170,8 @@ impl Drop for Attempt {
             return;
         }
         // Cut short: by the timeout, or because the client left.
-        let s = &self.cluster.plan.stats;
         if self.sx.deadline_passed() {
-            s.upstream_rq_timeout().inc();
-            s.rq().record(504);
-            s.external().record(504);
-            HostCounters::inc(&self.host.host.counters.rq_timeout);
-            HostCounters::inc(&self.host.host.counters.rq_error);
+            self.account.timeout(&self.host);
         }
     }
 }

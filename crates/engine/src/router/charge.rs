@@ -1,60 +1,175 @@
-//! Counts what became of a request, in its cluster's stats and its host's counters.
+//! Counts what became of a request: in its cluster's stats and its host's counters, and by what else is asked for.
 
-use crate::upstream::host::{Host, HostCounters};
-use crate::upstream::local::Cluster;
+use crate::stats::{AltStats, RequestStats, ZoneStats};
+use crate::upstream::host::HostCounters;
+use crate::upstream::local::{Cluster, LocalHost};
 use nuncio_core::Exchange;
+use nuncio_core::stats::sanitize;
 use nuncio_wire::{ResponseHead, name};
+use std::rc::Rc;
 use std::time::Duration;
 
-/// Charges a host's response, `took` after the request was complete.
-pub fn code(
-    cluster: &Cluster,
-    host: Option<&Host>,
-    ex: &Exchange,
-    head: &ResponseHead,
-    took: Option<Duration>,
-) {
-    let canary = host.is_some_and(|h| h.info.canary)
-        || head.headers.get(name::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
-    charge(cluster, host, ex, head.status, canary, took);
-}
-/// Charges a reply of ours for an upstream's failure.
-pub fn local(cluster: &Cluster, host: Option<&Host>, ex: &Exchange, status: u16) {
-    charge(cluster, host, ex, status, false, None);
+/// Who is charged for a request.
+pub struct Account {
+    /// Its cluster.
+    pub cluster: Rc<Cluster>,
+    /// Count response codes and times.
+    dynamic: bool,
+    more: Option<Box<More>>,
 }
 
-fn charge(
-    cluster: &Cluster,
-    host: Option<&Host>,
-    ex: &Exchange,
-    status: u16,
-    canary: bool,
-    took: Option<Duration>,
-) {
-    let s = &cluster.plan.stats;
-    s.rq().record(status);
-    let internal = ex.request.headers.get(name::X_ENVOY_INTERNAL) == Some(b"true");
-    if internal {
-        s.internal().record(status);
-    } else {
-        s.external().record(status);
+/// What few requests are counted by.
+#[derive(Default)]
+struct More {
+    /// The virtual cluster and the route.
+    requests: Vec<RequestStats>,
+    alt: Option<AltStats>,
+    /// Our zone.
+    zone: String,
+}
+
+impl Account {
+    /// An account with a cluster; `route`: what the route itself counts.
+    pub fn new(cluster: Rc<Cluster>, dynamic: bool, route: Option<&RequestStats>) -> Account {
+        let mut a = Account { cluster, dynamic, more: None };
+        route.into_iter().for_each(|r| a.also(r.clone()));
+        a
     }
-    if canary {
-        s.canary().record(status);
+    /// Counts there too.
+    pub fn also(&mut self, s: RequestStats) {
+        self.more.get_or_insert_default().requests.push(s);
     }
-    if let Some(t) = took {
-        let ms = t.as_millis() as u64;
-        s.upstream_rq_time().record(ms);
+    /// Counts under the name that the request asks for.
+    pub fn alt(&mut self, s: AltStats) {
+        self.more.get_or_insert_default().alt = Some(s);
+    }
+    /// Counts by zones, from this one.
+    pub fn zone(&mut self, ours: &str) {
+        self.more.get_or_insert_default().zone = ours.to_owned();
+    }
+
+    /// A connection for the request is there.
+    pub fn connected(&self) {
+        self.more.iter().flat_map(|m| &m.requests).for_each(|r| r.upstream_rq_total().inc());
+    }
+    /// Charges a host's response, `took` after the request was complete.
+    pub fn response(&self, host: &LocalHost, ex: &Exchange, head: &ResponseHead, took: Option<Duration>) {
+        let canary =
+            host.host.info.canary || head.headers.get(name::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
+        self.charge(Some(host), ex, head.status, canary, took);
+    }
+    /// Charges a reply of ours for an upstream's failure.
+    pub fn reply(&self, host: Option<&LocalHost>, ex: &Exchange, status: u16) {
+        self.charge(host, ex, status, false, None);
+    }
+    /// The route's timeout has passed; `head`: while the response's head was waited for.
+    pub fn timeout(&self, host: &LocalHost) {
+        let s = &self.cluster.plan.stats;
+        s.upstream_rq_timeout().inc();
+        self.more.iter().flat_map(|m| &m.requests).for_each(|r| r.upstream_rq_timeout().inc());
+        HostCounters::inc(&host.host.counters.rq_timeout);
+        HostCounters::inc(&host.host.counters.rq_error);
+        if self.dynamic {
+            s.upstream_rq_completed().inc();
+            s.rq().record_code(504);
+            // Whether the request was internal is not known here any more.
+            s.external().record(504);
+            for r in self.more.iter().flat_map(|m| &m.requests) {
+                r.rq().record(504);
+            }
+        }
+    }
+
+    fn charge(
+        &self,
+        host: Option<&LocalHost>,
+        ex: &Exchange,
+        status: u16,
+        canary: bool,
+        took: Option<Duration>,
+    ) {
+        if let Some(h) = host {
+            HostCounters::inc(if status >= 500 {
+                &h.host.counters.rq_error
+            } else {
+                &h.host.counters.rq_success
+            });
+        }
+        if !self.dynamic || ex.sx.info.health_check.get() {
+            return;
+        }
+        let s = &self.cluster.plan.stats;
+        s.upstream_rq_completed().inc();
+        s.rq().record_code(status);
+        let internal = ex.request.headers.get(name::X_ENVOY_INTERNAL) == Some(b"true");
         if internal {
-            s.internal_rq_time().record(ms);
+            s.internal().record(status);
         } else {
-            s.external_rq_time().record(ms);
+            s.external().record(status);
         }
         if canary {
-            s.canary_rq_time().record(ms);
+            s.canary().record(status);
+        }
+        let ms = took.map(|t| t.as_millis() as u64);
+        if let Some(ms) = ms {
+            s.upstream_rq_time().record(ms);
+            if internal {
+                s.internal_rq_time().record(ms);
+            } else {
+                s.external_rq_time().record(ms);
+            }
+            if canary {
+                s.canary_rq_time().record(ms);
+            }
+        }
+        if let Some(m) = &self.more {
+            m.charge(&self.cluster, host, status, ms, Kind { internal, canary });
         }
     }
-    if let Some(h) = host {
-        HostCounters::inc(if status >= 500 { &h.counters.rq_error } else { &h.counters.rq_success });
+}
+
+#[derive(Clone, Copy)]
+struct Kind {
+    internal: bool,
+    canary: bool,
+}
+
+impl More {
+    fn charge(&self, cluster: &Cluster, host: Option<&LocalHost>, status: u16, ms: Option<u64>, k: Kind) {
+        for r in &self.requests {
+            r.rq().record(status);
+            ms.into_iter().for_each(|ms| r.upstream_rq_time().record(ms));
+        }
+        if let Some(z) = host.and_then(|h| self.between_zones(cluster, h)) {
+            z.rq().record(status);
+            ms.into_iter().for_each(|ms| z.upstream_rq_time().record(ms));
+        }
+        let Some(a) = &self.alt else { return };
+        let class = if k.internal {
+            (a.internal(), a.internal_rq_time())
+        } else {
+            (a.external(), a.external_rq_time())
+        };
+        a.rq().record(status);
+        class.0.record(status);
+        if k.canary {
+            a.canary().record(status);
+        }
+        if let Some(ms) = ms {
+            a.upstream_rq_time().record(ms);
+            class.1.record(ms);
+            if k.canary {
+                a.canary_rq_time().record(ms);
+            }
+        }
+    }
+    /// `None` unless both zones are known.
+    fn between_zones<'a>(&self, cluster: &Cluster, host: &'a LocalHost) -> Option<&'a ZoneStats> {
+        let theirs = &host.host.info.locality[1];
+        let make = || {
+            let scope = cluster.plan.scope.scope("zone").scope(&self.zone).scope(&sanitize(theirs));
+            ZoneStats::new(&scope)
+        };
+        (!self.zone.is_empty() && !theirs.is_empty()).then(|| host.zone.get_or_init(make))
     }
 }

@@ -10,13 +10,16 @@ mod charge;
 mod replies;
 
 use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
-use crate::stats::HttpStats;
-use crate::upstream::local::Clusters;
+use crate::stats::RouterStats;
+use crate::upstream::local::{Cluster, Clusters};
 use attempt::Attempt;
+use charge::Account;
+use nuncio_api::envoy::extensions::filters::http::router::v3 as pb;
 use nuncio_core::clock::{self, TimerKind};
-use nuncio_core::filter::Step;
+use nuncio_core::filter::{BuildCx, Step};
 use nuncio_core::info::Interrupt;
 use nuncio_core::route::Route;
+use nuncio_core::stats::sanitize;
 use nuncio_core::{Exchange, Flag, LocalReply};
 use nuncio_wire::{ResponseHead, name};
 use std::rc::Rc;
@@ -27,11 +30,24 @@ use std::time::Duration;
 pub struct Router {
     /// `suppress_envoy_headers`
     pub suppress_envoy_headers: bool,
-    /// The stats of the connection manager.
-    pub stats: HttpStats,
+    /// `http.<stat_prefix>.`
+    pub stats: RouterStats,
+    /// `dynamic_stats`: count response codes and times.
+    dynamic_stats: bool,
+    /// `node.locality.zone`, for stats by zone.
+    zone: String,
 }
 
 impl Router {
+    /// The router of a connection manager, whose stats begin with the context's scope.
+    pub fn new(c: &pb::Router, cx: &BuildCx<'_>) -> Router {
+        Router {
+            suppress_envoy_headers: c.suppress_envoy_headers,
+            stats: RouterStats::new(cx.scope),
+            dynamic_stats: c.dynamic_stats.unwrap_or(true),
+            zone: sanitize(&cx.node.zone),
+        }
+    }
     /// Serves one request; on success `ex.response` is the upstream's.
     pub async fn serve(&self, ex: &mut Exchange) -> Step<'static> {
         self.stats.rq_total().inc();
@@ -93,16 +109,18 @@ impl Router {
             up.cluster_observability = Some(cluster.plan.observability_name.clone());
             up.cluster_metadata = Some(cluster.plan.metadata.clone());
         }
+        let account = self.account(ex, route, cluster);
+        let cluster = &account.cluster;
         if cluster.plan.in_maintenance() {
             cluster.plan.stats.upstream_rq_maintenance_mode().inc();
-            charge::local(&cluster, None, ex, 503);
+            account.reply(None, ex, 503);
             return reply(replies::maintenance(!self.suppress_envoy_headers));
         }
         ex.sx.info.attempts.set(1);
         let Some(host) = cluster.choose() else {
             cluster.plan.stats.upstream_cx_none_healthy().inc();
             cluster.plan.stats.lb_healthy_panic().inc();
-            charge::local(&cluster, None, ex, 503);
+            account.reply(None, ex, 503);
             return reply(replies::no_healthy_upstream());
         };
         let timeout = self.timeout(ex, c);
@@ -117,7 +135,7 @@ impl Router {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
         }
         route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
-        let mut attempt = Attempt::new(cluster, host, ex.sx.clone(), c.priority, timeout);
+        let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout);
         match attempt.run(ex).await {
             Ok(mut response) => {
                 attempt.answered(ex, &mut response, self.suppress_envoy_headers);
@@ -136,6 +154,24 @@ impl Router {
                 reply(r)
             }
         }
+    }
+
+    /// Who is charged for a request: its cluster, and what else is counted by.
+    fn account(&self, ex: &mut Exchange, route: &RouteEntry, cluster: Rc<Cluster>) -> Account {
+        let mut account = Account::new(cluster, self.dynamic_stats, route.stats());
+        if let Some(v) = route.virtual_cluster(&ex.request) {
+            *ex.sx.info.virtual_cluster.borrow_mut() = v.name.clone();
+            account.also(v.stats.clone());
+        }
+        if let Some(alt) = ex.request.headers.get_str(name::X_ENVOY_UPSTREAM_ALT_STAT_NAME) {
+            let stats = account.cluster.alt_stats(alt);
+            account.alt(stats);
+            ex.request.headers.remove(name::X_ENVOY_UPSTREAM_ALT_STAT_NAME);
+        }
+        if !self.zone.is_empty() {
+            account.zone(&self.zone);
+        }
+        account
     }
 
     fn finish_response(&self, ex: &mut Exchange, route: &RouteEntry) {

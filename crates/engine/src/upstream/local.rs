@@ -3,7 +3,8 @@
 use super::cluster::{ClusterPlan, LbPolicy};
 use super::host::{Host, HostSet};
 use super::pool::HostPool;
-use crate::stats::{Http1Stats, Http2Stats};
+use crate::stats::{AltStats, Http1Stats, Http2Stats, ZoneStats};
+use nuncio_core::stats::{OVERFLOW, sanitize};
 use nuncio_core::{rng, worker};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -18,7 +19,11 @@ pub struct Cluster {
     cursor: Cell<usize>,
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
+    alt: RefCell<HashMap<Box<str>, AltStats>>,
 }
+
+/// Most names of `x-envoy-upstream-alt-stat-name` that a cluster counts by; further ones share a name.
+const MOST_ALT_NAMES: usize = 256;
 
 /// A host on this thread.
 pub struct LocalHost {
@@ -26,6 +31,8 @@ pub struct LocalHost {
     pub host: Arc<Host>,
     /// This thread's connections to it.
     pub pool: HostPool,
+    /// Between our zone and its; made with the first request when both are known.
+    pub zone: OnceCell<ZoneStats>,
 }
 
 impl Cluster {
@@ -37,6 +44,7 @@ impl Cluster {
             cursor: Cell::new(rng::u64() as usize >> 1),
             http1: OnceCell::new(),
             http2: OnceCell::new(),
+            alt: RefCell::default(),
         })
     }
     /// Replaces the hosts; those that stay keep their pools, the others' idle connections are closed.
@@ -46,7 +54,8 @@ impl Cluster {
             old.into_iter().map(|h| (Arc::as_ptr(&h.host), h)).collect();
         let new = set.hosts.iter().map(|h| {
             by_host.remove(&Arc::as_ptr(h)).unwrap_or_else(|| {
-                Rc::new(LocalHost { host: h.clone(), pool: HostPool::new(self.clone(), h.clone()) })
+                let pool = HostPool::new(self.clone(), h.clone());
+                Rc::new(LocalHost { host: h.clone(), pool, zone: OnceCell::new() })
             })
         });
         let new = new.collect();
@@ -85,6 +94,16 @@ impl Cluster {
     /// The codec's stats, made with the first connection as in Envoy.
     pub fn http2_stats(&self) -> &Http2Stats {
         self.http2.get_or_init(|| Http2Stats::new(&self.plan.scope.scope("http2")))
+    }
+    /// Stats under a name that a request asks for.
+    pub fn alt_stats(&self, name: &str) -> AltStats {
+        let mut known = self.alt.borrow_mut();
+        let name = match known.contains_key(name) || known.len() < MOST_ALT_NAMES {
+            true => name,
+            false => OVERFLOW,
+        };
+        let make = || AltStats::new(&self.plan.scope.scope(&sanitize(name)));
+        known.entry(name.into()).or_insert_with(make).clone()
     }
     fn drain(&self) {
         for h in self.hosts.take() {
