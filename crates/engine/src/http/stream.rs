@@ -158,10 +158,10 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
             sx.info.set_flag(r.flag());
             let details = format!("upstream_reset_after_response_started{{{}}}", r.text());
             sx.info.set_details(details.replace(' ', "_"));
-            if run.ex.request.is_grpc() {
-                if let Last::Router(r) = &hcm.terminal {
-                    r.stats.rq_reset_after_downstream_response_started().inc();
-                }
+            if run.ex.request.is_grpc()
+                && let Last::Router(r) = &hcm.terminal
+            {
+                r.stats.rq_reset_after_downstream_response_started().inc();
             }
             d.reset(r);
         }

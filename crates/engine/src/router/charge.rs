@@ -62,7 +62,7 @@ impl Account {
     pub fn reply(&self, host: Option<&LocalHost>, ex: &Exchange, status: u16) {
         self.charge(host, ex, status, false, None);
     }
-    /// The route's timeout has passed; `head`: while the response's head was waited for.
+    /// The route's timeout passed while the response's head was waited for.
     pub fn timeout(&self, host: &LocalHost) {
         let s = &self.cluster.plan.stats;
         s.upstream_rq_timeout().inc();
