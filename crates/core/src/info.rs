@@ -264,7 +264,9 @@ impl ConnInfo {
 pub struct StreamInfo {
     /// When its first byte was read.
     pub start: Instant,
-    /// The same on the wall clock.
+    /// When a part of the request was read or a part of the response written, last (`stream_idle_timeout`).
+    pub active: Cell<Instant>,
+    /// `start` on the wall clock.
     pub start_wall: SystemTime,
     /// Later points in time.
     pub times: Times,
@@ -312,8 +314,10 @@ impl StreamInfo {
     /// Facts of a stream that begins now.
     #[inline]
     pub fn new() -> StreamInfo {
+        let start = crate::clock::now();
         StreamInfo {
-            start: crate::clock::now(),
+            start,
+            active: Cell::new(start),
             start_wall: crate::clock::wall(),
             times: Times::default(),
             protocol: Cell::new(None),

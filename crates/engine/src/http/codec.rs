@@ -2,7 +2,7 @@
 
 use super::{CloseReason, Hcm, h1, h2};
 use crate::io::Io;
-use nuncio_core::clock;
+use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::info::ConnInfo;
 use nuncio_wire::ReadBuf;
 use std::future::poll_fn;
@@ -111,6 +111,9 @@ async fn choose(mut io: Io, mut read: ReadBuf, hcm: &Rc<Hcm>, info: &Rc<ConnInfo
             // Boxed: what is needed at the start of a connection only shall not stay with it.
             _ => match Box::pin(sniff(&mut io, &mut read, hcm, info)).await {
                 Some(http2) => http2,
+                None if hcm.timeouts.max_connection.is_some_and(|t| info.start + t <= clock::now()) => {
+                    return (CloseReason::Local, false);
+                }
                 None if hcm.timeouts.idle.is_some_and(|t| began + t <= clock::now()) => {
                     return (CloseReason::IdleTimeout, false);
                 }
@@ -145,15 +148,24 @@ async fn sniff(io: &mut Io, read: &mut ReadBuf, hcm: &Hcm, info: &ConnInfo) -> O
             }
         }
     });
-    match hcm.timeouts.idle {
-        None => bytes.await,
-        Some(idle) => match clock::timeout(clock::TimerKind::HttpDownstreamConnectionIdle, idle, bytes).await
-        {
-            Ok(r) => r,
-            Err(_) => {
-                hcm.stats.downstream_cx_idle_timeout().inc();
-                None
-            }
-        },
+    let age = hcm.timeouts.max_connection;
+    let left = age.map(|t| (info.start + t).saturating_duration_since(clock::now()));
+    let (kind, limit) = match (hcm.timeouts.idle, left) {
+        (None, None) => return bytes.await,
+        (Some(idle), left) if left.is_none_or(|t| idle < t) => {
+            (TimerKind::HttpDownstreamConnectionIdle, idle)
+        }
+        (_, left) => (TimerKind::HttpDownstreamConnectionMax, left.unwrap_or_default()),
+    };
+    match clock::timeout(kind, limit, bytes).await {
+        Ok(r) => r,
+        Err(_) if kind == TimerKind::HttpDownstreamConnectionIdle => {
+            hcm.stats.downstream_cx_idle_timeout().inc();
+            None
+        }
+        Err(_) => {
+            hcm.stats.downstream_cx_max_duration_reached().inc();
+            None
+        }
     }
 }

@@ -43,6 +43,9 @@ pub const COVERED: &[Covered] = &[
             "server_header_transformation",
             "max_request_headers_kb",
             "stream_idle_timeout",
+            "request_timeout",
+            "request_headers_timeout",
+            "http1_safe_max_connection_duration",
             "drain_timeout",
             "delayed_close_timeout",
             "access_log",
@@ -76,6 +79,8 @@ pub const COVERED: &[Covered] = &[
         "envoy.config.core.v3.HttpProtocolOptions",
         &[
             "idle_timeout",
+            "max_connection_duration",
+            "max_stream_duration",
             "max_headers_count",
             "headers_with_underscores_action",
             "max_requests_per_connection",
@@ -241,6 +246,11 @@ impl HcmPlan {
             },
             stream_idle: Some(duration_or(&c.stream_idle_timeout, Duration::from_secs(300))?)
                 .filter(|d| !d.is_zero()),
+            request: duration(&c.request_timeout)?.filter(|d| !d.is_zero()),
+            request_headers: duration(&c.request_headers_timeout)?.filter(|d| !d.is_zero()),
+            max_stream: duration(&common.max_stream_duration)?.filter(|d| !d.is_zero()),
+            max_connection: duration(&common.max_connection_duration)?,
+            http1_safe: c.http1_safe_max_connection_duration,
             delayed_close: Some(duration_or(&c.delayed_close_timeout, Duration::from_secs(1))?)
                 .filter(|d| !d.is_zero()),
             drain: duration_or(&c.drain_timeout, Duration::from_secs(5))?,
@@ -301,6 +311,11 @@ impl HcmPlan {
             timeouts: Timeouts {
                 idle: Some(Duration::from_secs(3600)),
                 stream_idle: Some(Duration::from_secs(300)),
+                request: None,
+                request_headers: None,
+                max_stream: None,
+                max_connection: None,
+                http1_safe: false,
                 delayed_close: Some(Duration::from_secs(1)),
                 drain: Duration::from_secs(5),
             },

@@ -2,6 +2,7 @@
 
 use super::codec::count;
 use super::stream::{Downstream, Gone, drive};
+use super::timers::Late;
 use super::{CloseReason, Hcm};
 use crate::io::Io;
 use crate::slab::FuturePool;
@@ -17,6 +18,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 /// Response bytes that may wait before no more are pulled.
 const HIGH_WATER: usize = 64 * 1024;
@@ -41,6 +43,28 @@ pub struct H1Conn {
     eof: Cell<bool>,
     /// Armed once and looked at lazily, over all exchanges.
     stream_idle: RefCell<Option<Sleep>>,
+    /// The head that is read or was read last came in parts, from then on.
+    head_since: Cell<Option<Instant>>,
+    /// `max_connection_duration` has passed, and was counted.
+    aged: Cell<bool>,
+    /// The connection idled too long or is too old: the next response is the last, and at this time it closes anyway.
+    drain_until: Cell<Option<Instant>>,
+}
+
+/// Timers of a connection that waits for a request.
+#[derive(Default)]
+struct Waits {
+    idle: Option<Sleep>,
+    /// For what is rare: half a head, or a limited age.
+    other: Option<Box<Sleep>>,
+}
+
+/// Why a request is not served.
+enum Refusal {
+    /// The codec refused it.
+    Codec(H1Error),
+    /// Its head took too long.
+    Late(Late),
 }
 
 #[derive(Default)]
@@ -65,18 +89,25 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
         served: Cell::new(0),
         eof: Cell::new(false),
         stream_idle: RefCell::new(None),
+        head_since: Cell::new(None),
+        aged: Cell::new(false),
+        drain_until: Cell::new(None),
     });
     conn.hcm.http1_stats();
     conn.hcm.stats.downstream_cx_http1_total().inc();
     let _active = conn.hcm.stats.downstream_cx_http1_active().guard();
-    requests(&conn).await
+    let end = requests(&conn).await;
+    if conn.aged.get() && conn.hcm.timeouts.http1_safe {
+        conn.hcm.stats.downstream_cx_http1_soft_drain().dec();
+    }
+    end
 }
 
 async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
     let pool = FuturePool::of(exchange);
-    let mut idle = None;
+    let mut waits = Waits::default();
     loop {
-        let start = match conn.next_head(&mut idle).await {
+        let start = match conn.next_head(&mut waits).await {
             Ok(Some(start)) => start,
             Ok(None) => {
                 let reason = match conn.gone.take().unwrap_or(CloseReason::Remote) {
@@ -141,24 +172,31 @@ async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
         hcm.stats.downstream_cx_max_requests_reached().inc();
         conn.set_close();
     }
+    if hcm.timeouts.http1_safe && conn.is_old() {
+        conn.set_close();
+    }
     let early = hcm.begin_request(&mut head, &sx, &*conn);
     let refused = early.is_some();
     let ex = Exchange::new(head, body, sx.clone());
     drive(&*conn, &hcm, ex, early).await;
     // After a refusal the client gets time to read it, too.
-    conn.cut.set(refused || sx.info.times.ds_rx_end.get().is_none());
+    let drained = conn.drain_until.get().is_some();
+    conn.cut.set(refused || drained || sx.info.times.ds_rx_end.get().is_none());
+    conn.head_since.set(None);
 }
 
 impl H1Conn {
     /// Waits for the next request's head. `None`: the connection is over.
-    async fn next_head(&self, idle: &mut Option<Sleep>) -> Result<Option<RequestStart>, H1Error> {
+    async fn next_head(&self, waits: &mut Waits) -> Result<Option<RequestStart>, Refusal> {
         let began = clock::now();
         poll_fn(|cx| {
             loop {
                 {
                     let mut bufs = self.bufs.borrow_mut();
-                    if let Some(start) = self.codec.borrow_mut().read_head(&mut bufs.read)? {
-                        return Poll::Ready(Ok(Some(start)));
+                    match self.codec.borrow_mut().read_head(&mut bufs.read) {
+                        Ok(None) => {}
+                        Ok(Some(start)) => return Poll::Ready(Ok(Some(start))),
+                        Err(e) => return Poll::Ready(Err(Refusal::Codec(e))),
                     }
                 }
                 match self.poll_fill(cx, 1) {
@@ -167,31 +205,108 @@ impl H1Conn {
                     Poll::Pending => break,
                 }
             }
-            if self.hcm.draining.get() && !self.codec.borrow().head_begun() {
+            if self.codec.borrow().head_begun() {
+                return self.poll_head_late(cx, &mut waits.other).map(|late| Err(Refusal::Late(late)));
+            }
+            if self.hcm.draining.get() {
                 self.gone.set(Some(CloseReason::Drained));
                 return Poll::Ready(Ok(None));
             }
-            // Armed once and looked at lazily: a busy connection does not touch the wheel.
-            let Some(timeout) = self.hcm.timeouts.idle else { return Poll::Pending };
-            // One that has had a request is drained first, as in Envoy: it may still send another meanwhile.
-            let drained = self.served.get() > 0;
-            let timeout = if drained { timeout + self.hcm.timeouts.drain } else { timeout };
-            loop {
-                let sleep = idle
-                    .get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));
-                if Pin::new(&mut *sleep).poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                let waited = clock::now().saturating_duration_since(began);
-                if waited >= timeout {
-                    self.hcm.stats.downstream_cx_idle_timeout().inc();
-                    self.gone.set(Some(CloseReason::IdleTimeout));
-                    return Poll::Ready(Ok(None));
-                }
-                sleep.reset(timeout - waited);
+            if self.hcm.timeouts.max_connection.is_some() && self.poll_age(cx, &mut waits.other).is_ready() {
+                return Poll::Ready(Ok(None));
             }
+            self.poll_idle(cx, &mut waits.idle, began).map(|()| Ok(None))
         })
         .await
+    }
+
+    /// `idle_timeout`. Armed once and looked at lazily: a busy connection does not touch the wheel.
+    fn poll_idle(&self, cx: &mut Context<'_>, idle: &mut Option<Sleep>, began: Instant) -> Poll<()> {
+        let Some(timeout) = self.hcm.timeouts.idle else { return Poll::Pending };
+        loop {
+            let sleep =
+                idle.get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));
+            ready!(Pin::new(&mut *sleep).poll(cx));
+            let waited = clock::now().saturating_duration_since(began);
+            if let Some(rest) = timeout.checked_sub(waited).filter(|t| !t.is_zero()) {
+                sleep.reset(rest);
+                continue;
+            }
+            if self.drain_until.get().is_none() {
+                self.hcm.stats.downstream_cx_idle_timeout().inc();
+                if self.served.get() > 0 {
+                    // One that has had a request is drained first, as in Envoy: it may still send another meanwhile.
+                    self.drain_until.set(Some(began + timeout + self.hcm.timeouts.drain));
+                }
+            }
+            let left = self.drain_until.get().map(|at| at.saturating_duration_since(clock::now()));
+            match left.filter(|t| !t.is_zero()) {
+                Some(t) => sleep.reset(t),
+                None => {
+                    self.gone.set(Some(CloseReason::IdleTimeout));
+                    return Poll::Ready(());
+                }
+            }
+        }
+    }
+
+    /// `max_connection_duration` has passed; counted once.
+    fn is_old(&self) -> bool {
+        let t = &self.hcm.timeouts;
+        let Some(max) = t.max_connection else { return false };
+        let end = self.info.start + max;
+        if self.aged.get() || clock::now() < end {
+            return self.aged.get();
+        }
+        self.aged.set(true);
+        self.hcm.stats.downstream_cx_max_duration_reached().inc();
+        if t.http1_safe {
+            self.hcm.stats.downstream_cx_http1_soft_drain().inc();
+        } else if self.drain_until.get().is_none() {
+            self.drain_until.set(Some(end + t.drain));
+        }
+        true
+    }
+    /// Ready when a connection that waits for a request is too old to go on.
+    fn poll_age(&self, cx: &mut Context<'_>, timer: &mut Option<Box<Sleep>>) -> Poll<()> {
+        let t = &self.hcm.timeouts;
+        let Some(max) = t.max_connection else { return Poll::Pending };
+        loop {
+            let at = match (self.is_old(), self.drain_until.get()) {
+                (false, _) => self.info.start + max,
+                (true, Some(at)) => at,
+                (true, None) => return Poll::Pending, // the next response is the last
+            };
+            if self.aged.get() && (self.served.get() == 0 || clock::now() >= at) {
+                // Nothing was said on it: there is nothing to wait for.
+                let reason =
+                    if self.served.get() == 0 { CloseReason::Local } else { CloseReason::IdleTimeout };
+                self.gone.set(Some(reason));
+                return Poll::Ready(());
+            }
+            let sleep =
+                timer.insert(Box::new(clock::sleep_until(TimerKind::HttpDownstreamConnectionMax, at)));
+            ready!(Pin::new(&mut **sleep).poll(cx));
+        }
+    }
+    /// Half a head is there: ready when the rest takes too long.
+    fn poll_head_late(&self, cx: &mut Context<'_>, timer: &mut Option<Box<Sleep>>) -> Poll<Late> {
+        let t = &self.hcm.timeouts;
+        let limits = [
+            (t.request_headers, Late::Headers),
+            (t.request, Late::Request),
+            (t.max_stream, Late::Duration),
+            (t.stream_idle, Late::Idle),
+        ];
+        let first = limits.into_iter().filter_map(|(t, why)| t.map(|t| (t, why))).min_by_key(|l| l.0);
+        let Some((limit, why)) = first else { return Poll::Pending };
+        let since = self.head_since.get().unwrap_or_else(clock::now);
+        self.head_since.set(Some(since));
+        if clock::now() >= since + limit {
+            return Poll::Ready(why);
+        }
+        let sleep = timer.insert(Box::new(clock::sleep_until(TimerKind::Other, since + limit)));
+        Pin::new(&mut **sleep).poll(cx).map(|()| why)
     }
 
     /// Reads once from the socket.
@@ -219,15 +334,23 @@ impl H1Conn {
     }
 
     /// Answers what the codec refused, through the response path but without filters, as Envoy does.
-    async fn refuse(self: &Rc<Self>, e: H1Error) {
-        self.hcm.stats.downstream_cx_protocol_error().inc();
+    async fn refuse(self: &Rc<Self>, why: Refusal) {
         self.hcm.stats.downstream_rq_http1_total().inc();
-        if e.cause == Cause::Underscore {
-            self.hcm.http1_stats().requests_rejected_with_underscores_in_headers().inc();
-        }
+        let reply = match why {
+            Refusal::Codec(e) => {
+                self.hcm.stats.downstream_cx_protocol_error().inc();
+                if e.cause == Cause::Underscore {
+                    self.hcm.http1_stats().requests_rejected_with_underscores_in_headers().inc();
+                }
+                LocalReply::new(e.status, e.body, e.details).flag(Flag::DownstreamProtocolError)
+            }
+            Refusal::Late(late) => {
+                self.codec.borrow_mut().give_up();
+                late.reply(&self.hcm, false)
+            }
+        };
         let sx = StreamShared::new(self.info.clone(), None);
         sx.info.protocol.set(Some(Version::Http11));
-        let reply = LocalReply::new(e.status, e.body, e.details).flag(Flag::DownstreamProtocolError);
         self.hcm.count_request_begun();
         let ex = Exchange::new(Default::default(), Body::Empty, sx);
         drive(&**self, &self.hcm, ex, Some(Box::new(reply))).await;
@@ -288,6 +411,9 @@ impl Downstream for H1Conn {
         self.codec.borrow_mut().write_informational(head, &mut self.bufs.borrow_mut().out);
     }
     fn send_head(&self, head: &ResponseHead, end: bool) {
+        if self.drain_until.get().is_some() || (self.is_old() && !self.hcm.timeouts.http1_safe) {
+            self.set_close();
+        }
         self.codec.borrow_mut().write_head(head, end, &mut self.bufs.borrow_mut().out);
     }
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
@@ -359,6 +485,9 @@ impl Downstream for H1Conn {
             }
         }
     }
+    fn began(&self) -> Option<Instant> {
+        self.head_since.get()
+    }
 }
 
 impl ConnBody for H1Conn {
@@ -376,6 +505,7 @@ impl ConnBody for H1Conn {
             match event {
                 Ok(BodyEvent::Data(c)) => {
                     sx.info.bytes_received.set(sx.info.bytes_received.get() + c.len() as u64);
+                    sx.info.active.set(clock::now());
                     return Poll::Ready(Some(Ok(Frame::Data(c))));
                 }
                 Ok(BodyEvent::Trailers(t)) => {

@@ -17,13 +17,17 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// One downstream connection.
 pub struct H2Conn {
     mux: Mux,
     hcm: Rc<Hcm>,
     info: Rc<ConnInfo>,
+    /// The last GOAWAY was sent: the connection closes with its last stream.
     closing: Cell<bool>,
+    /// The client was told to go elsewhere; at this time the last GOAWAY follows.
+    drain_until: Cell<Option<Instant>>,
     /// Requests so far.
     served: Cell<u32>,
 }
@@ -44,6 +48,7 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
         hcm,
         info,
         closing: Cell::new(false),
+        drain_until: Cell::new(None),
         served: Cell::new(0),
     });
     let s = &conn.hcm.stats;
@@ -57,7 +62,7 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
 
 async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
     let (reason, active) = drive_connection(conn).await;
-    if !matches!(reason, CloseReason::LocalReset | CloseReason::IdleTimeout) {
+    if !matches!(reason, CloseReason::LocalReset | CloseReason::Drained) {
         return (reason, active);
     }
     // Delayed close: the client gets time to read why.
@@ -71,7 +76,7 @@ async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
 }
 
 async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
-    let idle = RefCell::new(Idle { since: clock::now(), sleep: None });
+    let idle = RefCell::new(Idle { since: clock::now(), sleep: None, age: None, drain: None });
     poll_fn(|cx| {
         let end = conn.mux.poll(cx, &mut |incoming| match incoming {
             Incoming::Refused { details } => conn.refused(details, ""),
@@ -102,9 +107,19 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
             idle.borrow_mut().since = clock::now();
         } else if conn.closing.get() && conn.mux.poll_write(cx).is_ready() {
             conn.mux.close(ResetReason::ConnectionTermination, "");
-            return Poll::Ready((CloseReason::Local, false));
+            return Poll::Ready((CloseReason::Drained, false));
         }
-        conn.poll_idle(cx, &mut idle.borrow_mut()).map(|reason| (reason, false))
+        let idle = &mut *idle.borrow_mut();
+        conn.poll_age(cx, idle);
+        conn.poll_idle(cx, idle);
+        conn.poll_drain(cx, idle);
+        match conn.closing.get() && conn.mux.in_use() == 0 && conn.mux.poll_write(cx).is_ready() {
+            true => {
+                conn.mux.close(ResetReason::ConnectionTermination, "");
+                Poll::Ready((CloseReason::Drained, false))
+            }
+            false => Poll::Pending,
+        }
     })
     .await
 }
@@ -149,8 +164,10 @@ impl Drop for H2Stream {
 }
 
 struct Idle {
-    since: std::time::Instant,
+    since: Instant,
     sleep: Option<Sleep>,
+    age: Option<Box<Sleep>>,
+    drain: Option<Box<Sleep>>,
 }
 
 impl H2Conn {
@@ -179,29 +196,51 @@ impl H2Conn {
         self.hcm.stats.downstream_rq_http2_total().inc();
         self.hcm.done(&Exchange::new(RequestHead::default(), Body::Empty, sx));
     }
-    /// Refuses new streams from now on; the connection closes when the last one has ended.
-    fn go_away(&self) {
-        if !self.closing.replace(true) {
-            self.mux.codec(|c| c.goaway(ErrorCode::NO_ERROR, b""));
+    /// Asks the client to go elsewhere; streams are still taken for `drain_timeout`, as in Envoy.
+    fn drain(&self) {
+        if self.drain_until.get().is_none() {
+            self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain));
+            self.mux.codec(Connection::shutdown_notice);
             self.mux.wake();
         }
     }
-    fn poll_idle(&self, cx: &mut Context<'_>, idle: &mut Idle) -> Poll<CloseReason> {
-        let Some(timeout) = self.hcm.timeouts.idle else { return Poll::Pending };
-        loop {
+    /// Takes no new streams once the drain is over; the connection closes when the last one has ended.
+    fn poll_drain(&self, cx: &mut Context<'_>, timers: &mut Idle) {
+        let Some(at) = self.drain_until.get().filter(|_| !self.closing.get()) else { return };
+        let sleep = timers.drain.get_or_insert_with(|| Box::new(clock::sleep_until(TimerKind::Other, at)));
+        if Pin::new(&mut **sleep).poll(cx).is_ready() {
+            self.closing.set(true);
+            self.mux.codec(|c| c.goaway(ErrorCode::NO_ERROR, b""));
+        }
+    }
+    /// `max_connection_duration`
+    fn poll_age(&self, cx: &mut Context<'_>, timers: &mut Idle) {
+        let Some(max) = self.hcm.timeouts.max_connection else { return };
+        if self.drain_until.get().is_some() {
+            return;
+        }
+        let kind = TimerKind::HttpDownstreamConnectionMax;
+        let end = self.info.start + max;
+        let sleep = timers.age.get_or_insert_with(|| Box::new(clock::sleep_until(kind, end)));
+        if Pin::new(&mut **sleep).poll(cx).is_ready() {
+            self.hcm.stats.downstream_cx_max_duration_reached().inc();
+            self.drain();
+        }
+    }
+    /// `idle_timeout`
+    fn poll_idle(&self, cx: &mut Context<'_>, idle: &mut Idle) {
+        let Some(timeout) = self.hcm.timeouts.idle else { return };
+        while self.drain_until.get().is_none() {
             let sleep = idle
                 .sleep
                 .get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));
             if Pin::new(&mut *sleep).poll(cx).is_pending() {
-                return Poll::Pending;
+                return;
             }
             let waited = clock::now().saturating_duration_since(idle.since);
             if waited >= timeout && self.mux.in_use() == 0 {
                 self.hcm.stats.downstream_cx_idle_timeout().inc();
-                self.go_away();
-                let _ = self.mux.poll_write(cx); // the client may not read it
-                self.mux.close(ResetReason::ConnectionTermination, "");
-                return Poll::Ready(CloseReason::IdleTimeout);
+                return self.drain();
             }
             sleep.reset(timeout.saturating_sub(waited).max(std::time::Duration::from_millis(1)));
         }
@@ -244,7 +283,7 @@ impl Downstream for H2Stream {
         &self.idle
     }
     fn set_close(&self) {
-        self.conn.go_away();
+        self.conn.drain();
     }
     fn count_unread(&self, sx: &StreamShared) {
         let (size, ended) = self.conn.mux.unread(self.slot);
@@ -274,6 +313,7 @@ impl ConnBody for H2Conn {
         match &r {
             Poll::Ready(Some(Ok(Frame::Data(c)))) => {
                 sx.info.bytes_received.set(sx.info.bytes_received.get() + c.len() as u64);
+                sx.info.active.set(clock::now());
             }
             Poll::Ready(None | Some(Ok(Frame::Trailers(_)))) => {
                 sx.info.times.ds_rx_end.set(Some(clock::now()))

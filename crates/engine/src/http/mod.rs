@@ -15,6 +15,7 @@ pub mod path;
 mod request;
 mod response;
 pub mod stream;
+pub mod timers;
 
 use crate::route::{RouteTable, TableSource};
 use crate::router::Router;
@@ -61,6 +62,16 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// `stream_idle_timeout`
     pub stream_idle: Option<Duration>,
+    /// `request_timeout`
+    pub request: Option<Duration>,
+    /// `request_headers_timeout`
+    pub request_headers: Option<Duration>,
+    /// `common_http_protocol_options.max_stream_duration`
+    pub max_stream: Option<Duration>,
+    /// `common_http_protocol_options.max_connection_duration`
+    pub max_connection: Option<Duration>,
+    /// `http1_safe_max_connection_duration`: an old HTTP/1 connection ends with the response to its next request.
+    pub http1_safe: bool,
     /// `delayed_close_timeout`
     pub delayed_close: Option<Duration>,
     /// `drain_timeout`
@@ -120,6 +131,8 @@ pub struct Hcm {
     /// The listener or the server drains: responses ask clients to go elsewhere.
     pub draining: Cell<bool>,
     routes: RefCell<Rc<TableSource>>,
+    /// Some route of the table has timers of its own.
+    route_timers: Cell<bool>,
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
 }
@@ -137,6 +150,7 @@ impl Hcm {
             h2: plan.h2.clone(),
             proxy_100_continue: plan.proxy_100_continue,
             draining: Cell::new(false),
+            route_timers: Cell::new(plan.routes.sets_timers()),
             routes: RefCell::new(Rc::new(TableSource::new(plan.routes.clone()))),
             http1: OnceCell::new(),
             http2: OnceCell::new(),
@@ -149,7 +163,12 @@ impl Hcm {
     }
     /// Replaces the route table for streams that begin from now on.
     pub fn set_routes(&self, table: Arc<RouteTable>) {
+        self.route_timers.set(table.sets_timers());
         *self.routes.borrow_mut() = Rc::new(TableSource::new(table));
+    }
+    /// Some route has timers of its own.
+    fn routes_set_timers(&self) -> bool {
+        self.route_timers.get()
     }
     /// Envoy makes the codec's stats with its first connection.
     fn http1_stats(&self) -> &Http1Stats {

@@ -4,8 +4,9 @@
 //! their protocol writes heads and data, and how it learns that the client is gone.
 
 use super::{Hcm, Last};
+use super::timers::Timers;
 use crate::upstream::local::Clusters;
-use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::clock::{self, Sleep};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::pipeline::{Outcome, Run};
@@ -13,9 +14,10 @@ use nuncio_core::{BodyError, Exchange, Flag, Frame, LocalReply};
 use nuncio_wire::{Chunk, HeaderMap, ResponseHead};
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 /// The client's side of one exchange.
 pub trait Downstream {
@@ -41,6 +43,10 @@ pub trait Downstream {
     fn count_unread(&self, sx: &StreamShared);
     /// Where the idle timer rests between polls; HTTP/1 keeps one for all its exchanges.
     fn idle_timer(&self) -> &RefCell<Option<Sleep>>;
+    /// When the first byte of the request came, if that was noted.
+    fn began(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// The client went away.
@@ -58,7 +64,7 @@ pub enum Gone {
 pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Option<Box<LocalReply>>) {
     let sx = ex.sx.clone();
     let mut run = Run::new(hcm.chain.clone(), ex, Some(hcm.clone()));
-    let mut idle = IdleTimer::new(hcm);
+    let mut timers = Timers::new(hcm, &mut run.ex, d);
     let mut waited = false;
     let outcome = match early {
         Some(reply) => {
@@ -74,7 +80,7 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
                     Poll::Ready(o) => Poll::Ready(Ok(o)),
                     Poll::Pending => {
                         waited = true;
-                        idle.poll(cx, &sx, d.idle_timer());
+                        timers.poll(cx, &sx, d.idle_timer());
                         d.poll_gone(cx).map(Err)
                     }
                 }
@@ -90,14 +96,14 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
             if waited && info.times.ds_rx_end.get().is_none() && !info.details.borrow().is_empty() {
                 d.count_unread(&sx);
             }
-            respond(d, hcm, &mut run, idle).await
+            respond(d, hcm, &mut run, timers).await
         }
         Ok(Outcome::Reset) => cut(d, &sx, ResetReason::LocalReset),
         Err(gone) => client_gone(&sx, gone),
     }
 }
 
-async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: IdleTimer<'_>) {
+async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers: Timers<'_>) {
     let sx = run.ex.sx.clone();
     send_informational(d, &sx);
     let Some(mut head) = run.ex.response.take() else { return d.reset(ResetReason::LocalReset) };
@@ -105,6 +111,7 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
     let end = run.ex.response_body.is_end();
     d.send_head(&head, end);
     sx.info.times.ds_tx_beg.set(Some(clock::now()));
+    sx.info.active.set(clock::now());
     run.ex.response = Some(head);
     let body = &mut run.ex.response_body;
     let mut ended = end;
@@ -127,7 +134,7 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
             match body.poll_frame(cx, &sx) {
                 Poll::Ready(Some(Ok(Frame::Data(c)))) => {
                     sx.info.bytes_sent.set(sx.info.bytes_sent.get() + c.len() as u64);
-                    idle.active();
+                    sx.info.active.set(clock::now());
                     d.send_data(c);
                 }
                 Poll::Ready(Some(Ok(Frame::Trailers(t)))) => {
@@ -146,7 +153,7 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut idle: I
                 },
             }
         }
-        idle.poll(cx, &sx, d.idle_timer());
+        timers.poll(cx, &sx, d.idle_timer());
         d.poll_gone(cx).map(|g| Err(Fail::Gone(g)))
     })
     .await;
@@ -216,46 +223,4 @@ fn client_gone(sx: &StreamShared, gone: Gone) {
     };
     info.set_flag(flag);
     info.set_details(details);
-}
-
-/// `stream_idle_timeout`: answers 504 when nothing moves for too long. One timer per stream; activity only notes the
-/// time, and the timer looks at the note when it fires.
-struct IdleTimer<'a> {
-    hcm: &'a Hcm,
-    timeout: Option<std::time::Duration>,
-    last: std::time::Instant,
-}
-
-impl IdleTimer<'_> {
-    fn new(hcm: &Hcm) -> IdleTimer<'_> {
-        IdleTimer { hcm, timeout: hcm.timeouts.stream_idle, last: clock::now() }
-    }
-    fn active(&mut self) {
-        self.last = clock::now();
-    }
-    fn poll(&mut self, cx: &mut Context<'_>, sx: &StreamShared, timer: &RefCell<Option<Sleep>>) {
-        let Some(timeout) = self.timeout else { return };
-        let last = self.last;
-        let mut timer = timer.borrow_mut();
-        loop {
-            let sleep =
-                timer.get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamStreamIdle, timeout));
-            if Pin::new(&mut *sleep).poll(cx).is_pending() {
-                return;
-            }
-            let idle = clock::now().saturating_duration_since(last);
-            if idle >= timeout {
-                self.hcm.stats.downstream_rq_idle_timeout().inc();
-                // 408 while the request is incomplete, 504 afterwards.
-                let status = if sx.info.times.ds_rx_end.get().is_some() { 504 } else { 408 };
-                let reply = LocalReply::new(status, "stream timeout", "stream_idle_timeout")
-                    .flag(Flag::StreamIdleTimeout);
-                sx.interrupt(Interrupt::Reply(Box::new(reply)));
-                cx.waker().wake_by_ref();
-                self.timeout = None;
-                return;
-            }
-            sleep.reset(timeout - idle);
-        }
-    }
 }

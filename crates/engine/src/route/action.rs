@@ -2,6 +2,7 @@
 
 use super::headers::HeaderRules;
 use super::{VirtualHostShared, matching, per_filter};
+use crate::http::timers::{MaxDuration, RouteTimers};
 use crate::proto::duration;
 use nuncio_api::envoy::config::core::v3::data_source::Specifier;
 use nuncio_api::envoy::config::route::v3 as pb;
@@ -35,8 +36,14 @@ pub const COVERED: &[Covered] = &[
             "host_rewrite_path_regex",
             "append_x_forwarded_host",
             "timeout",
+            "idle_timeout",
+            "max_stream_duration",
             "priority",
         ],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RouteAction.MaxStreamDuration",
+        &["max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset"],
     ),
     Covered::new(
         "envoy.config.route.v3.WeightedCluster",
@@ -89,6 +96,8 @@ pub struct ClusterRoute {
     target: Target,
     /// `timeout`, 15 s by default; `None` is no limit.
     pub timeout: Option<Duration>,
+    /// `idle_timeout` and `max_stream_duration`, when one is set.
+    timers: Option<RouteTimers>,
     /// Index of the circuit breakers: 0 default, 1 high.
     pub priority: usize,
     /// Status when the cluster does not exist.
@@ -141,6 +150,13 @@ impl Action {
             None => Err("field: \"action\", reason: is required".into()),
         }
     }
+    /// The timers of the route's streams, when it has any of its own.
+    pub fn timers(&self) -> Option<&RouteTimers> {
+        match self {
+            Action::Cluster(c) => c.timers.as_ref(),
+            _ => None,
+        }
+    }
     /// The weighted cluster chosen for a stream.
     pub fn chosen(&self, sx: &StreamShared) -> Option<&Weighted> {
         match self {
@@ -160,6 +176,21 @@ impl Action {
             _ => false,
         }
     }
+}
+
+fn timers(a: &pb::RouteAction) -> BuildResult<Option<RouteTimers>> {
+    let t = RouteTimers {
+        idle: duration(&a.idle_timeout)?,
+        duration: match &a.max_stream_duration {
+            None => None,
+            Some(d) => Some(MaxDuration {
+                limit: duration(&d.max_stream_duration)?,
+                grpc_max: duration(&d.grpc_timeout_header_max)?,
+                grpc_offset: duration(&d.grpc_timeout_header_offset)?,
+            }),
+        },
+    };
+    Ok((t.idle.is_some() || t.duration.is_some()).then_some(t))
 }
 
 fn weighted(all: &[Weighted], random: u64) -> Option<&Weighted> {
@@ -194,9 +225,11 @@ impl ClusterRoute {
         Ok(ClusterRoute {
             target,
             timeout: match &a.timeout {
+                _ if a.max_stream_duration.is_some() => None, // it replaces `timeout`
                 None => Some(Duration::from_secs(15)),
                 some => duration(some)?.filter(|d| !d.is_zero()),
             },
+            timers: timers(a)?,
             priority: usize::from(a.priority == 1),
             cluster_not_found_status: match a.cluster_not_found_response_code {
                 1 => 404,

@@ -101,6 +101,7 @@ pub struct RouteTable {
     hosts: Vec<VirtualHost>,
     ignore_port: bool,
     switches_filters: bool,
+    sets_timers: bool,
 }
 
 struct VirtualHost {
@@ -181,7 +182,9 @@ impl RouteTable {
                 !h.shared.per_filter.is_empty()
                     || h.routes.iter().any(|(_, r)| !r.per_filter.is_empty() || r.action.has_filter_configs())
             });
+        let sets_timers = hosts.iter().any(|h| h.routes.iter().any(|(_, r)| r.action.timers().is_some()));
         Ok(RouteTable {
+            sets_timers,
             name: c.name.clone(),
             domains,
             hosts,
@@ -193,10 +196,21 @@ impl RouteTable {
     pub fn switches_filters(&self) -> bool {
         self.switches_filters
     }
+    /// Some route has timers of its own, so a route must be chosen before the first filter runs.
+    pub fn sets_timers(&self) -> bool {
+        self.sets_timers
+    }
     /// An empty table (the admin interface).
     pub fn empty() -> RouteTable {
         let (domains, hosts) = Default::default();
-        RouteTable { name: String::new(), domains, hosts, ignore_port: false, switches_filters: false }
+        RouteTable {
+            name: String::new(),
+            domains,
+            hosts,
+            ignore_port: false,
+            switches_filters: false,
+            sets_timers: false,
+        }
     }
     /// The first route that matches.
     pub fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<RouteEntry>> {

@@ -289,6 +289,16 @@ fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
         0 => default,
         kb => kb.min(8192) as usize,
     };
+    for (set, field) in [
+        (common.max_connection_duration.is_some(), "max_connection_duration"),
+        (common.max_stream_duration.is_some(), "max_stream_duration"),
+    ] {
+        if set {
+            return Err(BuildError::not_implemented(format_args!(
+                "HttpProtocolOptions.{field} of a cluster"
+            )));
+        }
+    }
     let (protocol, h1o, h2o) = match &o.upstream_protocol_options {
         None if old_h2.is_some() => (UpstreamProtocol::Http2, None, old_h2.cloned()),
         None => (UpstreamProtocol::Http1, None, None),

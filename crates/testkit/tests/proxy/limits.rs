@@ -265,3 +265,79 @@ fn nowhere_to_go() {
         s.wait_stat("http.ingress.no_route", 1).await;
     });
 }
+
+/// Half a head does not hold a connection for ever, however often a byte comes.
+#[test]
+fn a_head_that_trickles_ends_in_time() {
+    run(async {
+        let up = Upstream::ok("x").await;
+        let s = Server::start(&Config::to(up.addr).hcm("request_headers_timeout: 0.3s"));
+        let mut c = Conn::open(s.addr()).await;
+        assert_eq!(c.get("/").await.status(), 200, "the time before the head does not count");
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let began = Instant::now();
+        c.send("GET / HTTP/1.1\r\nhost: ").await;
+        let trickle = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                if c.try_send("a").await.is_err() || !c.quiet(Duration::from_millis(1)).await {
+                    return c.response().await.expect("a response");
+                }
+            }
+        };
+        let r = trickle.await;
+        assert_eq!((r.status(), r.text().as_str()), (408, "request header timeout"));
+        assert!(began.elapsed() >= Duration::from_millis(300), "{:?}", began.elapsed());
+        s.expect(&[
+            ("http.ingress.downstream_rq_header_timeout", 1),
+            ("http.ingress.downstream_rq_active", 0),
+        ])
+        .await;
+    });
+}
+
+/// A stream that moves is not idle, whichever way it moves.
+#[test]
+fn a_request_body_that_flows_is_activity() {
+    run(async {
+        let up = Upstream::answering(|m| ok(&m.body)).await;
+        let s = Server::start(&Config::to(up.addr).hcm("stream_idle_timeout: 0.3s"));
+        let mut c = Conn::open(s.addr()).await;
+        c.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 6\r\n\r\n").await;
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(120)).await;
+            c.send("x").await;
+        }
+        assert_eq!(c.response().await.expect("a response").text(), "xxxxxx");
+        c.send("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 6\r\n\r\nab").await;
+        let r = c.response().await.expect("a response");
+        assert_eq!((r.status(), r.text().as_str()), (408, "stream timeout"));
+        s.wait_stat("http.ingress.downstream_rq_idle_timeout", 1).await;
+    });
+}
+
+/// An old connection that is busy ends with its next response; an idle one by itself.
+#[test]
+fn connections_grow_old() {
+    run(async {
+        let up = Upstream::ok("x").await;
+        let old = "common_http_protocol_options: {max_connection_duration: 0.3s}";
+        let s = Server::start(
+            &Config::to(up.addr).hcm(old).hcm("drain_timeout: 0.3s").hcm("delayed_close_timeout: 0.1s"),
+        );
+        let (mut busy, mut idle, mut silent) =
+            (Conn::open(s.addr()).await, Conn::open(s.addr()).await, Conn::open(s.addr()).await);
+        assert_eq!(busy.get("/").await.header("connection"), None);
+        assert_eq!(idle.get("/").await.header("connection"), None);
+        assert_eq!(silent.fate().await, Fate::Closed);
+        let r = busy.get("/").await;
+        assert_eq!((r.status(), r.header("connection")), (200, Some("close")));
+        assert_eq!(busy.fate().await, Fate::Closed);
+        assert_eq!(idle.fate().await, Fate::Closed);
+        s.expect(&[
+            ("http.ingress.downstream_cx_max_duration_reached", 3),
+            ("http.ingress.downstream_cx_active", 0),
+        ])
+        .await;
+    });
+}

@@ -86,12 +86,17 @@ impl Server {
                 Ok(Some(start))
             }
             Err(e) => {
-                // The answer goes out as to an HTTP/1.1 GET.
-                (self.version, self.head_method, self.upgrade) = (Version::Http11, false, Upgrade::None);
-                (self.keep_alive, self.response) = (false, Response::Waiting);
+                self.give_up();
                 Err(e)
             }
         }
+    }
+
+    /// The rest of the head that is being read is of no interest (it takes too long): what is written now answers it,
+    /// as if it were an HTTP/1.1 GET, and is the last.
+    pub fn give_up(&mut self) {
+        (self.version, self.head_method, self.upgrade) = (Version::Http11, false, Upgrade::None);
+        (self.keep_alive, self.response) = (false, Response::Waiting);
     }
 
     /// The next piece of the request's body. After an accepted upgrade, raw bytes up to
