@@ -225,6 +225,8 @@ pub struct ConnInfo {
     pub filter_state: RefCell<FilterState>,
     /// Dynamic metadata set by listener and network filters.
     pub metadata: RefCell<Metadata>,
+    /// Streams under way.
+    pub streams: Cell<u32>,
     /// What the listener's access log says of the connection as a whole; only when the listener has one.
     pub logged: OnceCell<Box<StreamInfo>>,
 }
@@ -248,6 +250,7 @@ impl ConnInfo {
             termination: RefCell::default(),
             filter_state: RefCell::default(),
             metadata: RefCell::default(),
+            streams: Cell::new(0),
             logged: OnceCell::new(),
         }
     }

@@ -6,6 +6,7 @@ use crate::http::{Handler, Hcm, HcmPlan, Last};
 use crate::listener::chains::Chains;
 use crate::listener::config::{ChainPlan, ListenerPlan};
 use crate::listener::filters::Filters;
+use crate::listener::socket::Listen;
 use crate::listener::worker::LocalListeners;
 use crate::route::RouteTable;
 use crate::stats::ListenerStats;
@@ -30,7 +31,12 @@ pub fn serve(
     cx: &BuildCx<'_>,
 ) -> BuildResult<Address> {
     let scope = cx.scope.scope("listener").scope("admin");
-    let mut hcm = HcmPlan::bare("admin", &ListenerCx { scope: &scope }, cx, Arc::new(RouteTable::empty()));
+    let mut hcm = HcmPlan::bare(
+        "admin",
+        &ListenerCx { scope: &scope, drains_with_health: false },
+        cx,
+        Arc::new(RouteTable::empty()),
+    );
     hcm.use_remote_address = true;
     hcm.access_logs = logs;
     let hcm = Arc::new(hcm);
@@ -39,7 +45,8 @@ pub fn serve(
     let info = ListenerInfo { name: "admin".into(), direction: Direction::Unspecified, ..Default::default() };
     let plan = ListenerPlan {
         info: Arc::new(info),
-        address: bound.clone(),
+        tag: ListenerPlan::next_tag(),
+        addresses: vec![Listen { address: bound.clone(), mode: 0 }],
         filters: Filters::none(),
         matcher: Chains::new(&[], Some(0), "admin")?,
         chains: vec![ChainPlan {

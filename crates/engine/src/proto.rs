@@ -50,7 +50,17 @@ pub fn address(a: &core::Address) -> BuildResult<Address> {
                 s.address.parse().map_err(|_| BuildError(format!("malformed IP address: {}", s.address)))?;
             Ok(Address::Ip(SocketAddr::new(ip, port(s)?)))
         }
-        Some(A::Pipe(p)) => Ok(Address::Pipe(Arc::new(p.path.clone().into()))),
+        Some(A::Pipe(p)) => {
+            // As large as `sun_path`, which ends with NUL unless the name is abstract.
+            const MOST: usize = 108;
+            if p.path.len() > MOST - usize::from(!p.path.starts_with('@')) {
+                return Err(BuildError(format!(
+                    "Path \"{}\" exceeds maximum UNIX domain socket path size of {MOST}.",
+                    p.path
+                )));
+            }
+            Ok(Address::Pipe(Arc::new(p.path.clone().into())))
+        }
         Some(A::EnvoyInternalAddress(_)) => {
             Err(BuildError::not_implemented("Address.envoy_internal_address"))
         }

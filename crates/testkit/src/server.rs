@@ -156,7 +156,7 @@ fn main(yaml: &str, workers: usize, store: &Store, up: &Up, stopped: oneshot::Re
         match build(yaml, workers, store).await {
             Ok((listeners, threads)) => {
                 let all = listeners.list();
-                let addresses = all.iter().filter_map(|l| match &*l.address.borrow() {
+                let addresses = all.iter().filter_map(|l| match &l.addresses[0] {
                     Address::Ip(a) => Some((l.plan.info.name.to_string(), *a)),
                     _ => None,
                 });

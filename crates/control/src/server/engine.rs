@@ -12,6 +12,7 @@ use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
+use nuncio_engine::listener::worker::Which;
 use nuncio_engine::upstream::breakers::Breakers;
 use nuncio_engine::upstream::host::Host;
 use nuncio_engine::upstream::manager::ClusterEntry;
@@ -21,39 +22,32 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// The engine's managers, and what only operators care for.
 pub struct EngineView {
     clusters: ClusterManager,
     listeners: ListenerManager,
-    /// `--drain-time-s`
     secrets: Rc<Secrets>,
-    drain_time: Duration,
     since: SystemTime,
     /// The clusters of the walk under way, so that each step finds the next one at once.
     walk: RefCell<Vec<Rc<ClusterEntry>>>,
-    draining: Cell<bool>,
+    /// What drains.
+    draining: Cell<Option<Which>>,
     certs: OnceCell<Vec<CertsView>>,
 }
 
 impl EngineView {
     /// A view of these managers.
-    pub fn new(
-        clusters: ClusterManager,
-        listeners: ListenerManager,
-        secrets: Rc<Secrets>,
-        drain_time: Duration,
-    ) -> EngineView {
+    pub fn new(clusters: ClusterManager, listeners: ListenerManager, secrets: Rc<Secrets>) -> EngineView {
         let since = SystemTime::now();
         EngineView {
             clusters,
             listeners,
             secrets,
-            drain_time,
             since,
             walk: RefCell::default(),
-            draining: Cell::new(false),
+            draining: Cell::new(None),
             certs: OnceCell::new(),
         }
     }
@@ -79,7 +73,7 @@ impl View for EngineView {
     fn listeners(&self) -> Vec<ListenerView> {
         let one = |l: &Rc<nuncio_engine::listener::manager::ListenerEntry>| ListenerView {
             name: l.plan.info.name.to_string(),
-            addresses: vec![l.address.borrow().clone()],
+            addresses: l.addresses.clone(),
         };
         self.listeners.list().iter().map(one).collect()
     }
@@ -133,21 +127,24 @@ impl View for EngineView {
         nuncio_ext::access_log::reopen();
     }
     fn drain_listeners(&self, how: Drain) {
+        let which = if how.inbound_only { Which::Inbound } else { Which::All };
         if how.graceful || how.skip_exit {
-            if self.draining.replace(true) {
+            // A drain of all follows one of inbound listeners, not the other way round.
+            if matches!(self.draining.get(), Some(Which::All)) || self.draining.get() == Some(which) {
                 return;
             }
-            self.listeners.drain(how.inbound_only);
+            self.draining.set(Some(which));
+            let time = self.listeners.drain(which);
             if !how.skip_exit {
-                let (listeners, wait) = (self.listeners.clone(), self.drain_time);
+                let listeners = self.listeners.clone();
                 tokio::task::spawn_local(async move {
-                    clock::sleep(TimerKind::Other, wait).await;
-                    listeners.stop(how.inbound_only);
+                    clock::sleep(TimerKind::Other, time).await;
+                    listeners.stop(which);
                 });
             }
             return;
         }
-        self.listeners.stop(how.inbound_only);
+        self.listeners.stop(which);
     }
 }
 

@@ -4,7 +4,7 @@ use super::engine::EngineView;
 use super::{Parts, Phase, Server, build, shutdown};
 use crate::admin::transport;
 use crate::bootstrap::Refusal;
-use crate::options::{Mode, Options};
+use crate::options::{DrainStrategy, Mode, Options};
 use nuncio_api::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigType};
 use nuncio_api::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use nuncio_api::envoy::config::core::v3::{Address as AddressProto, address, socket_address};
@@ -89,9 +89,9 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let _filesystem = FilesystemStats::of(&ground.store);
     let root = ground.store.root();
     let (clusters, listeners) = (ClusterManager::new(&root), ListenerManager::new(&root));
+    listeners.set_drain(options.drain_time, options.drain_strategy == DrainStrategy::Immediate);
     let secrets = build::Secrets::new(&message);
-    let view = EngineView::new(clusters.clone(), listeners.clone(), secrets.clone(), options.drain_time);
-    server.set_view(Rc::new(view));
+    server.set_view(Rc::new(EngineView::new(clusters.clone(), listeners.clone(), secrets.clone())));
     let following = clusters.clone();
     server.runtime.follow(move |s| following.runtime_changed(s));
     let facts = build::Facts {

@@ -3,6 +3,7 @@
 use super::Server;
 use nuncio_core::{clock, log};
 use nuncio_engine::ListenerManager;
+use nuncio_engine::listener::worker::Which;
 use std::cell::RefCell;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -78,8 +79,7 @@ pub async fn graceful(server: &Server, listeners: &ListenerManager) {
     log!(Main, Info, "draining for at most {} s", limit.as_secs());
     server.state.draining.store(true, Relaxed);
     server.state.health_check_failed.store(true, Relaxed);
-    listeners.stop(false);
-    listeners.drain(false);
+    listeners.stop(Which::All);
     let mut waited = Duration::ZERO;
     while waited < limit && listeners.list().iter().any(|l| l.plan.connections.load(Relaxed) > 0) {
         clock::sleep(clock::TimerKind::Other, POLL).await;

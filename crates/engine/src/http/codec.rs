@@ -27,7 +27,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Serves a connection to its end; `read` holds what was read from it already.
 pub async fn serve(io: Io, read: ReadBuf, mut counted: Counted) {
     let (hcm, info) = (counted.hcm.clone(), counted.info.clone());
-    (counted.reason, counted.active) = choose(io, read, &hcm, &info).await;
+    counted.end = Some(choose(io, read, &hcm, &info).await);
 }
 
 /// A connection that counts as one of a connection manager: from its beginning, before any TLS handshake, to its end.
@@ -35,9 +35,8 @@ pub struct Counted {
     hcm: Rc<Hcm>,
     info: Rc<ConnInfo>,
     ssl: bool,
-    reason: CloseReason,
-    /// An exchange was under way.
-    active: bool,
+    /// Why it ended, and whether an exchange was under way.
+    end: Option<(CloseReason, bool)>,
 }
 
 impl Counted {
@@ -50,11 +49,11 @@ impl Counted {
             s.downstream_cx_ssl_total().inc();
             s.downstream_cx_ssl_active().inc();
         }
-        Counted { hcm, info, ssl, reason: CloseReason::LocalReset, active: true }
+        Counted { hcm, info, ssl, end: None }
     }
     /// It ended before a byte of HTTP came.
     pub fn ended(mut self, reason: CloseReason) {
-        (self.reason, self.active) = (reason, false);
+        self.end = Some((reason, false));
     }
 }
 
@@ -70,23 +69,24 @@ pub(super) fn count(hcm: &Hcm, info: &ConnInfo, received: u64, sent: u64) {
     info.count_bytes(received, sent);
 }
 
-// Also when a panic ends it: then it counts as one that we have cut short.
+// Also when a panic ends it, the removal of its listener, or the process: then it counts as one that we have cut short.
 impl Drop for Counted {
     fn drop(&mut self) {
         let s = &self.hcm.stats;
+        let (reason, active) = self.end.unwrap_or((CloseReason::LocalReset, self.info.streams.get() > 0));
         s.downstream_cx_active().dec();
         if self.ssl {
             s.downstream_cx_ssl_active().dec();
         }
         s.downstream_cx_destroy().inc();
-        if self.reason.is_remote() {
+        if reason.is_remote() {
             s.downstream_cx_destroy_remote().inc();
         } else {
             s.downstream_cx_destroy_local().inc();
         }
-        if self.active {
+        if active {
             s.downstream_cx_destroy_active_rq().inc();
-            match self.reason.is_remote() {
+            match reason.is_remote() {
                 true => s.downstream_cx_destroy_remote_active_rq().inc(),
                 false => s.downstream_cx_destroy_local_active_rq().inc(),
             }

@@ -147,6 +147,8 @@ impl InternalAddresses {
 pub struct ListenerCx<'a> {
     /// `listener.<address>.`
     pub scope: &'a Scope,
+    /// Connections drain while the server's health check fails (`drain_type: DEFAULT`, and not the admin interface).
+    pub drains_with_health: bool,
 }
 
 /// A connection manager as main builds it; every worker makes an [`Hcm`] of it.
@@ -199,6 +201,8 @@ pub struct HcmPlan {
     pub server_name: String,
     /// Drain and health state of the server.
     pub server: Arc<ServerState>,
+    /// Connections drain while the server's health check fails.
+    pub drains_with_health: bool,
     /// Path and host normalisation.
     pub path: PathRules,
     /// `access_log`
@@ -337,6 +341,7 @@ impl HcmPlan {
             server_header: ServerHeader::Overwrite,
             server_name: "envoy".into(),
             server: cx.server.state(),
+            drains_with_health: listener.drains_with_health,
             path: PathRules::default(),
             access_logs: vec![],
             filters: vec![],

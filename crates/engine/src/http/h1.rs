@@ -41,20 +41,21 @@ pub struct H1Conn {
     served: Cell<u32>,
     /// The client sent FIN.
     eof: Cell<bool>,
+    /// The client was asked to go elsewhere; then the connection closes.
+    drain_until: Cell<Option<Instant>>,
     /// Armed once and looked at lazily, over all exchanges.
     stream_idle: RefCell<Option<Sleep>>,
     /// The head that is read or was read last came in parts, from then on.
     head_since: Cell<Option<Instant>>,
     /// `max_connection_duration` has passed, and was counted.
     aged: Cell<bool>,
-    /// The connection idled too long or is too old: the next response is the last, and at this time it closes anyway.
-    drain_until: Cell<Option<Instant>>,
 }
 
 /// Timers of a connection that waits for a request.
 #[derive(Default)]
 struct Waits {
-    idle: Option<Sleep>,
+    /// The timer that runs, and until when.
+    idle: Option<(Sleep, Instant)>,
     /// For what is rare: half a head, or a limited age.
     other: Option<Box<Sleep>>,
 }
@@ -88,10 +89,10 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
         cut: Cell::new(false),
         served: Cell::new(0),
         eof: Cell::new(false),
+        drain_until: Cell::new(None),
         stream_idle: RefCell::new(None),
         head_since: Cell::new(None),
         aged: Cell::new(false),
-        drain_until: Cell::new(None),
     });
     conn.hcm.http1_stats();
     conn.hcm.stats.downstream_cx_http1_total().inc();
@@ -111,7 +112,7 @@ async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
             Ok(Some(start)) => start,
             Ok(None) => {
                 let reason = match conn.gone.take().unwrap_or(CloseReason::Remote) {
-                    CloseReason::IdleTimeout => Box::pin(conn.linger()).await,
+                    CloseReason::IdleTimeout | CloseReason::Drained => Box::pin(conn.linger()).await,
                     reason => reason,
                 };
                 return (reason, false);
@@ -138,6 +139,9 @@ async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
             }
             conn.shutdown().await;
             return (CloseReason::Local, false);
+        }
+        if conn.drain_until.get().is_some_and(|t| t <= clock::now()) {
+            return (Box::pin(conn.linger()).await, false);
         }
     }
 }
@@ -168,7 +172,8 @@ async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
         hcm.http1_stats().dropped_headers_with_underscores().add(start.dropped_underscores.into());
     }
     conn.served.set(conn.served.get().saturating_add(1));
-    if hcm.plan.max_requests_per_connection == conn.served.get() {
+    let most = hcm.plan.max_requests_per_connection;
+    if most > 0 && conn.served.get() >= most {
         hcm.stats.downstream_cx_max_requests_reached().inc();
         conn.set_close();
     }
@@ -178,10 +183,9 @@ async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
     let early = hcm.begin_request(&mut head, &sx, &*conn);
     let refused = early.is_some();
     let ex = Exchange::new(head, body, sx.clone());
-    drive(&*conn, &hcm, ex, early).await;
-    // After a refusal the client gets time to read it, too.
-    let drained = conn.drain_until.get().is_some();
-    conn.cut.set(refused || drained || sx.info.times.ds_rx_end.get().is_none());
+    let at_once = drive(&*conn, &hcm, ex, early).await;
+    // After a reply that did not wait for the request the client gets time to read it, too.
+    conn.cut.set(refused || at_once || sx.info.times.ds_rx_end.get().is_none());
     conn.head_since.set(None);
 }
 
@@ -208,10 +212,6 @@ impl H1Conn {
             if self.codec.borrow().head_begun() {
                 return self.poll_head_late(cx, &mut waits.other).map(|late| Err(Refusal::Late(late)));
             }
-            if self.hcm.draining.get() {
-                self.gone.set(Some(CloseReason::Drained));
-                return Poll::Ready(Ok(None));
-            }
             if self.hcm.timeouts.max_connection.is_some() && self.poll_age(cx, &mut waits.other).is_ready() {
                 return Poll::Ready(Ok(None));
             }
@@ -220,74 +220,79 @@ impl H1Conn {
         .await
     }
 
-    /// `idle_timeout`. Armed once and looked at lazily: a busy connection does not touch the wheel.
-    fn poll_idle(&self, cx: &mut Context<'_>, idle: &mut Option<Sleep>, began: Instant) -> Poll<()> {
-        let Some(timeout) = self.hcm.timeouts.idle else { return Poll::Pending };
+    /// `idle_timeout` begins a drain, `drain_timeout` ends it. Armed once and looked at lazily: a busy connection does
+    /// not touch the wheel. Ready when the connection is over.
+    fn poll_idle(
+        &self,
+        cx: &mut Context<'_>,
+        idle: &mut Option<(Sleep, Instant)>,
+        began: Instant,
+    ) -> Poll<()> {
         loop {
-            let sleep =
-                idle.get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));
-            ready!(Pin::new(&mut *sleep).poll(cx));
-            let waited = clock::now().saturating_duration_since(began);
-            if let Some(rest) = timeout.checked_sub(waited).filter(|t| !t.is_zero()) {
-                sleep.reset(rest);
+            let deadline = match (self.drain_until.get(), self.hcm.timeouts.idle) {
+                (Some(at), _) => at,
+                (None, Some(timeout)) => began + timeout,
+                (None, None) => return Poll::Pending,
+            };
+            let arm =
+                || (clock::sleep_until(TimerKind::HttpDownstreamConnectionIdle, deadline), deadline);
+            let armed = idle.get_or_insert_with(arm);
+            // The end of a drain comes before the time that was armed for idleness.
+            if armed.1 > deadline {
+                *armed = (clock::sleep_until(TimerKind::Other, deadline), deadline);
+            }
+            ready!(Pin::new(&mut armed.0).poll(cx));
+            // The wheel may have been scaled by overload: then what was armed is over before its time.
+            if clock::now() < deadline && armed.1 != deadline {
+                *armed = arm();
                 continue;
             }
-            if self.drain_until.get().is_none() {
-                self.hcm.stats.downstream_cx_idle_timeout().inc();
-                if self.served.get() > 0 {
-                    // One that has had a request is drained first, as in Envoy: it may still send another meanwhile.
-                    self.drain_until.set(Some(began + timeout + self.hcm.timeouts.drain));
-                }
+            if self.drain_until.get().is_some() {
+                self.gone.set(Some(CloseReason::Drained));
+                return Poll::Ready(());
             }
-            let left = self.drain_until.get().map(|at| at.saturating_duration_since(clock::now()));
-            match left.filter(|t| !t.is_zero()) {
-                Some(t) => sleep.reset(t),
-                None => {
-                    self.gone.set(Some(CloseReason::IdleTimeout));
-                    return Poll::Ready(());
-                }
+            self.hcm.stats.downstream_cx_idle_timeout().inc();
+            if self.served.get() == 0 {
+                self.gone.set(Some(CloseReason::IdleTimeout));
+                return Poll::Ready(());
             }
+            // One that has had a request drains first, as in Envoy: it may still send another meanwhile.
+            self.start_drain();
+            *idle = None;
         }
     }
 
-    /// `max_connection_duration` has passed; counted once.
+    /// `max_connection_duration` has passed; counted once, and begins a drain.
     fn is_old(&self) -> bool {
         let t = &self.hcm.timeouts;
         let Some(max) = t.max_connection else { return false };
-        let end = self.info.start + max;
-        if self.aged.get() || clock::now() < end {
+        if self.aged.get() || clock::now() < self.info.start + max {
             return self.aged.get();
         }
         self.aged.set(true);
         self.hcm.stats.downstream_cx_max_duration_reached().inc();
         if t.http1_safe {
             self.hcm.stats.downstream_cx_http1_soft_drain().inc();
-        } else if self.drain_until.get().is_none() {
-            self.drain_until.set(Some(end + t.drain));
+        } else {
+            self.start_drain();
         }
         true
     }
-    /// Ready when a connection that waits for a request is too old to go on.
+    /// Ready when a connection that never had a request is too old to go on.
     fn poll_age(&self, cx: &mut Context<'_>, timer: &mut Option<Box<Sleep>>) -> Poll<()> {
-        let t = &self.hcm.timeouts;
-        let Some(max) = t.max_connection else { return Poll::Pending };
-        loop {
-            let at = match (self.is_old(), self.drain_until.get()) {
-                (false, _) => self.info.start + max,
-                (true, Some(at)) => at,
-                (true, None) => return Poll::Pending, // the next response is the last
-            };
-            if self.aged.get() && (self.served.get() == 0 || clock::now() >= at) {
-                // Nothing was said on it: there is nothing to wait for.
-                let reason =
-                    if self.served.get() == 0 { CloseReason::Local } else { CloseReason::IdleTimeout };
-                self.gone.set(Some(reason));
-                return Poll::Ready(());
-            }
+        let Some(max) = self.hcm.timeouts.max_connection else { return Poll::Pending };
+        while !self.is_old() {
+            let at = self.info.start + max;
             let sleep =
                 timer.insert(Box::new(clock::sleep_until(TimerKind::HttpDownstreamConnectionMax, at)));
             ready!(Pin::new(&mut **sleep).poll(cx));
         }
+        if self.served.get() > 0 {
+            return Poll::Pending; // the next response is the last, or the drain ends it
+        }
+        // Nothing was said on it: there is nothing to wait for.
+        self.gone.set(Some(CloseReason::Local));
+        Poll::Ready(())
     }
     /// Half a head is there: ready when the rest takes too long.
     fn poll_head_late(&self, cx: &mut Context<'_>, timer: &mut Option<Box<Sleep>>) -> Poll<Late> {
@@ -411,8 +416,8 @@ impl Downstream for H1Conn {
         self.codec.borrow_mut().write_informational(head, &mut self.bufs.borrow_mut().out);
     }
     fn send_head(&self, head: &ResponseHead, end: bool) {
-        if self.drain_until.get().is_some() || (self.is_old() && !self.hcm.timeouts.http1_safe) {
-            self.set_close();
+        if !self.hcm.timeouts.http1_safe {
+            self.is_old(); // then it asks the client to go elsewhere
         }
         self.codec.borrow_mut().write_head(head, end, &mut self.bufs.borrow_mut().out);
     }
@@ -467,6 +472,15 @@ impl Downstream for H1Conn {
     }
     fn set_close(&self) {
         self.codec.borrow_mut().close_after_response();
+    }
+    fn start_drain(&self) -> bool {
+        let mut codec = self.codec.borrow_mut();
+        if self.drain_until.get().is_some() || codec.closes_after_response() {
+            return false;
+        }
+        codec.announce_close();
+        self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain));
+        true
     }
     fn count_unread(&self, sx: &StreamShared) {
         let (mut codec, mut bufs) = (self.codec.borrow_mut(), self.bufs.borrow_mut());

@@ -26,7 +26,7 @@ pub struct H2Conn {
     info: Rc<ConnInfo>,
     /// The last GOAWAY was sent: the connection closes with its last stream.
     closing: Cell<bool>,
-    /// The client was told to go elsewhere; at this time the last GOAWAY follows.
+    /// The client was asked to go elsewhere; at this time the last GOAWAY follows.
     drain_until: Cell<Option<Instant>>,
     /// Requests so far.
     served: Cell<u32>,
@@ -55,9 +55,21 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
     s.downstream_cx_http2_total().inc();
     let _active = s.downstream_cx_http2_active().guard();
     conn.hcm.http2_stats().nghttp2_downstream_connections().inc();
+    let _cut = CutStreams(&conn);
     let reason = run(&conn).await;
     conn.count();
     reason
+}
+
+/// Ends the streams of a connection whose task is dropped: they have tasks of their own.
+struct CutStreams<'a>(&'a H2Conn);
+
+impl Drop for CutStreams<'_> {
+    fn drop(&mut self) {
+        if !self.0.mux.is_closed() {
+            self.0.mux.close(ResetReason::LocalReset, "");
+        }
+    }
 }
 
 async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
@@ -76,7 +88,7 @@ async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
 }
 
 async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
-    let idle = RefCell::new(Idle { since: clock::now(), sleep: None, age: None, drain: None });
+    let idle = RefCell::new(Idle { since: clock::now(), sleep: None, age: None });
     poll_fn(|cx| {
         let end = conn.mux.poll(cx, &mut |incoming| match incoming {
             Incoming::Refused { details } => conn.refused(details, ""),
@@ -109,17 +121,10 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
             conn.mux.close(ResetReason::ConnectionTermination, "");
             return Poll::Ready((CloseReason::Drained, false));
         }
-        let idle = &mut *idle.borrow_mut();
-        conn.poll_age(cx, idle);
-        conn.poll_idle(cx, idle);
-        conn.poll_drain(cx, idle);
-        match conn.closing.get() && conn.mux.in_use() == 0 && conn.mux.poll_write(cx).is_ready() {
-            true => {
-                conn.mux.close(ResetReason::ConnectionTermination, "");
-                Poll::Ready((CloseReason::Drained, false))
-            }
-            false => Poll::Pending,
-        }
+        let timers = &mut *idle.borrow_mut();
+        conn.poll_age(cx, timers);
+        conn.poll_timers(cx, timers);
+        Poll::Pending
     })
     .await
 }
@@ -147,9 +152,10 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
     }
     let served = &d.conn.served;
     served.set(served.get().saturating_add(1));
-    if hcm.plan.max_requests_per_connection == served.get() {
+    let most = hcm.plan.max_requests_per_connection;
+    if most > 0 && served.get() >= most {
         hcm.stats.downstream_cx_max_requests_reached().inc();
-        d.set_close();
+        d.conn.start_drain();
     }
     let early = hcm.begin_request(&mut head, &sx, &d);
     let ex = Exchange::new(head, body, sx);
@@ -165,9 +171,10 @@ impl Drop for H2Stream {
 
 struct Idle {
     since: Instant,
-    sleep: Option<Sleep>,
+    /// The timer that runs, and until when.
+    sleep: Option<(Sleep, Instant)>,
+    /// For `max_connection_duration`.
     age: Option<Box<Sleep>>,
-    drain: Option<Box<Sleep>>,
 }
 
 impl H2Conn {
@@ -204,19 +211,17 @@ impl H2Conn {
             self.mux.wake();
         }
     }
-    /// Takes no new streams once the drain is over; the connection closes when the last one has ended.
-    fn poll_drain(&self, cx: &mut Context<'_>, timers: &mut Idle) {
-        let Some(at) = self.drain_until.get().filter(|_| !self.closing.get()) else { return };
-        let sleep = timers.drain.get_or_insert_with(|| Box::new(clock::sleep_until(TimerKind::Other, at)));
-        if Pin::new(&mut **sleep).poll(cx).is_ready() {
-            self.closing.set(true);
+    /// The last step: no stream is taken any more; the connection closes when the last one has ended.
+    fn go_away(&self) {
+        if !self.closing.replace(true) {
             self.mux.codec(|c| c.goaway(ErrorCode::NO_ERROR, b""));
+            self.mux.wake();
         }
     }
     /// `max_connection_duration`
     fn poll_age(&self, cx: &mut Context<'_>, timers: &mut Idle) {
         let Some(max) = self.hcm.timeouts.max_connection else { return };
-        if self.drain_until.get().is_some() {
+        if self.closing.get() || self.drain_until.get().is_some() {
             return;
         }
         let kind = TimerKind::HttpDownstreamConnectionMax;
@@ -224,25 +229,53 @@ impl H2Conn {
         let sleep = timers.age.get_or_insert_with(|| Box::new(clock::sleep_until(kind, end)));
         if Pin::new(&mut **sleep).poll(cx).is_ready() {
             self.hcm.stats.downstream_cx_max_duration_reached().inc();
-            self.drain();
+            self.start_drain();
         }
     }
-    /// `idle_timeout`
-    fn poll_idle(&self, cx: &mut Context<'_>, idle: &mut Idle) {
-        let Some(timeout) = self.hcm.timeouts.idle else { return };
-        while self.drain_until.get().is_none() {
-            let sleep = idle
-                .sleep
-                .get_or_insert_with(|| clock::sleep(TimerKind::HttpDownstreamConnectionIdle, timeout));
-            if Pin::new(&mut *sleep).poll(cx).is_pending() {
+    /// The first step of a graceful end: the client is asked to go elsewhere, but what it has begun meanwhile is served.
+    /// False: it was asked before.
+    fn start_drain(&self) -> bool {
+        if self.closing.get() || self.drain_until.get().is_some() {
+            return false;
+        }
+        self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain));
+        self.mux.codec(Connection::shutdown_notice);
+        self.mux.wake();
+        true
+    }
+    /// `idle_timeout` begins a drain, `drain_timeout` ends it.
+    fn poll_timers(&self, cx: &mut Context<'_>, idle: &mut Idle) {
+        while !self.closing.get() {
+            let deadline = match (self.drain_until.get(), self.hcm.timeouts.idle) {
+                (Some(at), _) => at,
+                (None, Some(timeout)) => idle.since + timeout,
+                (None, None) => return,
+            };
+            // Looked at lazily; only what comes earlier than the timer that runs arms it anew.
+            let now = clock::now();
+            let armed = idle.sleep.get_or_insert_with(|| {
+                (clock::sleep_until(TimerKind::HttpDownstreamConnectionIdle, deadline), deadline)
+            });
+            if armed.1 > deadline {
+                *armed = (clock::sleep_until(TimerKind::Other, deadline), deadline);
+            }
+            if Pin::new(&mut armed.0).poll(cx).is_pending() {
                 return;
             }
-            let waited = clock::now().saturating_duration_since(idle.since);
-            if waited >= timeout && self.mux.in_use() == 0 {
-                self.hcm.stats.downstream_cx_idle_timeout().inc();
-                return self.drain();
+            // Overload may have shortened the timer.
+            let due = now >= deadline || armed.1 == deadline;
+            idle.sleep = None;
+            if !due {
+                continue;
             }
-            sleep.reset(timeout.saturating_sub(waited).max(std::time::Duration::from_millis(1)));
+            if self.drain_until.get().is_some() {
+                self.go_away();
+            } else if self.mux.in_use() == 0 {
+                self.hcm.stats.downstream_cx_idle_timeout().inc();
+                self.start_drain();
+            } else {
+                idle.since = now;
+            }
         }
     }
 }
@@ -285,6 +318,9 @@ impl Downstream for H2Stream {
     fn set_close(&self) {
         self.conn.drain();
     }
+    fn start_drain(&self) -> bool {
+        self.conn.start_drain()
+    }
     fn count_unread(&self, sx: &StreamShared) {
         let (size, ended) = self.conn.mux.unread(self.slot);
         sx.info.bytes_received.set(sx.info.bytes_received.get() + size);
@@ -297,6 +333,7 @@ impl Downstream for H2Stream {
 fn gone(r: ResetReason, details: &'static str) -> Gone {
     match r {
         ResetReason::ConnectionTermination => Gone::Disconnected,
+        ResetReason::LocalReset => Gone::Cut,
         ResetReason::ProtocolError => Gone::Protocol(details),
         _ => Gone::Reset,
     }

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod config;
 mod date;
 mod done;
+pub mod drain;
 mod h1;
 mod h2;
 pub mod path;
@@ -21,6 +22,7 @@ use crate::route::{RouteTable, TableSource};
 use crate::router::Router;
 use crate::stats::{Http1Stats, Http2Stats, HttpStats, ListenerHttpStats};
 pub use config::HcmPlan;
+use drain::DrainToken;
 use nuncio_core::LocalBoxFuture;
 use nuncio_core::filter::Step;
 use nuncio_core::info::StreamShared;
@@ -44,7 +46,7 @@ pub enum CloseReason {
     LocalReset,
     /// `idle_timeout`.
     IdleTimeout,
-    /// The listener drains.
+    /// `drain_timeout` has passed since the client was asked to go elsewhere.
     Drained,
 }
 
@@ -128,8 +130,8 @@ pub struct Hcm {
     pub h2: Arc<nuncio_wire::h2::Settings>,
     /// `proxy_100_continue`
     pub proxy_100_continue: bool,
-    /// The listener or the server drains: responses ask clients to go elsewhere.
-    pub draining: Cell<bool>,
+    /// Whether responses ask clients to go elsewhere.
+    pub drain: DrainToken,
     routes: RefCell<Rc<TableSource>>,
     /// Some route of the table has timers of its own.
     route_timers: Cell<bool>,
@@ -149,7 +151,7 @@ impl Hcm {
             h1: plan.h1.clone(),
             h2: plan.h2.clone(),
             proxy_100_continue: plan.proxy_100_continue,
-            draining: Cell::new(false),
+            drain: DrainToken::default(),
             route_timers: Cell::new(plan.routes.sets_timers()),
             routes: RefCell::new(Rc::new(TableSource::new(plan.routes.clone()))),
             http1: OnceCell::new(),

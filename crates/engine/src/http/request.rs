@@ -55,10 +55,6 @@ impl Hcm {
         d: &impl Downstream,
     ) -> Option<Box<LocalReply>> {
         self.count_request_begun();
-        if self.draining.get() || self.plan.server.draining() {
-            self.stats.downstream_cx_drain_close().inc();
-            d.set_close();
-        }
         let refuse = |status, details: &'static str| Some(Box::new(LocalReply::new(status, "", details)));
         // Envoy gives up on an HTTP/1 connection whose client sends such requests.
         let close = || {

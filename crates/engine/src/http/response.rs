@@ -38,7 +38,13 @@ impl Hcm {
         if !p.via.is_empty() {
             h.append_to(name::VIA, b", ", p.via.as_bytes());
         }
-        if p.server.health_check_failed() {
+        let server = &p.server;
+        let drains = (p.drains_with_health && server.health_check_failed()) || self.drain.ends_connection();
+        if drains && d.start_drain() {
+            self.stats.downstream_cx_drain_close().inc();
+        }
+        if server.draining() {
+            // The process ends soon: connections do not wait for `drain_timeout`.
             d.set_close();
         }
         let info = &ex.sx.info;

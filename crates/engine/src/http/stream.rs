@@ -39,6 +39,8 @@ pub trait Downstream {
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone>;
     /// Do not take another request on this connection.
     fn set_close(&self);
+    /// Ask the client to go elsewhere; the connection closes after `drain_timeout`. False: it was asked before.
+    fn start_drain(&self) -> bool;
     /// Counts what has arrived of a request's body that nobody will pull.
     fn count_unread(&self, sx: &StreamShared);
     /// Where the idle timer rests between polls; HTTP/1 keeps one for all its exchanges.
@@ -56,14 +58,24 @@ pub enum Gone {
     Disconnected,
     /// It reset the stream (HTTP/2).
     Reset,
+    /// We have closed its connection.
+    Cut,
     /// It broke the protocol: the details of the stream's error, or the codec's message for the connection's.
     Protocol(&'static str),
 }
 
-/// Runs one exchange to its end.
-pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Option<Box<LocalReply>>) {
+/// Runs one exchange to its end. True when it was answered at once: as Envoy sees it, before the request was read.
+pub async fn drive<D: Downstream>(
+    d: &D,
+    hcm: &Rc<Hcm>,
+    ex: Exchange,
+    early: Option<Box<LocalReply>>,
+) -> bool {
     let sx = ex.sx.clone();
+    sx.conn.streams.set(sx.conn.streams.get() + 1);
     let mut run = Run::new(hcm.chain.clone(), ex, Some(hcm.clone()));
+    // Dropped before `run`, which writes the log.
+    let mut whole = Whole(&sx, false);
     let mut timers = Timers::new(hcm, &mut run.ex, d);
     let mut waited = false;
     let outcome = match early {
@@ -101,7 +113,28 @@ pub async fn drive<D: Downstream>(d: &D, hcm: &Rc<Hcm>, ex: Exchange, early: Opt
         Ok(Outcome::Reset) => cut(d, &sx, ResetReason::LocalReset),
         Err(gone) => client_gone(&sx, gone),
     }
+    whole.1 = true;
+    !waited
 }
+
+/// A stream that is dropped before its end was cut by us, with its connection: the listener is removed or the process
+/// ends.
+struct Whole<'a>(&'a StreamShared, bool);
+
+impl Drop for Whole<'_> {
+    fn drop(&mut self) {
+        if self.1 {
+            let streams = &self.0.conn.streams;
+            streams.set(streams.get().saturating_sub(1));
+        } else if !std::thread::panicking() {
+            self.0.info.set_flag(Flag::DownstreamConnectionTermination);
+            self.0.info.set_details(CUT);
+        }
+    }
+}
+
+/// `%RESPONSE_CODE_DETAILS%` of a stream whose connection we have closed under it.
+const CUT: &str = "downstream_local_disconnect(purging_socket_that_have_not_progressed_to_connections)";
 
 async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers: Timers<'_>) {
     let sx = run.ex.sx.clone();
@@ -219,6 +252,7 @@ fn client_gone(sx: &StreamShared, gone: Gone) {
             };
         }
         Gone::Disconnected => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
+        Gone::Cut => (Flag::DownstreamConnectionTermination, CUT),
         Gone::Reset => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
     };
     info.set_flag(flag);

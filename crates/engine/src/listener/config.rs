@@ -2,6 +2,7 @@
 
 use super::chains::Chains;
 use super::filters::Filters;
+use super::socket::Listen;
 use crate::http::HcmPlan;
 use crate::http::config::ListenerCx;
 use crate::proto;
@@ -10,7 +11,6 @@ use crate::tls::ServerTls;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::listener::v3 as pb;
 use nuncio_core::access_log::Logger;
-use nuncio_core::address::Address;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -20,7 +20,7 @@ use nuncio_core::rng;
 use nuncio_core::runtime::RuntimeNumber;
 use nuncio_core::stats::{Scope, sanitize};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What is read of `Listener` and the messages in it.
@@ -30,6 +30,7 @@ pub const COVERED: &[Covered] = &[
         &[
             "name",
             "address",
+            "additional_addresses",
             "stat_prefix",
             "filter_chains",
             "metadata",
@@ -41,6 +42,7 @@ pub const COVERED: &[Covered] = &[
             "listener_filters_timeout",
             "continue_on_listener_filters_timeout",
             "access_log",
+            "drain_type",
         ],
     )
     .ignoring(&[
@@ -48,7 +50,6 @@ pub const COVERED: &[Covered] = &[
             "per_connection_buffer_limit_bytes",
             "a soft limit; our buffers per connection stay below Envoy's default",
         ),
-        ("drain_type", "matters when listeners are removed by a control plane"),
         ("ignore_global_conn_limit", "there is no global connection limit yet"),
         ("enable_reuse_port", "every worker has a socket of its own; with one worker there is one socket"),
     ]),
@@ -91,15 +92,18 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.core.v3.Address", &["socket_address", "pipe"]),
     Covered::new("envoy.config.core.v3.SocketAddress", &["protocol", "address", "port_value"])
         .ignoring(&[("ipv4_compat", "IPv4-mapped addresses are accepted and printed as IPv4")]),
-    Covered::new("envoy.config.core.v3.Pipe", &["path"]),
+    Covered::new("envoy.config.core.v3.Pipe", &["path", "mode"]),
+    Covered::new("envoy.config.listener.v3.AdditionalAddress", &["address"]),
 ];
 
 /// A listener as main builds it.
 pub struct ListenerPlan {
     /// Name, direction, metadata.
     pub info: Arc<ListenerInfo>,
-    /// Where to listen.
-    pub address: Address,
+    /// Tells this generation of the listener from all others.
+    pub tag: u64,
+    /// Where to listen: the address, then `additional_addresses`.
+    pub addresses: Vec<Listen>,
     /// Runs before a chain is chosen.
     pub filters: Filters,
     /// Which chain a connection gets, by its place in `chains`.
@@ -134,7 +138,13 @@ pub struct ChainPlan {
     pub hcm: Option<Arc<HcmPlan>>,
 }
 
+static NEXT_TAG: AtomicU64 = AtomicU64::new(0);
+
 impl ListenerPlan {
+    /// A number that no other generation of any listener has.
+    pub fn next_tag() -> u64 {
+        NEXT_TAG.fetch_add(1, Relaxed)
+    }
     /// Builds a listener.
     ///
     /// # Errors
@@ -144,7 +154,14 @@ impl ListenerPlan {
             .address
             .as_deref()
             .ok_or_else(|| BuildError::from("error adding listener: no address specified"))?;
-        let address = proto::address(address)?;
+        let additional = c.additional_addresses.iter().map(|a| a.address.as_ref());
+        let mut addresses = vec![listen(address)?];
+        for a in additional {
+            addresses.push(listen(a.ok_or_else(|| BuildError::from("Address must be set"))?)?);
+        }
+        let address = addresses[0].address.clone(); // put there above
+        let all: Vec<_> = addresses.iter().map(|a| a.address.to_string()).collect();
+        let all = all.join(",");
         if matches!(c.bind_to_port, Some(false)) {
             return Err(BuildError::not_implemented("Listener.bind_to_port: false"));
         }
@@ -158,13 +175,15 @@ impl ListenerPlan {
         };
         let scope = cx.scope.scope("listener").scope(&prefix);
         if c.filter_chains.is_empty() && c.default_filter_chain.is_none() {
-            return Err(format!("error adding listener '{address}': no filter chains specified").into());
+            return Err(format!("error adding listener '{all}': no filter chains specified").into());
         }
         let cx = &BuildCx { scope: &scope, ..*cx };
         let default = c.default_filter_chain.as_ref().map(|_| c.filter_chains.len());
-        let matcher = Chains::new(&c.filter_chains, default, &address.to_string())?;
+        let matcher = Chains::new(&c.filter_chains, default, &all)?;
+        let drains_with_health = c.drain_type() == pb::listener::DrainType::Default;
         let chains = c.filter_chains.iter().chain(c.default_filter_chain.as_deref());
-        let chains = chains.map(|f| ChainPlan::new(f, &scope, cx)).collect::<BuildResult<_>>()?;
+        let chains =
+            chains.map(|f| ChainPlan::new(f, &scope, drains_with_health, cx)).collect::<BuildResult<_>>()?;
         let key = format!("envoy.resource_limits.listener.{name}.connection_limit");
         let direction = match c.traffic_direction {
             1 => Direction::Inbound,
@@ -174,7 +193,8 @@ impl ListenerPlan {
         let info = ListenerInfo { name, direction, metadata: proto::metadata(c.metadata.as_ref()) };
         Ok(ListenerPlan {
             info: Arc::new(info),
-            address,
+            tag: ListenerPlan::next_tag(),
+            addresses,
             filters: Filters::new(c, cx)?,
             matcher,
             chains,
@@ -190,8 +210,13 @@ impl ListenerPlan {
 }
 
 impl ChainPlan {
-    fn new(c: &pb::FilterChain, scope: &Scope, cx: &BuildCx<'_>) -> BuildResult<ChainPlan> {
-        let hcm = ChainPlan::connection_manager(c, scope, cx)?;
+    fn new(
+        c: &pb::FilterChain,
+        scope: &Scope,
+        drains_with_health: bool,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<ChainPlan> {
+        let hcm = ChainPlan::connection_manager(c, &ListenerCx { scope, drains_with_health }, cx)?;
         Ok(ChainPlan {
             name: c.name.as_str().into(),
             tls: tls(c.transport_socket.as_ref(), scope, cx)?,
@@ -201,7 +226,7 @@ impl ChainPlan {
     }
     fn connection_manager(
         c: &pb::FilterChain,
-        scope: &Scope,
+        listener: &ListenerCx<'_>,
         cx: &BuildCx<'_>,
     ) -> BuildResult<Option<Arc<HcmPlan>>> {
         let Some((last, before)) = c.filters.split_last() else { return Ok(None) };
@@ -220,8 +245,25 @@ impl ChainPlan {
             let e = cx.registry.find::<()>(Kind::NetworkFilter, &last.name, &any.type_url);
             return Err(e.err().unwrap_or_else(|| BuildError::not_implemented(&last.name)));
         }
-        HcmPlan::new(&proto::unpack(any)?, &ListenerCx { scope }, cx).map(|h| Some(Arc::new(h)))
+        HcmPlan::new(&proto::unpack(any)?, listener, cx).map(|h| Some(Arc::new(h)))
     }
+}
+
+/// An address to listen at, with the permissions of a pipe.
+fn listen(a: &core::Address) -> BuildResult<Listen> {
+    let mode = match &a.address {
+        Some(core::address::Address::Pipe(p)) => {
+            if p.mode != 0 && p.path.starts_with('@') {
+                return Err("Cannot set mode for Abstract AF_UNIX sockets".into());
+            }
+            p.mode
+        }
+        Some(core::address::Address::SocketAddress(s)) if s.protocol != 0 => {
+            return Err(BuildError::not_implemented("SocketAddress.protocol: UDP"));
+        }
+        _ => 0,
+    };
+    Ok(Listen { address: proto::address(a)?, mode })
 }
 
 fn tls(t: Option<&core::TransportSocket>, scope: &Scope, cx: &BuildCx<'_>) -> BuildResult<Option<ServerTls>> {

@@ -5,7 +5,7 @@ use nuncio_core::error::{BuildError, BuildResult};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::TcpListener;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 
 /// A bound socket, to be registered with its worker's runtime.
@@ -16,7 +16,26 @@ pub enum Bound {
     Unix(UnixListener, Address),
 }
 
+/// An address to listen at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listen {
+    /// The address.
+    pub address: Address,
+    /// `Pipe.mode`: permissions of the socket file; 0 leaves them to the process.
+    pub mode: u32,
+}
+
 impl Bound {
+    /// Another handle of the same socket.
+    ///
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn try_clone(&self) -> io::Result<Bound> {
+        Ok(match self {
+            Bound::Tcp(l) => Bound::Tcp(l.try_clone()?),
+            Bound::Unix(l, a) => Bound::Unix(l.try_clone()?, a.clone()),
+        })
+    }
     /// Where it listens; port 0 has become a real port.
     pub fn address(&self, configured: &Address) -> Address {
         match self {
@@ -31,7 +50,8 @@ impl Bound {
 ///
 /// # Errors
 /// `cannot bind '127.0.0.1:80': Address already in use`
-pub fn bind(address: &Address, workers: usize, backlog: i32) -> BuildResult<Vec<Bound>> {
+pub fn bind(listen: &Listen, workers: usize, backlog: i32) -> BuildResult<Vec<Bound>> {
+    let address = &listen.address;
     let failed = |e: io::Error| {
         let text = e.to_string();
         BuildError(format!(
@@ -51,7 +71,7 @@ pub fn bind(address: &Address, workers: usize, backlog: i32) -> BuildResult<Vec<
             Ok(all)
         }
         Address::Pipe(p) => {
-            let l = unix(p, backlog).map_err(failed)?;
+            let l = unix(p, listen.mode, backlog).map_err(failed)?;
             let mut all = vec![];
             for _ in 1..workers.max(1) {
                 all.push(Bound::Unix(l.try_clone().map_err(failed)?, address.clone()));
@@ -77,7 +97,7 @@ fn tcp(a: std::net::SocketAddr, backlog: i32, share: bool) -> io::Result<TcpList
     Ok(s.into())
 }
 
-fn unix(path: &std::path::Path, backlog: i32) -> io::Result<UnixListener> {
+fn unix(path: &std::path::Path, mode: u32, backlog: i32) -> io::Result<UnixListener> {
     let text = path.to_string_lossy();
     let address = match text.strip_prefix('@') {
         Some(name) => SockAddr::unix(format!("\0{name}"))?,
@@ -91,6 +111,9 @@ fn unix(path: &std::path::Path, backlog: i32) -> io::Result<UnixListener> {
     };
     let s = Socket::new(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
     s.bind(&address)?;
+    if mode != 0 {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+    }
     s.listen(backlog)?;
     Ok(s.into())
 }

@@ -9,6 +9,7 @@ use crate::guard;
 use crate::http::CloseReason;
 use crate::http::Hcm;
 use crate::http::codec::{self, Counted};
+use crate::http::drain::Drain;
 use crate::io::Io;
 use crate::stats::HandlerStats;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
@@ -16,7 +17,7 @@ use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::flags::Flag;
 use nuncio_core::format::FormatCx;
-use nuncio_core::info::ConnInfo;
+use nuncio_core::info::{ConnInfo, Direction};
 use nuncio_core::listener_filter::Detected;
 use nuncio_core::worker;
 use nuncio_wire::ReadBuf;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// Numbers downstream connections across workers, as `%CONNECTION_ID%` prints them.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -43,6 +44,9 @@ struct LocalListener {
     handler: HandlerStats,
     /// One per address.
     acceptors: RefCell<Vec<JoinHandle<()>>>,
+    /// The tasks of its connections, to cut them; places of those that ended are in `free`.
+    connections: RefCell<Vec<Option<AbortHandle>>>,
+    free: RefCell<Vec<u32>>,
 }
 
 enum Acceptor {
@@ -92,27 +96,59 @@ impl LocalListeners {
     ) -> io::Result<()> {
         let acceptors = sockets.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
         let handler = HandlerStats::new(&plan.scope.scope(handler));
-        let l = Rc::new(LocalListener { plan, hcms, handler, acceptors: RefCell::default() });
+        let l = Rc::new(LocalListener {
+            plan,
+            hcms,
+            handler,
+            acceptors: RefCell::default(),
+            connections: RefCell::default(),
+            free: RefCell::default(),
+        });
         let tasks = acceptors.into_iter().map(|a| tokio::task::spawn_local(accept(l.clone(), a)));
         *l.acceptors.borrow_mut() = tasks.collect();
         self.0.borrow_mut().push(l);
         Ok(())
     }
-    /// Tells clients to go elsewhere; listening goes on.
-    pub fn drain(&self, inbound_only: bool) {
-        for l in &*self.0.borrow() {
-            if !inbound_only || l.plan.info.direction == nuncio_core::info::Direction::Inbound {
-                l.hcms.iter().flatten().for_each(|h| h.draining.set(true));
-            }
-        }
+    /// Asks clients to go elsewhere; listening goes on.
+    pub fn drain(&self, which: Which, drain: Drain) {
+        self.each(which, |l| l.hcms.iter().flatten().for_each(|h| h.drain.begin(drain)));
     }
     /// Stops to accept; connections go on.
-    pub fn stop_accepting(&self, inbound_only: bool) {
-        for l in &*self.0.borrow() {
-            if !inbound_only || l.plan.info.direction == nuncio_core::info::Direction::Inbound {
-                l.hcms.iter().flatten().for_each(|h| h.draining.set(true));
-                l.acceptors.borrow_mut().drain(..).for_each(|t| t.abort());
-            }
+    pub fn stop(&self, which: Which) {
+        self.each(which, |l| l.acceptors.borrow_mut().drain(..).for_each(|t| t.abort()));
+    }
+    /// Ends what is left of a listener: its connections are cut.
+    pub fn remove(&self, which: Which) {
+        self.stop(which);
+        self.each(which, |l| l.connections.borrow_mut().drain(..).flatten().for_each(|t| t.abort()));
+        self.0.borrow_mut().retain(|l| !which.takes(l));
+    }
+    fn each(&self, which: Which, f: impl Fn(&LocalListener)) {
+        self.0.borrow().iter().filter(|l| which.takes(l)).for_each(|l| f(l));
+    }
+}
+
+/// Which listeners are meant.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// All of them.
+    All,
+    /// Those whose `traffic_direction` is `INBOUND`.
+    Inbound,
+    /// One generation of one listener.
+    One(u64),
+}
+
+impl Which {
+    fn takes(self, l: &LocalListener) -> bool {
+        self.includes(l.plan.tag, l.plan.info.direction)
+    }
+    /// True for a listener with this tag and direction.
+    pub fn includes(self, tag: u64, direction: Direction) -> bool {
+        match self {
+            Which::All => true,
+            Which::Inbound => direction == Direction::Inbound,
+            Which::One(t) => t == tag,
         }
     }
 }
@@ -142,13 +178,21 @@ impl LocalListener {
             let _ = info.logged.set(Box::default());
         }
         self.plan.connections.fetch_add(1, Relaxed);
-        let cx = Connection { listener: self.clone(), info, active: Cell::new(false) };
-        if self.plan.filters.is_empty() {
-            if let Some(chain) = cx.choose(&Detected::default()) {
-                guard::spawn("connection", serve(cx, chain, io, ReadBuf::new()));
-            }
+        let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            let mut all = self.connections.borrow_mut();
+            all.push(None);
+            all.len() as u32 - 1
+        });
+        let cx = Connection { listener: self.clone(), info, active: Cell::new(false), place };
+        let task = if self.plan.filters.is_empty() {
+            let Some(chain) = cx.choose(&Detected::default()) else { return };
+            guard::spawn("connection", serve(cx, chain, io, ReadBuf::new()))
         } else {
-            guard::spawn("connection", inspect(cx, io));
+            guard::spawn("connection", inspect(cx, io))
+        };
+        // The task runs after this one, so its place is still its own.
+        if let Some(p) = self.connections.borrow_mut().get_mut(place as usize) {
+            *p = Some(task.abort_handle());
         }
     }
 }
@@ -159,6 +203,8 @@ struct Connection {
     info: Rc<ConnInfo>,
     /// It has a filter chain, and counts as one of the listener's.
     active: Cell<bool>,
+    /// Of its task in `connections`.
+    place: u32,
 }
 
 impl Connection {
@@ -214,6 +260,10 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let l = &self.listener;
         l.plan.connections.fetch_sub(1, Relaxed);
+        if let Some(p) = l.connections.borrow_mut().get_mut(self.place as usize) {
+            *p = None;
+            l.free.borrow_mut().push(self.place);
+        }
         if self.active.get() {
             l.plan.stats.downstream_cx_active().dec();
             l.plan.stats.downstream_cx_destroy().inc();

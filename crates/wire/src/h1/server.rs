@@ -44,6 +44,8 @@ pub struct Server {
     keep_alive: bool,
     /// The next response is to be the last.
     close_next: bool,
+    /// Responses say that the connection will close, though it still goes on.
+    announce: bool,
 }
 
 impl Server {
@@ -62,6 +64,7 @@ impl Server {
             upgraded: false,
             keep_alive: true,
             close_next: false,
+            announce: false,
         }
     }
 
@@ -187,7 +190,7 @@ impl Server {
             && self.body.is_done()
             && delimit != Delimit::Raw
             && status != 101;
-        let connection: Option<&[u8]> = match (accepted, self.keep_alive) {
+        let connection: Option<&[u8]> = match (accepted, self.keep_alive && !self.announce) {
             (true, _) => None,
             (false, false) => Some(b"close"),
             (false, true) => http10.then_some(b"keep-alive"),
@@ -250,10 +253,19 @@ impl Server {
     pub fn keep_alive(&self) -> bool {
         self.keep_alive && !self.close_next
     }
-    /// Let the response whose head is written next be the last, and say so to the client (draining). A request that
+    /// Let the response whose head is written next be the last, and say so to the client. A request that
     /// arrives in between is still served.
     pub fn close_after_response(&mut self) {
         self.close_next = true;
+    }
+    /// True after [`close_after_response`](Server::close_after_response).
+    pub fn closes_after_response(&self) -> bool {
+        self.close_next
+    }
+    /// Let responses from now on say `connection: close`, but go on taking requests: the client may have sent one
+    /// before it reads that (draining).
+    pub fn announce_close(&mut self) {
+        self.announce = true;
     }
     /// Bytes stay unread until the response decides about an upgrade: reading more from the socket would only fill
     /// the buffer.
