@@ -234,8 +234,7 @@ impl H1Conn {
                 (None, Some(timeout)) => began + timeout,
                 (None, None) => return Poll::Pending,
             };
-            let arm =
-                || (clock::sleep_until(TimerKind::HttpDownstreamConnectionIdle, deadline), deadline);
+            let arm = || (clock::sleep_until(TimerKind::HttpDownstreamConnectionIdle, deadline), deadline);
             let armed = idle.get_or_insert_with(arm);
             // The end of a drain comes before the time that was armed for idleness.
             if armed.1 > deadline {

@@ -3,8 +3,8 @@
 //! The protocol drivers ([`h1`](super::h1), [`h2`](super::h2)) call [`drive`] with a [`Downstream`] that knows how
 //! their protocol writes heads and data, and how it learns that the client is gone.
 
-use super::{Hcm, Last};
 use super::timers::Timers;
+use super::{Hcm, Last};
 use crate::upstream::local::Clusters;
 use nuncio_core::clock::{self, Sleep};
 use nuncio_core::error::ResetReason;
