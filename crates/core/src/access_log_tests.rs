@@ -3,6 +3,7 @@ use crate::address::Address;
 use crate::clock::sim::Sim;
 use crate::filter::{NodeInfo, ServerCx};
 use crate::info::{ConnInfo, ListenerInfo, StreamInfo};
+use crate::init::Init;
 use crate::kinds::AccessLogger;
 use crate::registry::{Docs, Registry};
 use crate::runtime::{Layer, Runtime, RuntimeValue, ServerState, Snapshot};
@@ -38,7 +39,8 @@ impl Server {
 
 fn with_cx<R>(server: &Server, registry: &Registry, f: impl FnOnce(&BuildCx<'_>) -> R) -> R {
     let (scope, node) = (Store::new().root(), NodeInfo::default());
-    f(&BuildCx { registry, scope: &scope, name: "", node: &node, server, validate_only: false })
+    let init = Init::default();
+    f(&BuildCx { registry, scope: &scope, name: "", node: &node, server, init: &init, validate_only: false })
 }
 
 fn filter_on(server: &Server, yaml: &str) -> BuildResult<AccessLogFilter> {

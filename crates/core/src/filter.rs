@@ -6,6 +6,7 @@
 use crate::LocalBoxFuture;
 use crate::error::{BuildError, BuildResult};
 use crate::exchange::{Exchange, LocalReply};
+use crate::init::Init;
 use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
@@ -68,6 +69,8 @@ pub struct BuildCx<'a> {
     pub node: &'a NodeInfo,
     /// The server it belongs to: runtime, health state, clusters that exist.
     pub server: &'a dyn ServerCx,
+    /// What must be there before that which is built is used: whoever fetches something adds a target.
+    pub init: &'a Init,
     /// `--mode validate`: build, but start nothing and bind nothing.
     pub validate_only: bool,
 }

@@ -20,6 +20,7 @@ pub mod filter_state;
 pub mod flags;
 pub mod format;
 pub mod info;
+pub mod init;
 pub mod kinds;
 pub mod listener_filter;
 pub mod live;

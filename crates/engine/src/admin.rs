@@ -17,7 +17,6 @@ use nuncio_core::filter::BuildCx;
 use nuncio_core::info::{Direction, ListenerInfo};
 use nuncio_core::runtime::RuntimeNumber;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// Serves `handler` at `address`, on this thread, with these access logs. Returns the address, in which port 0 has
 /// become a real port.
@@ -49,19 +48,20 @@ pub fn serve(
         addresses: vec![Listen { address: bound.clone(), mode: 0 }],
         filters: Filters::none(),
         matcher: Chains::new(&[], Some(0), "admin")?,
-        chains: vec![ChainPlan {
+        chains: vec![Arc::new(ChainPlan {
+            tag: ChainPlan::next_tag(),
             name: "admin".into(),
             tls: None,
             handshake_timeout: None,
             hcm: Some(hcm.clone()),
-        }],
+        })],
         access_logs: vec![],
         backlog: 128,
         stats: ListenerStats::new(&scope),
         config_stats: None,
         scope,
         connection_limit: RuntimeNumber::fixed(u64::MAX),
-        connections: AtomicU64::new(0),
+        connections: Arc::default(),
     };
     let hcm = Hcm::new(hcm, Last::Handler(handler));
     LocalListeners::here()

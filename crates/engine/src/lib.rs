@@ -3,8 +3,8 @@
 //! Main builds everything from configuration and posts it to the workers:
 //!
 //! ```text
-//! ClusterManager::add … → initialize().await → publish(workers)
-//! ListenerManager::add … → start(workers)
+//! ClusterManager::add … → initialize().await → publish(workers) → set, remove …
+//! ListenerManager::add … → start(workers) → set, remove …
 //! admin::serve(address, handler) on main
 //! ```
 //!
@@ -19,6 +19,7 @@ pub mod io;
 pub mod listener;
 mod mux;
 mod proto;
+pub mod revision;
 pub mod route;
 pub mod router;
 mod slab;
@@ -29,6 +30,7 @@ pub mod upstream;
 pub use builtin::register;
 pub use guard::panics;
 pub use listener::manager::ListenerManager;
+pub use revision::{Change, Revision};
 pub use upstream::manager::ClusterManager;
 
 use nuncio_core::coverage::Coverage;

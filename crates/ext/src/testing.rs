@@ -10,6 +10,7 @@ use nuncio_core::coverage::Coverage;
 use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
 use nuncio_core::format::FormatCx;
 use nuncio_core::info::{ConnInfo, ListenerInfo};
+use nuncio_core::init::Init;
 use nuncio_core::listener_filter::DynListenerFilter;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::Store;
@@ -56,6 +57,7 @@ pub fn loggers(logs: &[AccessLog], store: &Store) -> Result<Vec<Logger>, String>
         name: "",
         node: &node,
         server: &Server,
+        init: &Init::default(),
         validate_only: false,
     };
     access_log::build(logs, &cx).map_err(|e| e.0)
@@ -76,6 +78,7 @@ pub fn listener_filters(yaml: &str) -> (Vec<Arc<dyn DynListenerFilter>>, Store) 
         name: "",
         node: &node,
         server: &Server,
+        init: &Init::default(),
         validate_only: false,
     };
     let build = |f: &ListenerFilter| {

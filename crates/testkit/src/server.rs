@@ -2,21 +2,23 @@
 
 use crate::config::Config;
 use crate::probe;
-use nuncio_api::load::{LoadOptions, load_bootstrap};
+use nuncio_api::load::{Format, LoadOptions, UnknownFields, load_bootstrap, parse_message};
 use nuncio_core::address::Address;
 use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
+use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
-use nuncio_core::stats::{MetricValue, Store};
+use nuncio_core::stats::{MetricValue, Scope, Store};
 use nuncio_core::worker::Workers;
-use nuncio_engine::{ClusterManager, ListenerManager};
+use nuncio_engine::{Change, ClusterManager, ListenerManager, Revision};
+use prost::{Message, Name};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// How long [`Server::wait_stat`] waits at most.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -25,8 +27,66 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Server {
     store: Store,
     listeners: BTreeMap<String, SocketAddr>,
-    stop: Option<oneshot::Sender<()>>,
-    main: Option<JoinHandle<()>>,
+    /// Dropped to stop.
+    main: Option<mpsc::UnboundedSender<OnMain>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+type OnMain = Box<dyn FnOnce(&Control) + Send>;
+
+/// What main has in its hands, to change the configuration of a server that runs.
+pub struct Control {
+    /// Its clusters.
+    pub clusters: ClusterManager,
+    /// Its listeners.
+    pub listeners: ListenerManager,
+    workers: Rc<Workers>,
+    facts: Facts,
+    registry: Registry,
+    root: Scope,
+}
+
+impl Control {
+    /// Calls `f` with a context for building.
+    pub fn build<T>(&self, f: impl FnOnce(&BuildCx<'_>) -> T) -> T {
+        f(&BuildCx {
+            registry: &self.registry,
+            scope: &self.root,
+            name: "",
+            node: &NodeInfo::default(),
+            server: &self.facts,
+            init: &Init::default(),
+            validate_only: false,
+        })
+    }
+    /// Adds or changes a cluster (YAML); says what became of it, and sends a message when all workers have it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn set_cluster(&self, yaml: &str) -> Result<(Change, oneshot::Receiver<()>), String> {
+        let (done, is_done) = oneshot::channel();
+        let done = Box::new(|| done.send(()).unwrap_or(())); // a test need not wait
+        let set = |cx: &BuildCx<'_>| self.clusters.set(&parse(yaml), Revision::api("1"), cx, done);
+        self.build(set).map(|c| (c, is_done)).map_err(|e| e.0)
+    }
+    /// Adds or changes a listener (YAML); says what became of it, and sends a message when all workers have it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn set_listener(&self, yaml: &str) -> Result<(Change, oneshot::Receiver<()>), String> {
+        let (done, is_done) = oneshot::channel();
+        let done = Box::new(|| done.send(()).unwrap_or(())); // as above
+        let n = self.workers.len();
+        let set = |cx: &BuildCx<'_>| self.listeners.set(&parse(yaml), Revision::api("1"), n, cx, done);
+        self.build(set).map(|c| (c, is_done)).map_err(|e| e.0)
+    }
+}
+
+fn parse<M: Message + Name + Default>(yaml: &str) -> M {
+    match parse_message(yaml.as_bytes(), Format::Yaml, "test.yaml", UnknownFields::Refuse) {
+        Ok(loaded) => loaded.message,
+        Err(e) => panic!("{}\n{yaml}", e.envoy_phrase()),
+    }
 }
 
 /// What the factories of extensions ask the server.
@@ -62,15 +122,15 @@ impl Server {
     /// As [`start`](Self::start).
     pub fn from_yaml(yaml: &str, workers: usize) -> Server {
         let store = Store::new();
-        let (up, is_up) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
+        let (up, is_up) = std::sync::mpsc::channel();
+        let (to_main, work) = mpsc::unbounded_channel();
         let (text, on_main) = (yaml.to_owned(), store.clone());
-        let main = std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("main".into())
-            .spawn(move || main(&text, workers, &on_main, &up, stopped))
+            .spawn(move || main(&text, workers, &on_main, &up, work))
             .expect("a thread");
         match is_up.recv() {
-            Ok(Ok(listeners)) => Server { store, listeners, stop: Some(stop), main: Some(main) },
+            Ok(Ok(listeners)) => Server { store, listeners, main: Some(to_main), thread: Some(thread) },
             Ok(Err(e)) => panic!("{e}\n{yaml}"),
             Err(_) => panic!("the server's main thread panicked with\n{yaml}"),
         }
@@ -85,6 +145,17 @@ impl Server {
     /// There is none of that name.
     pub fn listener(&self, name: &str) -> SocketAddr {
         *self.listeners.get(name).unwrap_or_else(|| panic!("no listener {name}"))
+    }
+    /// Does something on main.
+    ///
+    /// # Panics
+    /// Main has ended.
+    pub async fn on_main<T: Send + 'static>(&self, f: impl FnOnce(&Control) -> T + Send + 'static) -> T {
+        let (answer, answered) = oneshot::channel();
+        let job: OnMain = Box::new(|c| drop(answer.send(f(c))));
+        let sent = self.main.as_ref().expect("it runs").send(job);
+        sent.ok().expect("main runs");
+        answered.await.expect("main answers")
     }
     /// A counter or gauge; 0 when there is none of that name.
     pub fn stat(&self, name: &str) -> u64 {
@@ -136,17 +207,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.main.take().map(JoinHandle::join);
+        drop(self.main.take());
+        let ended = self.thread.take().map(JoinHandle::join);
         if matches!(ended, Some(Err(_))) && !std::thread::panicking() {
             panic!("the server's main thread panicked");
         }
     }
 }
 
-type Up = mpsc::Sender<Result<BTreeMap<String, SocketAddr>, String>>;
+type Up = std::sync::mpsc::Sender<Result<BTreeMap<String, SocketAddr>, String>>;
 
-fn main(yaml: &str, workers: usize, store: &Store, up: &Up, stopped: oneshot::Receiver<()>) {
+fn main(yaml: &str, workers: usize, store: &Store, up: &Up, mut work: mpsc::UnboundedReceiver<OnMain>) {
     let mut rt = tokio::runtime::Builder::new_current_thread();
     let rt = rt.enable_all().build_local(tokio::runtime::LocalOptions::default()).expect("a runtime");
     let threads = rt.block_on(async {
@@ -154,15 +225,17 @@ fn main(yaml: &str, workers: usize, store: &Store, up: &Up, stopped: oneshot::Re
         nuncio_core::rng::seed_from_os();
         let _shard = store.register_shard();
         match build(yaml, workers, store).await {
-            Ok((listeners, threads)) => {
-                let all = listeners.list();
+            Ok(control) => {
+                let all = control.listeners.list();
                 let addresses = all.iter().filter_map(|l| match &l.addresses[0] {
                     Address::Ip(a) => Some((l.plan.info.name.to_string(), *a)),
                     _ => None,
                 });
                 let _ = up.send(Ok(addresses.collect())); // whoever started us may have given up
-                let _ = stopped.await; // dropped or sent: both mean stop
-                Some(threads)
+                while let Some(job) = work.recv().await {
+                    job(&control);
+                }
+                Some(control.workers)
             }
             Err(e) => {
                 let _ = up.send(Err(e)); // as above
@@ -177,7 +250,7 @@ fn main(yaml: &str, workers: usize, store: &Store, up: &Up, stopped: oneshot::Re
     }
 }
 
-async fn build(yaml: &str, workers: usize, store: &Store) -> Result<(ListenerManager, Rc<Workers>), String> {
+async fn build(yaml: &str, workers: usize, store: &Store) -> Result<Control, String> {
     let options = LoadOptions { yaml: Some(yaml), ..Default::default() };
     let message = load_bootstrap(&options).map_err(|e| e.to_string())?.message;
     let root = store.root();
@@ -187,27 +260,20 @@ async fn build(yaml: &str, workers: usize, store: &Store) -> Result<(ListenerMan
     let mut registry = Registry::default();
     nuncio_ext::register(&mut registry, &mut Default::default());
     probe::register(&mut registry);
-    let node = NodeInfo::default();
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &root,
-        name: "",
-        node: &node,
-        server: &facts,
-        validate_only: false,
-    };
-    let resources = message.static_resources.unwrap_or_default();
-    for c in &resources.clusters {
-        clusters.add(c, &cx).map_err(|e| e.to_string())?;
-    }
-    for l in &resources.listeners {
-        listeners.add(l, workers, &cx).map_err(|e| e.to_string())?;
-    }
     let (threads, jobs) = Workers::start(workers, store, |_| ()).map_err(|e| e.to_string())?;
     let threads = Rc::new(threads);
     tokio::task::spawn_local(jobs.run());
-    clusters.initialize().await;
-    clusters.publish(&threads);
-    listeners.start(&threads);
-    Ok((listeners, threads))
+    let c = Control { clusters, listeners, workers: threads, facts, registry, root };
+    let resources = message.static_resources.unwrap_or_default();
+    for cluster in &resources.clusters {
+        c.build(|cx| c.clusters.add(cluster, cx)).map_err(|e| e.to_string())?;
+    }
+    for l in &resources.listeners {
+        c.build(|cx| c.listeners.add(l, workers, cx)).map_err(|e| e.to_string())?;
+    }
+    c.clusters.initialize().await;
+    c.listeners.initialize().await;
+    c.clusters.publish(&c.workers);
+    c.listeners.start(&c.workers);
+    Ok(c)
 }

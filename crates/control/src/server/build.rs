@@ -9,6 +9,7 @@ use nuncio_api::load::Loaded;
 use nuncio_core::coverage::Coverage;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, ServerCx};
+use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{Scope, Store};
@@ -179,9 +180,10 @@ pub fn cx<'a>(
     scope: &'a Scope,
     node: &'a Node,
     server: &'a dyn ServerCx,
+    init: &'a Init,
     validate_only: bool,
 ) -> BuildCx<'a> {
-    BuildCx { registry, scope, name: "", node: &node.info, server, validate_only }
+    BuildCx { registry, scope, name: "", node: &node.info, server, init, validate_only }
 }
 
 /// Builds everything, binds and starts nothing.
@@ -199,6 +201,7 @@ pub fn validate(options: &Options, made: &Made) -> Result<(), Refusal> {
         state: Arc::default(),
         secrets: Secrets::new(&g.loaded.message),
     };
-    let cx = cx(&made.registry, &root, &g.node, &facts, true);
+    let init = Init::default();
+    let cx = cx(&made.registry, &root, &g.node, &facts, &init, true);
     resources(&g.loaded.message, options, &listeners, &clusters, 1, &cx)
 }

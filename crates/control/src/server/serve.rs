@@ -13,6 +13,7 @@ use nuncio_core::access_log;
 use nuncio_core::address::Address;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
+use nuncio_core::init::Init;
 use nuncio_core::worker::Workers;
 use nuncio_core::{clock, log, rng};
 use nuncio_engine::{ClusterManager, ListenerManager};
@@ -100,7 +101,8 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
         runtime: server.runtime.current().clone(),
         state: server.state.clone(),
     };
-    let cx = build::cx(&made.registry, &root, &node, &facts, false);
+    let init = Init::default();
+    let cx = build::cx(&made.registry, &root, &node, &facts, &init, false);
 
     serve_admin(&message, &server, &cx)?;
     build::resources(&message, options, &listeners, &clusters, workers as usize, &cx)?;
@@ -127,6 +129,13 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
          `envoy.resource_monitors.global_downstream_max_connections` resource monitor."
     );
     log!(Main, Info, "all clusters initialized. initializing init manager");
+    let initialized = tokio::select! {
+        () = listeners.initialize() => true,
+        () = signals.end(&server) => false,
+    };
+    if !initialized {
+        return Ok(());
+    }
     log!(Config, Info, "all dependencies initialized. starting workers");
     let started = Workers::start(workers as usize, &ground.store, |_| ());
     let (threads, jobs) =
@@ -134,9 +143,8 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let threads = Rc::new(threads);
     tokio::task::spawn_local(jobs.run());
     clusters.publish(&threads);
-    for s in &server.stats.clusters {
-        s.clusters_inflated().set(clusters.list().len() as u64);
-    }
+    let inflated = server.stats.clusters.clone();
+    clusters.follow_count(move |n| inflated.iter().for_each(|s| s.clusters_inflated().set(n as u64)));
     listeners.start(&threads);
     // Live is who accepts: jobs of a worker run in order, so that this one comes after its listeners.
     let (accept, accepting) = tokio::sync::oneshot::channel();

@@ -133,7 +133,7 @@ pub enum ServerHeader {
 }
 
 /// Which addresses count as internal (`internal_address_config`); without configuration none does.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct InternalAddresses(Option<CidrSet>);
 
 impl InternalAddresses {
@@ -152,6 +152,7 @@ pub struct ListenerCx<'a> {
 }
 
 /// A connection manager as main builds it; every worker makes an [`Hcm`] of it.
+#[derive(Clone)]
 pub struct HcmPlan {
     /// `common_http_protocol_options.max_requests_per_connection`; 0: no limit
     pub max_requests_per_connection: u32,
@@ -223,18 +224,16 @@ impl HcmPlan {
         listener: &ListenerCx<'_>,
         cx: &BuildCx<'_>,
     ) -> BuildResult<HcmPlan> {
-        let filter_scope = cx.scope.store().root().scope("http").scope(&c.stat_prefix);
+        let filter_scope = filter_scope(c, cx);
         let cx = BuildCx { scope: &filter_scope, ..*cx };
         let (filters, router) = filters(&c.http_filters, &cx)?;
-        let Some(hcm::RouteSpecifier::RouteConfig(routes)) = &c.route_specifier else {
-            return Err(BuildError::not_implemented("HttpConnectionManager.rds / scoped_routes"));
-        };
+        let routes = routes(c, &cx)?;
         let runtime = cx.server.runtime().snapshot();
         let mut common = c.common_http_protocol_options.unwrap_or_default();
         common.max_headers_count.get_or_insert_with(|| {
             runtime.number("envoy.reloadable_features.max_request_headers_count", 100) as u32
         });
-        let mut plan = HcmPlan::bare(&c.stat_prefix, listener, &cx, Arc::new(RouteTable::new(routes, &cx)?));
+        let mut plan = HcmPlan::bare(&c.stat_prefix, listener, &cx, routes);
         plan.codec = match hcm::CodecType::try_from(c.codec_type) {
             Ok(hcm::CodecType::Http1) => CodecType::Http1,
             Ok(hcm::CodecType::Http2) => CodecType::Http2,
@@ -296,6 +295,21 @@ impl HcmPlan {
         (plan.filters, plan.router) = (filters, router);
         plan.tracing = Some(TracingStats::new(&filter_scope.scope("tracing")));
         Ok(plan)
+    }
+
+    /// The same connection manager with the routes of `c`, which differs in nothing else. `None` when that takes another
+    /// chain of filters, because only one of the tables switches some of them on or off.
+    ///
+    /// # Errors
+    /// The routes are refused.
+    pub fn with_routes(
+        &self,
+        c: &pb::HttpConnectionManager,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Option<HcmPlan>> {
+        let routes = routes(c, &BuildCx { scope: &filter_scope(c, cx), ..*cx })?;
+        let fits = routes.switches_filters() == self.routes.switches_filters();
+        Ok(fits.then(|| HcmPlan { routes, ..self.clone() }))
     }
 
     /// A connection manager with Envoy's defaults and no filters (the admin interface).
@@ -363,6 +377,18 @@ impl HcmPlan {
     pub fn instantiate(self: &Arc<Self>) -> Rc<Hcm> {
         let last = self.router.clone().map_or(Last::Nothing, Last::Router);
         Hcm::new(self.clone(), last)
+    }
+}
+
+/// Where the stats of its filters go.
+fn filter_scope(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> Scope {
+    cx.scope.store().root().scope("http").scope(&c.stat_prefix)
+}
+
+fn routes(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> BuildResult<Arc<RouteTable>> {
+    match &c.route_specifier {
+        Some(hcm::RouteSpecifier::RouteConfig(routes)) => Ok(Arc::new(RouteTable::new(routes, cx)?)),
+        _ => Err(BuildError::not_implemented("HttpConnectionManager.rds / scoped_routes")),
     }
 }
 

@@ -9,7 +9,7 @@ use nuncio_core::runtime::Snapshot;
 use nuncio_wire::{RequestHead, name};
 
 /// What to do with paths and hosts.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct PathRules {
     normalize: bool,
     merge_slashes: bool,

@@ -10,6 +10,8 @@ use crate::stats::{ListenerConfigStats, ListenerStats};
 use crate::tls::ServerTls;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::listener::v3 as pb;
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use nuncio_core::access_log::Logger;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -19,8 +21,9 @@ use nuncio_core::registry::Kind;
 use nuncio_core::rng;
 use nuncio_core::runtime::RuntimeNumber;
 use nuncio_core::stats::{Scope, sanitize};
+use prost::Message;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// What is read of `Listener` and the messages in it.
@@ -108,8 +111,9 @@ pub struct ListenerPlan {
     pub filters: Filters,
     /// Which chain a connection gets, by its place in `chains`.
     pub matcher: Chains,
-    /// The filter chains; the default one, if any, is the last.
-    pub chains: Vec<ChainPlan>,
+    /// The filter chains; the default one, if any, is the last. Those that a change leaves alone are shared with the
+    /// plan before.
+    pub chains: Vec<Arc<ChainPlan>>,
     /// `access_log`: an entry per connection.
     pub access_logs: Vec<Logger>,
     /// `tcp_backlog_size`
@@ -123,11 +127,14 @@ pub struct ListenerPlan {
     /// Runtime key `envoy.resource_limits.listener.<name>.connection_limit`.
     pub connection_limit: RuntimeNumber,
     /// Connections open, over all workers, for the limit.
-    pub connections: AtomicU64,
+    pub connections: Arc<AtomicU64>,
 }
 
 /// A filter chain.
+#[derive(Clone)]
 pub struct ChainPlan {
+    /// Tells it from all other chains; a chain of which only the routes have changed keeps it.
+    pub tag: u32,
     /// Its name.
     pub name: Arc<str>,
     /// TLS, or none.
@@ -140,16 +147,23 @@ pub struct ChainPlan {
 
 static NEXT_TAG: AtomicU64 = AtomicU64::new(0);
 
+static NEXT_CHAIN: AtomicU32 = AtomicU32::new(0);
+
 impl ListenerPlan {
     /// A number that no other generation of any listener has.
     pub fn next_tag() -> u64 {
         NEXT_TAG.fetch_add(1, Relaxed)
     }
-    /// Builds a listener.
+    /// Builds a listener. Filter chains that are also in `old`, the configuration and the plan before this one, are
+    /// taken over.
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn new(c: &pb::Listener, cx: &BuildCx<'_>) -> BuildResult<ListenerPlan> {
+    pub fn new(
+        c: &pb::Listener,
+        old: Option<(&pb::Listener, &ListenerPlan)>,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<ListenerPlan> {
         let address = c
             .address
             .as_deref()
@@ -181,9 +195,13 @@ impl ListenerPlan {
         let default = c.default_filter_chain.as_ref().map(|_| c.filter_chains.len());
         let matcher = Chains::new(&c.filter_chains, default, &all)?;
         let drains_with_health = c.drain_type() == pb::listener::DrainType::Default;
-        let chains = c.filter_chains.iter().chain(c.default_filter_chain.as_deref());
-        let chains =
-            chains.map(|f| ChainPlan::new(f, &scope, drains_with_health, cx)).collect::<BuildResult<_>>()?;
+        let listener = ListenerCx { scope: &scope, drains_with_health };
+        let chains = all_chains(c).map(|f| match old.map(|old| ChainPlan::continued(f, old, cx)) {
+            Some(Ok(None)) | None => ChainPlan::new(f, &listener, cx).map(Arc::new),
+            Some(Ok(Some(kept))) => Ok(kept),
+            Some(Err(e)) => Err(e),
+        });
+        let chains = chains.collect::<BuildResult<_>>()?;
         let key = format!("envoy.resource_limits.listener.{name}.connection_limit");
         let direction = match c.traffic_direction {
             1 => Direction::Inbound,
@@ -203,26 +221,49 @@ impl ListenerPlan {
             stats: ListenerStats::new(&scope),
             config_stats: Some(ListenerConfigStats::new(&scope)),
             connection_limit: cx.server.runtime().number(&key, u64::MAX),
-            connections: AtomicU64::new(0),
+            connections: old.map(|(_, p)| p.connections.clone()).unwrap_or_default(),
             scope,
         })
     }
 }
 
+/// The filter chains in the order of their numbers: the default one is the last.
+fn all_chains(c: &pb::Listener) -> impl Iterator<Item = &pb::FilterChain> {
+    c.filter_chains.iter().chain(c.default_filter_chain.as_deref())
+}
+
 impl ChainPlan {
-    fn new(
-        c: &pb::FilterChain,
-        scope: &Scope,
-        drains_with_health: bool,
-        cx: &BuildCx<'_>,
-    ) -> BuildResult<ChainPlan> {
-        let hcm = ChainPlan::connection_manager(c, &ListenerCx { scope, drains_with_health }, cx)?;
+    /// A number that no other filter chain has.
+    pub fn next_tag() -> u32 {
+        NEXT_CHAIN.fetch_add(1, Relaxed)
+    }
+    fn new(c: &pb::FilterChain, listener: &ListenerCx<'_>, cx: &BuildCx<'_>) -> BuildResult<ChainPlan> {
+        let hcm = ChainPlan::connection_manager(c, listener, cx)?;
         Ok(ChainPlan {
+            tag: ChainPlan::next_tag(),
             name: c.name.as_str().into(),
-            tls: tls(c.transport_socket.as_ref(), scope, cx)?,
+            tls: tls(c.transport_socket.as_ref(), listener.scope, cx)?,
             handshake_timeout: proto::duration(&c.transport_socket_connect_timeout)?.filter(|d| !d.is_zero()),
             hcm,
         })
+    }
+    /// The chain of `old` that is the same as `c`, or differs in its routes only. Unlike Envoy's, a chain does not
+    /// drain because its routes have changed.
+    fn continued(
+        c: &pb::FilterChain,
+        (old, plan): (&pb::Listener, &ListenerPlan),
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Option<Arc<ChainPlan>>> {
+        let chains = || all_chains(old).zip(&plan.chains);
+        if let Some((_, same)) = chains().find(|(o, _)| *o == c) {
+            return Ok(Some(same.clone()));
+        }
+        let Some((new, rest)) = without_routes(c) else { return Ok(None) };
+        let like = |o: &pb::FilterChain| without_routes(o).is_some_and(|(_, r)| r == rest);
+        let Some((_, kept)) = chains().find(|(o, _)| like(o)) else { return Ok(None) };
+        let Some(hcm) = &kept.hcm else { return Ok(None) };
+        let Some(hcm) = hcm.with_routes(&new, cx)? else { return Ok(None) };
+        Ok(Some(Arc::new(ChainPlan { hcm: Some(Arc::new(hcm)), ..(**kept).clone() })))
     }
     fn connection_manager(
         c: &pb::FilterChain,
@@ -239,7 +280,6 @@ impl ChainPlan {
         let Some(pb::filter::ConfigType::TypedConfig(any)) = &last.config_type else {
             return Err(nuncio_api::extensions::unregistered(&last.name, "").into());
         };
-        const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
         if any.type_url.rsplit('/').next() != Some(HCM) {
             // The registry has the right words; it holds no network filter yet.
             let e = cx.registry.find::<()>(Kind::NetworkFilter, &last.name, &any.type_url);
@@ -247,6 +287,26 @@ impl ChainPlan {
         }
         HcmPlan::new(&proto::unpack(any)?, listener, cx).map(|h| Some(Arc::new(h)))
     }
+}
+
+const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+
+/// A filter chain that is one connection manager with routes in it: the manager, and the chain without these routes.
+fn without_routes(c: &pb::FilterChain) -> Option<(HttpConnectionManager, pb::FilterChain)> {
+    let mut rest = c.clone();
+    let [pb::Filter { config_type: Some(pb::filter::ConfigType::TypedConfig(any)), .. }] =
+        &mut rest.filters[..]
+    else {
+        return None;
+    };
+    if any.type_url.rsplit('/').next() != Some(HCM) {
+        return None;
+    }
+    let manager: HttpConnectionManager = proto::unpack(any).ok()?;
+    let mut bare = manager.clone();
+    let Some(RouteSpecifier::RouteConfig(_)) = bare.route_specifier.take() else { return None };
+    any.value = bare.encode_to_vec();
+    Some((manager, rest))
 }
 
 /// An address to listen at, with the permissions of a pipe.

@@ -2,14 +2,14 @@
 //! hands the connection to its connection manager.
 
 use super::chains::Facts;
-use super::config::ListenerPlan;
+use super::config::{ChainPlan, ListenerPlan};
 use super::filters::Inspected;
 use super::socket::Bound;
 use crate::guard;
 use crate::http::CloseReason;
-use crate::http::Hcm;
 use crate::http::codec::{self, Counted};
 use crate::http::drain::Drain;
+use crate::http::{Hcm, HcmPlan};
 use crate::io::Io;
 use crate::stats::HandlerStats;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
@@ -38,15 +38,36 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 pub struct LocalListeners(RefCell<Vec<Rc<LocalListener>>>);
 
 struct LocalListener {
-    plan: Arc<ListenerPlan>,
-    /// The connection managers of the filter chains, in their order.
-    hcms: Vec<Option<Rc<Hcm>>>,
+    /// What connections that come now get.
+    serving: RefCell<Rc<Serving>>,
     handler: HandlerStats,
     /// One per address.
     acceptors: RefCell<Vec<JoinHandle<()>>>,
-    /// The tasks of its connections, to cut them; places of those that ended are in `free`.
-    connections: RefCell<Vec<Option<AbortHandle>>>,
+    /// Its connections, to cut them; places of those that ended are in `free`.
+    connections: RefCell<Vec<Open>>,
     free: RefCell<Vec<u32>>,
+}
+
+/// A listener's plan on one worker. It is replaced when filter chains change.
+struct Serving {
+    plan: Arc<ListenerPlan>,
+    /// The connection managers of the filter chains, in their order.
+    hcms: Vec<Option<Rc<Hcm>>>,
+}
+
+/// A connection, as its listener knows it.
+#[derive(Default)]
+struct Open {
+    task: Option<AbortHandle>,
+    /// Its filter chain.
+    chain: Option<u32>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // Perhaps the last one that holds the plan, when connections outlived it: main frees plans.
+        worker::retire(self.plan.clone());
+    }
 }
 
 enum Acceptor {
@@ -97,8 +118,7 @@ impl LocalListeners {
         let acceptors = sockets.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
         let handler = HandlerStats::new(&plan.scope.scope(handler));
         let l = Rc::new(LocalListener {
-            plan,
-            hcms,
+            serving: RefCell::new(Rc::new(Serving { plan, hcms })),
             handler,
             acceptors: RefCell::default(),
             connections: RefCell::default(),
@@ -109,9 +129,23 @@ impl LocalListeners {
         self.0.borrow_mut().push(l);
         Ok(())
     }
+    /// Gives the listener of this tag another plan, which differs in its filter chains. Chains that stay go on with the
+    /// routes of the new plan; those that go drain.
+    pub fn update(&self, tag: u64, plan: &Arc<ListenerPlan>, drain: Drain) {
+        self.each(Which::One(tag), |l| l.update(plan.clone(), drain));
+    }
+    /// Cuts what is left of filter chains.
+    pub fn remove_chains(&self, chains: &[u32]) {
+        let goes = |o: &Open| o.chain.is_some_and(|c| chains.contains(&c));
+        let all = self.0.borrow();
+        for l in all.iter() {
+            let open = l.connections.borrow();
+            open.iter().filter(|o| goes(o)).filter_map(|o| o.task.as_ref()).for_each(AbortHandle::abort);
+        }
+    }
     /// Asks clients to go elsewhere; listening goes on.
     pub fn drain(&self, which: Which, drain: Drain) {
-        self.each(which, |l| l.hcms.iter().flatten().for_each(|h| h.drain.begin(drain)));
+        self.each(which, |l| l.serving().hcms.iter().flatten().for_each(|h| h.drain.begin(drain)));
     }
     /// Stops to accept; connections go on.
     pub fn stop(&self, which: Which) {
@@ -120,7 +154,9 @@ impl LocalListeners {
     /// Ends what is left of a listener: its connections are cut.
     pub fn remove(&self, which: Which) {
         self.stop(which);
-        self.each(which, |l| l.connections.borrow_mut().drain(..).flatten().for_each(|t| t.abort()));
+        self.each(which, |l| {
+            l.connections.borrow_mut().drain(..).filter_map(|o| o.task).for_each(|t| t.abort())
+        });
         self.0.borrow_mut().retain(|l| !which.takes(l));
     }
     fn each(&self, which: Which, f: impl Fn(&LocalListener)) {
@@ -141,7 +177,8 @@ pub enum Which {
 
 impl Which {
     fn takes(self, l: &LocalListener) -> bool {
-        self.includes(l.plan.tag, l.plan.info.direction)
+        let serving = l.serving.borrow();
+        self.includes(serving.plan.tag, serving.plan.info.direction)
     }
     /// True for a listener with this tag and direction.
     pub fn includes(self, tag: u64, direction: Direction) -> bool {
@@ -165,26 +202,50 @@ async fn accept(l: Rc<LocalListener>, acceptor: Acceptor) {
 }
 
 impl LocalListener {
+    fn serving(&self) -> Rc<Serving> {
+        self.serving.borrow().clone()
+    }
+    fn update(&self, plan: Arc<ListenerPlan>, drain: Drain) {
+        let old = self.serving();
+        let of_chain = |c: &ChainPlan| {
+            let stays = |(o, h): &(&Arc<ChainPlan>, &Option<Rc<Hcm>>)| o.tag == c.tag && h.is_some();
+            let kept = old.plan.chains.iter().zip(&old.hcms).find(stays).and_then(|(_, h)| h.clone());
+            match (&c.hcm, kept) {
+                (Some(new), Some(kept)) => {
+                    kept.set_routes(new.routes.clone());
+                    Some(kept)
+                }
+                (new, _) => new.as_ref().map(HcmPlan::instantiate),
+            }
+        };
+        let hcms: Vec<_> = plan.chains.iter().map(|c| of_chain(c)).collect();
+        let stays = |h: &Rc<Hcm>| hcms.iter().flatten().any(|n| Rc::ptr_eq(n, h));
+        old.hcms.iter().flatten().filter(|h| !stays(h)).for_each(|h| h.drain.begin(drain));
+        *self.serving.borrow_mut() = Rc::new(Serving { plan, hcms });
+    }
     fn accepted(self: &Rc<Self>, io: Io, remote: Address, local: Address) {
-        let s = &self.plan.stats;
+        let serving = self.serving();
+        let plan = &serving.plan;
+        let s = &plan.stats;
         s.connections_accepted_per_socket_event().record(1);
-        if self.plan.connections.load(Relaxed) >= self.plan.connection_limit.get() {
+        if plan.connections.load(Relaxed) >= plan.connection_limit.get() {
             s.downstream_cx_overflow().inc();
             return;
         }
-        let info = Rc::new(ConnInfo::new(0, self.plan.info.clone(), remote, local));
-        if !self.plan.access_logs.is_empty() {
+        let info = Rc::new(ConnInfo::new(0, plan.info.clone(), remote, local));
+        if !plan.access_logs.is_empty() {
             // Set once, here.
             let _ = info.logged.set(Box::default());
         }
-        self.plan.connections.fetch_add(1, Relaxed);
+        plan.connections.fetch_add(1, Relaxed);
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
             let mut all = self.connections.borrow_mut();
-            all.push(None);
+            all.push(Open::default());
             all.len() as u32 - 1
         });
+        let plain = plan.filters.is_empty();
         let cx = Connection { listener: self.clone(), info, active: Cell::new(false), place };
-        let task = if self.plan.filters.is_empty() {
+        let task = if plain {
             let Some(chain) = cx.choose(&Detected::default()) else { return };
             guard::spawn("connection", serve(cx, chain, io, ReadBuf::new()))
         } else {
@@ -192,10 +253,14 @@ impl LocalListener {
         };
         // The task runs after this one, so its place is still its own.
         if let Some(p) = self.connections.borrow_mut().get_mut(place as usize) {
-            *p = Some(task.abort_handle());
+            p.task = Some(task.abort_handle());
         }
     }
 }
+
+/// The filter chain of a connection, by its number in the plan at that time. Not kept for long: a connection shall not
+/// keep plans of the past.
+struct Chosen(Rc<Serving>, usize);
 
 /// A connection that counts against the limit; dropping it takes it out of the counts and writes the access log.
 struct Connection {
@@ -209,8 +274,9 @@ struct Connection {
 
 impl Connection {
     /// Chooses the filter chain.
-    fn choose(&self, detected: &Detected) -> Option<usize> {
-        let (plan, info) = (&self.listener.plan, &self.info);
+    fn choose(&self, detected: &Detected) -> Option<Chosen> {
+        let (serving, info) = (self.listener.serving(), &self.info);
+        let plan = &serving.plan;
         let chain = plan.matcher.find(&Facts {
             local: &info.local.borrow(),
             remote: &info.remote.borrow(),
@@ -229,11 +295,14 @@ impl Connection {
         // The name is set once, here.
         let _ = info.filter_chain_name.set(plan.chains[chain].name.clone());
         self.active.set(true);
+        if let Some(p) = self.listener.connections.borrow_mut().get_mut(self.place as usize) {
+            p.chain = Some(plan.chains[chain].tag);
+        }
         plan.stats.downstream_cx_total().inc();
         plan.stats.downstream_cx_active().inc();
         self.listener.handler.downstream_cx_total().inc();
         self.listener.handler.downstream_cx_active().inc();
-        Some(chain)
+        Some(Chosen(serving, chain))
     }
     /// Writes the listener's access log.
     fn log(&self) {
@@ -252,24 +321,25 @@ impl Connection {
             local_reply_body: b"",
             log_type: AccessLogType::NotSet,
         };
-        self.listener.plan.access_logs.iter().for_each(|l| l.log(&cx));
+        self.listener.serving().plan.access_logs.iter().for_each(|l| l.log(&cx));
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let l = &self.listener;
-        l.plan.connections.fetch_sub(1, Relaxed);
+        let (l, serving) = (&self.listener, self.listener.serving());
+        let plan = &serving.plan;
+        plan.connections.fetch_sub(1, Relaxed);
         if let Some(p) = l.connections.borrow_mut().get_mut(self.place as usize) {
-            *p = None;
+            *p = Open::default();
             l.free.borrow_mut().push(self.place);
         }
         if self.active.get() {
-            l.plan.stats.downstream_cx_active().dec();
-            l.plan.stats.downstream_cx_destroy().inc();
+            plan.stats.downstream_cx_active().dec();
+            plan.stats.downstream_cx_destroy().inc();
             l.handler.downstream_cx_active().dec();
             let lived = clock::now().saturating_duration_since(self.info.start);
-            l.plan.stats.downstream_cx_length_ms().record(lived.as_millis() as u64);
+            plan.stats.downstream_cx_length_ms().record(lived.as_millis() as u64);
         }
         if !std::thread::panicking() {
             self.log();
@@ -289,8 +359,9 @@ async fn inspect(cx: Connection, mut io: Io) {
     }
 }
 
-async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<usize> {
-    let plan = &cx.listener.plan;
+async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<Chosen> {
+    let serving = cx.listener.serving();
+    let plan = &serving.plan;
     let stats = &plan.stats;
     let _counted = stats.downstream_pre_cx_active().guard();
     let mut detected = Detected::default();
@@ -326,11 +397,11 @@ async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<usize>
     }
 }
 
-async fn serve(cx: Connection, chain: usize, mut io: Io, mut read: ReadBuf) {
-    let l = &cx.listener;
-    let plan = &l.plan.chains[chain];
+async fn serve(cx: Connection, chosen: Chosen, mut io: Io, mut read: ReadBuf) {
+    let Chosen(serving, chain) = chosen;
+    let plan = &serving.plan.chains[chain];
     // A chain without filters closes what comes.
-    let Some(hcm) = l.hcms[chain].clone() else { return };
+    let Some(hcm) = serving.hcms[chain].clone() else { return };
     let counted = Counted::new(hcm, cx.info.clone(), plan.tls.is_some());
     if let Some(tls) = &plan.tls {
         // Boxed: its state is large and short-lived.
@@ -348,7 +419,7 @@ async fn serve(cx: Connection, chain: usize, mut io: Io, mut read: ReadBuf) {
                 return counted.ended(CloseReason::Remote);
             }
             Err(_) => {
-                l.plan.stats.downstream_cx_transport_socket_connect_timeout().inc();
+                serving.plan.stats.downstream_cx_transport_socket_connect_timeout().inc();
                 return counted.ended(CloseReason::Local);
             }
         };
@@ -358,6 +429,7 @@ async fn serve(cx: Connection, chain: usize, mut io: Io, mut read: ReadBuf) {
         // Set once, here. The name in it is not what `%REQUESTED_SERVER_NAME%` prints: that is the TLS inspector's.
         let _ = cx.info.tls.set(t);
     }
+    drop(serving);
     codec::serve(io, read, counted).await;
 }
 

@@ -11,6 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::{Error, SignatureScheme};
 
 /// The stats of a context.
+#[derive(Clone)]
 pub struct Counted {
     ssl: SslStats,
     /// Kept so that they are listed: they count secrets that are fetched.

@@ -23,6 +23,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 /// A server context.
+#[derive(Clone)]
 pub struct ServerTls {
     /// With ALPN, for clients that offer one of our protocols.
     with_alpn: Arc<ServerConfig>,

@@ -154,11 +154,11 @@ pub struct Built {
     pub dns: DnsOptions,
 }
 
-/// Builds a cluster.
+/// Builds a cluster; `added_via_api` says that it comes from a control plane.
 ///
 /// # Errors
 /// The configuration is refused.
-pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
+pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildResult<Built> {
     let (discovery, dns) = discovery(c)?;
     let alt = if c.alt_stat_name.is_empty() { &c.name } else { &c.alt_stat_name };
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
@@ -198,7 +198,7 @@ pub fn build(c: &pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Built> {
         stats: ClusterStats::new(&scope),
         remaining,
         metadata: Arc::new(proto::metadata(c.metadata.as_ref())),
-        added_via_api: false,
+        added_via_api,
         maintenance: AtomicU32::new(0),
         use_http2: cx.server.runtime().number("upstream.use_http2", 100),
         scope,

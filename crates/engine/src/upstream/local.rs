@@ -112,6 +112,13 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // Perhaps the last one that holds the plan, when requests outlived their cluster: main frees plans.
+        worker::retire(self.plan.clone());
+    }
+}
+
 /// All clusters of this thread.
 #[derive(Default)]
 pub struct Clusters {

@@ -1,4 +1,8 @@
 //! Clusters on main: built from configuration, kept up to date by DNS ([`super::resolve`]), published to the workers.
+//!
+//! A cluster that is added or changed while the server runs is *warming* until it has its first hosts, or knows that it
+//! has none; only then it takes the place of the one of its name, whose connections drain: requests under way end on
+//! them.
 
 use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
@@ -7,19 +11,21 @@ use super::host::{Host, HostSet};
 use super::local::Clusters;
 use super::members::{self, Members};
 use super::resolve;
+use crate::revision::{Change, Done, Revision, unwatched};
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::runtime::Snapshot;
-use nuncio_core::stats;
 use nuncio_core::stats::Scope;
 use nuncio_core::worker::Workers;
+use nuncio_core::{log, stats};
 use prost::Message;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 stats! {
     /// `cluster_manager.`
@@ -44,12 +50,17 @@ pub struct ClusterEntry {
     pub members: Arc<Members>,
     /// How its names are resolved.
     pub dns: DnsOptions,
+    /// Where it came from, and when.
+    pub revision: Revision,
     /// Its configuration, encoded: a tenth of what the message takes in memory.
     config: Box<[u8]>,
     /// What is configured, until the hosts are made of it.
     endpoints: RefCell<Vec<Endpoint>>,
     discovery: Discovery,
     initialized: Cell<bool>,
+    /// Keep its hosts up to date.
+    tasks: RefCell<Vec<AbortHandle>>,
+    done: RefCell<Option<Done>>,
 }
 
 impl ClusterEntry {
@@ -65,14 +76,36 @@ impl ClusterEntry {
     pub fn take_endpoints(&self) -> Vec<Endpoint> {
         self.endpoints.take()
     }
+    /// Notes a task that keeps its hosts up to date: it ends with the cluster.
+    pub(super) fn kept_by(&self, task: AbortHandle) {
+        self.tasks.borrow_mut().push(task);
+    }
+    /// Nobody needs its hosts any more.
+    fn end(&self) {
+        self.tasks.take().iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Drop for ClusterEntry {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// All clusters.
 #[derive(Clone)]
 pub struct ClusterManager(Rc<Inner>);
 
+type ByName = BTreeMap<String, Rc<ClusterEntry>>;
+
 struct Inner {
-    clusters: RefCell<BTreeMap<String, Rc<ClusterEntry>>>,
+    clusters: RefCell<ByName>,
+    /// Those that wait for their first hosts while the server runs.
+    warming: RefCell<ByName>,
+    /// The first clusters are initialized: from now on changes are warmed.
+    running: Cell<bool>,
+    /// Learns how many clusters there are.
+    counted: RefCell<Option<Box<dyn Fn(usize)>>>,
     workers: RefCell<Option<Rc<Workers>>>,
     /// Of clusters that name none.
     servers: RefCell<Servers>,
@@ -89,6 +122,9 @@ impl ClusterManager {
     pub fn new(root: &Scope) -> ClusterManager {
         ClusterManager(Rc::new(Inner {
             clusters: RefCell::default(),
+            warming: RefCell::default(),
+            running: Cell::new(false),
+            counted: RefCell::default(),
             workers: RefCell::default(),
             servers: RefCell::default(),
             resolvers: RefCell::default(),
@@ -114,70 +150,185 @@ impl ClusterManager {
         if self.has(&c.name) {
             return Err(BuildError(format!("cluster manager: duplicate cluster '{}'", c.name)));
         }
-        let Built { plan, discovery, endpoints, mut dns } = config::build(c, cx)?;
+        self.set(c, Revision::fixed(), cx, unwatched()).map(drop)
+    }
+    /// Adds a cluster, or changes the one of its name. `done` runs when it is warm and all workers have it.
+    ///
+    /// # Errors
+    /// The configuration is refused; what there was stays.
+    pub fn set(
+        &self,
+        c: &pb::Cluster,
+        revision: Revision,
+        cx: &BuildCx<'_>,
+        done: Done,
+    ) -> BuildResult<Change> {
+        let config = c.encode_to_vec();
+        let there = self.warming(&c.name).or_else(|| self.get(&c.name));
+        if there.as_ref().is_some_and(|e| *e.config == config[..]) {
+            done();
+            return Ok(Change::Same);
+        }
+        let Built { plan, discovery, endpoints, mut dns } = config::build(c, revision.version.is_some(), cx)?;
         if c.typed_dns_resolver_config.is_none() && dns.servers == Servers::default() {
             dns.servers = self.0.servers.borrow().clone();
         }
-        let members = Arc::default();
-        members::derive(&plan.stats, &members, &plan.breakers);
-        let entry = ClusterEntry {
+        let entry = Rc::new(ClusterEntry {
             plan,
-            members,
+            members: Arc::default(),
             dns,
-            config: c.encode_to_vec().into(),
+            revision,
+            config: config.into(),
             endpoints: RefCell::new(endpoints),
             discovery,
             initialized: Cell::new(false),
+            tasks: RefCell::default(),
+            done: RefCell::new(Some(done)),
+        });
+        let change = match there {
+            Some(_) => {
+                self.0.stats.cluster_modified().inc();
+                Change::Modified
+            }
+            None => {
+                self.0.stats.cluster_added().inc();
+                Change::Added
+            }
         };
-        self.0.clusters.borrow_mut().insert(c.name.clone(), Rc::new(entry));
-        self.0.stats.cluster_added().inc();
-        self.0.stats.active_clusters().set(self.0.clusters.borrow().len() as u64);
-        Ok(())
+        if self.0.running.get() {
+            log!(Upstream, Debug, "add/update cluster {} starting warming", c.name);
+            let old = self.0.warming.borrow_mut().insert(c.name.clone(), entry.clone());
+            old.iter().for_each(|o| o.end());
+            self.count();
+            self.begin(&entry);
+        } else {
+            self.activate(&entry);
+        }
+        Ok(change)
+    }
+    /// Removes a cluster, warming or not: requests to it are answered with 503 from now on, those under way end well.
+    /// `done` runs when no worker knows it any more. False when there is none of this name.
+    pub fn remove(&self, name: &str, done: Done) -> bool {
+        let warming = self.0.warming.borrow_mut().remove(name);
+        let active = self.0.clusters.borrow_mut().remove(name);
+        if warming.is_none() && active.is_none() {
+            return false;
+        }
+        log!(Upstream, Debug, "removing cluster {name}");
+        warming.iter().chain(&active).for_each(|c| c.end());
+        self.0.stats.cluster_removed().inc();
+        self.count();
+        match active {
+            Some(old) => {
+                let name = old.plan.name.clone();
+                self.on_all(move |here| here.remove(&name), old.plan.clone(), done);
+            }
+            None => done(),
+        }
+        true
     }
     /// Tells the clusters of a change of the runtime.
     pub fn runtime_changed(&self, s: &Snapshot) {
         let said = ClusterPlan::RUNTIME_PREFIXES.iter().any(|p| s.has_prefix(p));
         // Once more after the last key is gone.
         if said | self.0.by_runtime.replace(said) {
-            self.0.clusters.borrow().values().for_each(|c| c.plan.apply_runtime(s));
+            let (active, warming) = (self.0.clusters.borrow(), self.0.warming.borrow());
+            active.values().chain(warming.values()).for_each(|c| c.plan.apply_runtime(s));
         }
     }
-    /// True when there is a cluster of this name.
+    /// True when there is a cluster of this name, warming or not.
     pub fn has(&self, name: &str) -> bool {
-        self.0.clusters.borrow().contains_key(name)
+        self.0.clusters.borrow().contains_key(name) || self.0.warming.borrow().contains_key(name)
     }
-    /// Every cluster, sorted by name.
+    /// Every active cluster, sorted by name.
     pub fn list(&self) -> Vec<Rc<ClusterEntry>> {
         self.0.clusters.borrow().values().cloned().collect()
+    }
+    /// Every cluster that is warming, sorted by name.
+    pub fn list_warming(&self) -> Vec<Rc<ClusterEntry>> {
+        self.0.warming.borrow().values().cloned().collect()
+    }
+    /// Tells `f` how many clusters there are, now and at every change.
+    pub fn follow_count(&self, f: impl Fn(usize) + 'static) {
+        f(self.0.clusters.borrow().len());
+        *self.0.counted.borrow_mut() = Some(Box::new(f));
     }
     /// Finds the first hosts of every cluster, and begins to keep them up to date. Names that do not resolve leave
     /// their cluster empty; they are asked again later.
     pub async fn initialize(&self) {
-        for c in self.list() {
-            match c.discovery {
-                Discovery::Static => self.initialize_static(&c),
-                Discovery::Dns => resolve::start(self, &c, &self.resolver(&c.dns.servers)),
-            }
-        }
+        self.list().iter().for_each(|c| self.begin(c));
         while self.list().iter().any(|c| !c.initialized.get()) {
             self.0.changed.notified().await;
         }
+        self.0.running.set(true);
     }
     /// Gives all clusters to the workers, and from now on every change. Main takes part as a worker of its own.
     pub fn publish(&self, workers: &Rc<Workers>) {
         *self.0.workers.borrow_mut() = Some(workers.clone());
-        let all: Vec<_> = self.list().iter().map(|c| (c.plan.clone(), c.hosts())).collect();
+        let entries = self.list();
+        let all: Vec<_> = entries.iter().map(|c| (c.plan.clone(), c.hosts())).collect();
         let here = Clusters::here();
         all.iter().for_each(|(plan, hosts)| here.set(plan.clone(), hosts));
+        let done: Vec<Done> = entries.iter().filter_map(|c| c.done.take()).collect();
         workers.run_on_all(
             move |_| {
                 let here = Clusters::here();
                 all.iter().for_each(|(plan, hosts)| here.set(plan.clone(), hosts));
             },
-            || (),
+            || done.into_iter().for_each(|d| d()),
         );
     }
 
+    fn get(&self, name: &str) -> Option<Rc<ClusterEntry>> {
+        self.0.clusters.borrow().get(name).cloned()
+    }
+    fn warming(&self, name: &str) -> Option<Rc<ClusterEntry>> {
+        self.0.warming.borrow().get(name).cloned()
+    }
+    fn count(&self) {
+        let (active, warming) = (self.0.clusters.borrow().len(), self.0.warming.borrow().len());
+        self.0.stats.active_clusters().set(active as u64);
+        self.0.stats.warming_clusters().set(warming as u64);
+        if let Some(f) = &*self.0.counted.borrow() {
+            f(active);
+        }
+    }
+    /// Finds the first hosts of a cluster, and begins to keep them up to date.
+    fn begin(&self, c: &Rc<ClusterEntry>) {
+        match c.discovery {
+            Discovery::Static => self.initialize_static(c),
+            Discovery::Dns => resolve::start(self, c, &self.resolver(&c.dns.servers)),
+        }
+    }
+    /// Lets a cluster take the place of the one of its name, here and on the workers.
+    fn activate(&self, c: &Rc<ClusterEntry>) {
+        let name = c.plan.name.to_string();
+        self.0.warming.borrow_mut().remove(&name);
+        // From now on the gauges of this name speak of it.
+        members::derive(&c.plan.stats, &c.members, &c.plan.breakers);
+        let old = self.0.clusters.borrow_mut().insert(name, c.clone());
+        self.count();
+        if self.0.workers.borrow().is_none() {
+            return; // `publish` will give it to them
+        }
+        let (plan, hosts) = (c.plan.clone(), c.hosts());
+        let done = c.done.take().unwrap_or_else(unwatched);
+        let old = old.inspect(|o| o.end()).map(|o| o.plan.clone());
+        self.on_all(move |here| here.set(plan.clone(), &hosts), old, done);
+    }
+    /// Changes the clusters here and on the workers. `kept` is freed, and `done` runs, when all have done so.
+    fn on_all(&self, f: impl Fn(&Clusters) + Send + Sync + 'static, kept: impl Send + 'static, done: Done) {
+        let workers = self.0.workers.borrow().clone();
+        let Some(w) = workers else { return done() };
+        f(&Clusters::here());
+        w.run_on_all(
+            move |_| f(&Clusters::here()),
+            move || {
+                drop(kept);
+                done();
+            },
+        );
+    }
     fn initialize_static(&self, c: &Rc<ClusterEntry>) {
         let endpoints = c.take_endpoints();
         let wanted = endpoints.iter().filter_map(|e| match &e.target {
@@ -190,7 +341,7 @@ impl ClusterManager {
             c.plan.stats.default_total_match_count().add(wanted.len() as u64);
             self.set_hosts(c, Host::continued(&[], wanted));
         }
-        c.initialized.set(true);
+        self.initialized(c);
     }
     /// The resolver that asks these servers.
     fn resolver(&self, servers: &Servers) -> Rc<Resolver> {
@@ -204,24 +355,28 @@ impl ClusterManager {
         new
     }
     /// A cluster has its first hosts, or knows that it has none.
-    pub(super) fn initialized(&self, c: &ClusterEntry) {
-        if !c.initialized.replace(true) {
-            self.0.changed.notify_one();
+    pub(super) fn initialized(&self, c: &Rc<ClusterEntry>) {
+        if c.initialized.replace(true) {
+            return;
         }
+        if self.warming(&c.plan.name).is_some_and(|w| Rc::ptr_eq(&w, c)) {
+            log!(Upstream, Debug, "warming cluster {} complete", c.plan.name);
+            self.activate(c);
+        }
+        self.0.changed.notify_one();
     }
     /// Replaces the hosts of a cluster, which have changed, here and on the workers.
-    pub(super) fn set_hosts(&self, c: &ClusterEntry, hosts: Vec<Arc<Host>>) {
+    pub(super) fn set_hosts(&self, c: &Rc<ClusterEntry>, hosts: Vec<Arc<Host>>) {
         let new = Arc::new(HostSet { hosts });
         c.members.set(new.clone());
         c.plan.stats.membership_change().inc();
         if c.initialized.get() {
             self.0.stats.cluster_updated().inc();
         }
-        let workers = self.0.workers.borrow().clone();
-        if let Some(w) = workers {
+        // The workers hear nothing of a cluster that is warming, or that has ended.
+        if self.get(&c.plan.name).is_some_and(|active| Rc::ptr_eq(&active, c)) {
             let name = c.plan.name.clone();
-            Clusters::here().set_hosts(&name, &new);
-            w.run_on_all(move |_| Clusters::here().set_hosts(&name, &new), || ());
+            self.on_all(move |here| here.set_hosts(&name, &new), (), unwatched());
         }
     }
 }

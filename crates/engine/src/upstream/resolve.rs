@@ -33,7 +33,7 @@ pub fn start(manager: &ClusterManager, c: &Rc<ClusterEntry>, resolver: &Rc<Resol
             i,
             endpoint,
         };
-        drop(tokio::task::spawn_local(name.keep()));
+        c.kept_by(tokio::task::spawn_local(name.keep()).abort_handle());
     }
 }
 

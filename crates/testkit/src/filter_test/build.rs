@@ -7,6 +7,7 @@ use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::coverage::Coverage;
 use nuncio_core::filter::{BuildCx, ServerCx};
+use nuncio_core::init::Init;
 use nuncio_core::pipeline::{Chain, ChainFilter};
 use nuncio_core::route::FilterId;
 use nuncio_core::runtime::{Runtime, ServerState};
@@ -53,6 +54,7 @@ impl Built {
             name: "",
             node: &test.node,
             server: &test.server,
+            init: &Init::default(),
             validate_only: false,
         };
         let hcm = format!("stat_prefix: test\nroute_config: {{}}\nhttp_filters:\n{}", test.filters);
