@@ -7,7 +7,7 @@ use crate::io::Io;
 use nuncio_core::body::{BodyError, Frame};
 use nuncio_core::error::ResetReason;
 use nuncio_wire::buf::ChunkQueue;
-use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Sent, StreamId};
+use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Sent, StreamId, details};
 use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -295,8 +295,16 @@ impl Mux {
     }
     /// Ready when nothing of this stream waits for a window.
     pub fn poll_ready(&self, slot: u32, cx: &mut Context<'_>) -> Poll<Result<(), ResetReason>> {
+        self.poll_writable(slot, cx).map_err(|(reason, _)| reason)
+    }
+    /// The same, with the details of the reset.
+    pub fn poll_writable(
+        &self,
+        slot: u32,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), (ResetReason, &'static str)>> {
         let s = &mut self.st.borrow_mut().slots[slot as usize];
-        if let Some((r, _)) = s.reset {
+        if let Some(r) = s.reset {
             return Poll::Ready(Err(r));
         }
         if s.rest.is_empty() && !s.rest_ends {
@@ -482,11 +490,13 @@ impl State {
                 }
             }
             Event::Reset { id, token, code } => {
-                let reason = match code {
-                    ErrorCode::REFUSED_STREAM => ResetReason::RemoteRefusedStream,
-                    _ => ResetReason::RemoteReset,
+                let (reason, details) = match code {
+                    ErrorCode::REFUSED_STREAM => (ResetReason::RemoteRefusedStream, details::REMOTE_REFUSE),
+                    // Envoy has no words for a peer that resets without an error.
+                    ErrorCode::NO_ERROR => (ResetReason::RemoteReset, ""),
+                    _ => (ResetReason::RemoteReset, details::REMOTE_RESET),
                 };
-                self.fail(token, id, reason, "");
+                self.fail(token, id, reason, details);
             }
             Event::StreamError { token, id, details, begun, code } => {
                 if begun {

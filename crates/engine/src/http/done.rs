@@ -27,6 +27,7 @@ impl Finalizer for Hcm {
         if self.plan.access_logs.is_empty() {
             return;
         }
+        crate::router::note_route_cluster(ex);
         let route = ex.sx.current_route();
         let local_reply_body = info.local_reply_body.borrow();
         let cx = FormatCx {

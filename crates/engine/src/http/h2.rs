@@ -288,7 +288,7 @@ impl Downstream for H2Stream {
         self.conn.mux.send_response(self.slot, head, end);
     }
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
-        self.conn.mux.poll_ready(self.slot, cx).map_err(|r| gone(r, details::REMOTE_RESET))
+        self.conn.mux.poll_writable(self.slot, cx).map_err(|(r, details)| gone(r, details))
     }
     fn send_data(&self, data: Chunk) {
         self.conn.mux.send_data(self.slot, data, false);
@@ -298,7 +298,7 @@ impl Downstream for H2Stream {
     }
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         // Handed to the connection is as good as handed to the kernel: its task writes.
-        self.conn.mux.poll_ready(self.slot, cx).map_err(|r| gone(r, details::REMOTE_RESET))
+        self.conn.mux.poll_writable(self.slot, cx).map_err(|(r, details)| gone(r, details))
     }
     fn reset(&self, reason: ResetReason) {
         let code = match reason {
@@ -335,7 +335,7 @@ fn gone(r: ResetReason, details: &'static str) -> Gone {
         ResetReason::ConnectionTermination => Gone::Disconnected,
         ResetReason::LocalReset => Gone::Cut,
         ResetReason::ProtocolError => Gone::Protocol(details),
-        _ => Gone::Reset,
+        _ => Gone::Reset(details),
     }
 }
 

@@ -56,8 +56,8 @@ pub trait Downstream {
 pub enum Gone {
     /// Its connection ended.
     Disconnected,
-    /// It reset the stream (HTTP/2).
-    Reset,
+    /// It reset the stream (HTTP/2), with these details; none when it did so without an error.
+    Reset(&'static str),
     /// We have closed its connection.
     Cut,
     /// It broke the protocol: the details of the stream's error, or the codec's message for the connection's.
@@ -78,6 +78,7 @@ pub async fn drive<D: Downstream>(
     let mut whole = Whole(&sx, false);
     let mut timers = Timers::new(hcm, &mut run.ex, d);
     let mut waited = false;
+    let refused = early.is_some();
     let outcome = match early {
         Some(reply) => {
             run.ex.reply(*reply);
@@ -107,6 +108,10 @@ pub async fn drive<D: Downstream>(
             let info = &sx.info;
             if waited && info.times.ds_rx_end.get().is_none() && !info.details.borrow().is_empty() {
                 d.count_unread(&sx);
+            }
+            // A filter answered before anybody asked for the route, which the log shows all the same.
+            if !refused && !hcm.plan.access_logs.is_empty() {
+                run.ex.route();
             }
             respond(d, hcm, &mut run, timers).await
         }
@@ -253,7 +258,8 @@ fn client_gone(sx: &StreamShared, gone: Gone) {
         }
         Gone::Disconnected => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
         Gone::Cut => (Flag::DownstreamConnectionTermination, CUT),
-        Gone::Reset => (Flag::DownstreamRemoteReset, "http2.remote_reset"),
+        Gone::Reset("") => return,
+        Gone::Reset(details) => (Flag::DownstreamRemoteReset, details),
     };
     info.set_flag(flag);
     info.set_details(details);

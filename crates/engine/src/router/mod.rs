@@ -103,12 +103,7 @@ impl Router {
                     .flag(Flag::NoClusterFound),
             );
         };
-        {
-            let mut up = ex.sx.info.upstream.borrow_mut();
-            up.cluster = Some(cluster.plan.name.clone());
-            up.cluster_observability = Some(cluster.plan.observability_name.clone());
-            up.cluster_metadata = Some(cluster.plan.metadata.clone());
-        }
+        note_cluster(ex, &cluster);
         let account = self.account(ex, route, cluster);
         let cluster = &account.cluster;
         if cluster.plan.in_maintenance() {
@@ -193,6 +188,25 @@ impl Router {
 
 fn reply(r: LocalReply) -> Step<'static> {
     Step::Reply(Box::new(r))
+}
+
+fn note_cluster(ex: &Exchange, cluster: &Cluster) {
+    let mut up = ex.sx.info.upstream.borrow_mut();
+    up.cluster = Some(cluster.plan.name.clone());
+    up.cluster_observability = Some(cluster.plan.observability_name.clone());
+    up.cluster_metadata = Some(cluster.plan.metadata.clone());
+}
+
+/// For the log of a request that a filter answered before the router: the cluster it would have gone to.
+pub fn note_route_cluster(ex: &Exchange) {
+    if ex.sx.info.upstream.borrow().cluster.is_none()
+        && let Some(route) = ex.sx.current_route().and_then(<dyn Route>::downcast::<RouteEntry>)
+        && let Action::Cluster(c) = &route.action
+        && let Some(name) = c.cluster_name(&ex.request, &ex.sx)
+        && let Some(cluster) = Clusters::here().get(&name)
+    {
+        note_cluster(ex, &cluster);
+    }
 }
 
 /// Answers 504 when the response is not complete in time.

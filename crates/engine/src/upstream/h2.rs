@@ -165,6 +165,8 @@ impl H2Up {
         match r {
             ResetReason::RemoteReset => s.upstream_rq_rx_reset().inc(),
             ResetReason::ConnectionTermination => s.upstream_rq_pending_failure_eject().inc(),
+            // The codec has reset this one stream. When it ends them all, `closed` counts them.
+            ResetReason::ProtocolError if !self.mux.is_closed() => s.upstream_rq_tx_reset().inc(),
             _ => {}
         }
     }
@@ -270,7 +272,7 @@ impl ConnBody for H2Up {
         };
         drop(charge);
         if let Some(slot) = slot
-            && self.mux.release(slot, ErrorCode::CANCEL)
+            && self.mux.release(slot, ErrorCode::INTERNAL_ERROR)
         {
             self.cluster.plan.stats.upstream_rq_tx_reset().inc();
         }

@@ -48,6 +48,8 @@ pub mod details {
     /// The peer reset the stream (also said of a stream whose body contradicts its content-length).
     pub const REMOTE_RESET: &str = "http2.remote_reset";
     /// The peer refused the stream.
+    pub const REMOTE_REFUSE: &str = "http2.remote_refuse";
+    /// The peer refused the stream.
     pub const REMOTE_REFUSED: &str = "http2.remote_refuse";
     /// Window errors of one stream.
     pub const UNKNOWN: &str = "http2.unknown.nghttp2.error";
