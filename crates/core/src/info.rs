@@ -191,6 +191,8 @@ pub struct ListenerInfo {
     pub direction: Direction,
     /// `Listener.metadata`.
     pub metadata: Metadata,
+    /// `Listener.per_connection_buffer_limit_bytes`, 0 for no limit: how much of a request is kept to send it again.
+    pub buffer_limit: u32,
 }
 
 /// Facts of one downstream connection, shared by its streams.
@@ -441,6 +443,10 @@ impl StreamShared {
     pub fn set_deadline(&self, sleep: Sleep, then: fn() -> Interrupt) {
         *self.deadline.borrow_mut() = Some((sleep, then));
         self.wake();
+    }
+    /// There is a deadline.
+    pub fn has_deadline(&self) -> bool {
+        self.deadline.borrow().is_some()
     }
     /// Takes the deadline back.
     pub fn clear_deadline(&self) {

@@ -37,6 +37,8 @@ pub enum Kind {
     UpstreamOptions,
     /// `envoy.clusters`
     Cluster,
+    /// `envoy.retry_host_predicates`
+    RetryHostPredicate,
 }
 
 impl Kind {
@@ -53,6 +55,7 @@ impl Kind {
             Kind::DnsResolver => "envoy.network.dns_resolver",
             Kind::UpstreamOptions => "envoy.upstream_options",
             Kind::Cluster => "envoy.clusters",
+            Kind::RetryHostPredicate => "envoy.retry_host_predicates",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What Envoy has as extensions and the engine has built in: registered so that `/server_info` lists it and
 //! `--disable-extensions` can name it. No factory: the engine's builders know these types themselves.
 
+use crate::router::retry::Predicate;
 use nuncio_core::registry::{Docs, Kind, Registry};
 
 const DNS: &str = "envoy.extensions.network.dns_resolver";
@@ -60,6 +61,15 @@ pub fn register(r: &mut Registry) {
             name,
             &[&format!("{DNS}.{ty}")],
             "Resolves names; the resolver is the same for both.",
+        );
+    }
+    for (predicate, name, ty, text) in Predicate::ALL {
+        r.insert(
+            Kind::RetryHostPredicate,
+            name,
+            vec![ty.to_owned()],
+            Docs { text, example: "" },
+            predicate,
         );
     }
 }

@@ -137,6 +137,10 @@ stats! {
         rq: Codes = "upstream_rq",
         upstream_rq_time: Histogram(Milliseconds) lazy,
     }
+    /// `cluster.<name>.retry.`: responses that were retried
+    pub struct RetryStats {
+        rq: Codes = "upstream_rq",
+    }
     /// `cluster.<name>.zone.<from>.<to>.`
     pub struct ZoneStats {
         rq: Codes = "upstream_rq",

@@ -208,7 +208,9 @@ impl ListenerPlan {
             2 => Direction::Outbound,
             _ => Direction::Unspecified,
         };
-        let info = ListenerInfo { name, direction, metadata: proto::metadata(c.metadata.as_ref()) };
+        let buffer_limit = c.per_connection_buffer_limit_bytes.unwrap_or(1024 * 1024);
+        let metadata = proto::metadata(c.metadata.as_ref());
+        let info = ListenerInfo { name, direction, metadata, buffer_limit };
         Ok(ListenerPlan {
             info: Arc::new(info),
             tag: ListenerPlan::next_tag(),

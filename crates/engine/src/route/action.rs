@@ -4,6 +4,7 @@ use super::headers::HeaderRules;
 use super::{VirtualHostShared, matching, per_filter};
 use crate::http::timers::{MaxDuration, RouteTimers};
 use crate::proto::duration;
+use crate::router::retry::RetryPolicy;
 use nuncio_api::envoy::config::core::v3::data_source::Specifier;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::coverage::Covered;
@@ -17,6 +18,7 @@ use nuncio_wire::{HeaderName, RequestHead, name};
 use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
 use pb::route_action::ClusterSpecifier;
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is read of the action messages.
@@ -39,6 +41,7 @@ pub const COVERED: &[Covered] = &[
             "idle_timeout",
             "max_stream_duration",
             "priority",
+            "retry_policy",
         ],
     ),
     Covered::new(
@@ -98,6 +101,10 @@ pub struct ClusterRoute {
     pub timeout: Option<Duration>,
     /// `idle_timeout` and `max_stream_duration`, when one is set.
     timers: Option<RouteTimers>,
+    /// `retry_policy`, or the virtual host's.
+    pub retry: Option<Arc<RetryPolicy>>,
+    /// `request_body_buffer_limit` and its like: how much of a request is kept to send it again, in bytes.
+    pub buffer_limit: Option<u64>,
     /// Index of the circuit breakers: 0 default, 1 high.
     pub priority: usize,
     /// Status when the cluster does not exist.
@@ -106,6 +113,8 @@ pub struct ClusterRoute {
     pub include_request_attempt_count: bool,
     /// `include_attempt_count_in_response` of the virtual host.
     pub include_attempt_count_in_response: bool,
+    /// `include_is_timeout_retry_header` of the virtual host.
+    pub include_is_timeout_retry: bool,
 }
 
 enum Target {
@@ -137,7 +146,13 @@ impl Action {
     ) -> BuildResult<Action> {
         match &r.action {
             Some(pb::route::Action::Route(a)) => {
-                Ok(Action::Cluster(Box::new(ClusterRoute::new(a, host, validate, cx)?)))
+                let mut c = ClusterRoute::new(a, host, validate, cx)?;
+                // The virtual host's limit, of either name, is preferred to what the deprecated field of the route says.
+                c.buffer_limit = r
+                    .request_body_buffer_limit
+                    .or(host.buffer_limit)
+                    .or(r.per_request_buffer_limit_bytes.map(u64::from));
+                Ok(Action::Cluster(Box::new(c)))
             }
             Some(pb::route::Action::Redirect(a)) => Ok(Action::Redirect(Redirect::new(a, r)?)),
             Some(pb::route::Action::DirectResponse(a)) => {
@@ -230,6 +245,11 @@ impl ClusterRoute {
                 some => duration(some)?.filter(|d| !d.is_zero()),
             },
             timers: timers(a)?,
+            retry: match &a.retry_policy {
+                Some(p) => Some(Arc::new(RetryPolicy::new(p, cx)?)),
+                None => host.retry.clone(),
+            },
+            buffer_limit: None,
             priority: usize::from(a.priority == 1),
             cluster_not_found_status: match a.cluster_not_found_response_code {
                 1 => 404,
@@ -238,6 +258,7 @@ impl ClusterRoute {
             },
             include_request_attempt_count: host.include_request_attempt_count,
             include_attempt_count_in_response: host.include_attempt_count_in_response,
+            include_is_timeout_retry: host.include_is_timeout_retry,
         })
     }
     /// The cluster for a request; empty when a header should name it and does not, `None` when the runtime has taken all
@@ -474,4 +495,5 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(matching::COVERED)
         .chain(super::headers::COVERED)
         .chain(super::virtual_clusters::COVERED)
+        .chain(crate::router::retry::policy::COVERED)
 }

@@ -14,6 +14,7 @@ mod tests;
 mod virtual_clusters;
 
 use crate::proto;
+use crate::router::retry::RetryPolicy;
 use crate::stats::RequestStats;
 use crate::upstream::host::Host;
 pub use action::{Action, ClusterRoute, DirectResponse, Redirect};
@@ -67,7 +68,11 @@ pub const COVERED: &[Covered] = &[
             "virtual_clusters",
             "include_request_attempt_count",
             "include_attempt_count_in_response",
+            "include_is_timeout_retry_header",
             "metadata",
+            "retry_policy",
+            "per_request_buffer_limit_bytes",
+            "request_body_buffer_limit",
         ],
     ),
     Covered::new(
@@ -86,6 +91,8 @@ pub const COVERED: &[Covered] = &[
             "redirect",
             "direct_response",
             "non_forwarding_action",
+            "per_request_buffer_limit_bytes",
+            "request_body_buffer_limit",
         ],
     )
     .ignoring(&[("decorator", "names trace spans; there is no tracing that would show it")]),
@@ -119,6 +126,9 @@ pub struct VirtualHostShared {
     config: Arc<ConfigShared>,
     include_request_attempt_count: bool,
     include_attempt_count_in_response: bool,
+    include_is_timeout_retry: bool,
+    retry: Option<Arc<RetryPolicy>>,
+    buffer_limit: Option<u64>,
     virtual_clusters: VirtualClusters,
 }
 
@@ -247,6 +257,14 @@ impl VirtualHost {
             config: config.clone(),
             include_request_attempt_count: h.include_request_attempt_count,
             include_attempt_count_in_response: h.include_attempt_count_in_response,
+            include_is_timeout_retry: h.include_is_timeout_retry_header,
+            retry: match &h.retry_policy {
+                Some(p) => Some(Arc::new(RetryPolicy::new(p, cx)?)),
+                None => None,
+            },
+            buffer_limit: h
+                .request_body_buffer_limit
+                .or(h.per_request_buffer_limit_bytes.map(u64::from)),
             virtual_clusters: VirtualClusters::new(h, cx)?,
         });
         let routes = h.routes.iter().map(|r| {
@@ -339,6 +357,10 @@ impl RouteEntry {
             rules.apply_to_request(head, sx, self);
         }
         self.rewrite.apply(head, sx, host, original_path);
+    }
+    /// The request goes to another host: `auto_host_rewrite` follows.
+    pub fn host_changed(&self, head: &mut RequestHead, host: &Host, keep_original: bool) {
+        self.rewrite.auto_host(head, host, keep_original);
     }
     /// Changes the response's head for the client.
     pub fn finalize_response_headers(&self, head: &mut ResponseHead, ex: &Exchange) {

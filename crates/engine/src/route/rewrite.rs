@@ -97,6 +97,13 @@ impl Rewrite {
         head.headers.set(name::PATH, &new);
     }
 
+    /// `auto_host_rewrite` alone, for another host.
+    pub fn auto_host(&self, head: &mut RequestHead, host: &Host, keep_original: bool) {
+        if let Some(r @ HostRewrite::Auto) = &self.host {
+            self.host(r, head, host, keep_original);
+        }
+    }
+
     fn host(&self, r: &HostRewrite, head: &mut RequestHead, host: &Host, keep_original: bool) {
         let new = match r {
             HostRewrite::Literal(h) => h.clone(),

@@ -1,5 +1,7 @@
 //! One attempt to have a request answered by one host.
 
+use super::retry::state::{Decision, Verdict};
+use super::retry::{Late, RetryRuntime, Tries, Turn};
 use super::{ahead, arm_timeout, charge::Account, replies};
 use crate::upstream::local::LocalHost;
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
@@ -8,7 +10,7 @@ use nuncio_core::body::{Body, BodyError, Frame};
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::info::{Interrupt, StreamShared};
-use nuncio_core::{Exchange, LocalReply};
+use nuncio_core::{Exchange, Flag, LocalReply};
 use nuncio_wire::{ResponseHead, Version, name};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -27,6 +29,24 @@ pub struct Attempt {
     settled: bool,
     /// An informational head came.
     informed: Option<ResponseHead>,
+    /// What a request keeps that may be tried again.
+    pub tries: Option<Box<Tries>>,
+}
+
+/// Why an attempt has no response.
+pub enum Failed {
+    /// The exchange ended.
+    Reset(StreamError),
+    /// It took too long.
+    Late(Late),
+    /// There was nobody to try.
+    Reply(Box<LocalReply>),
+}
+
+impl From<StreamError> for Failed {
+    fn from(e: StreamError) -> Failed {
+        Failed::Reset(e)
+    }
 }
 
 impl Attempt {
@@ -37,20 +57,28 @@ impl Attempt {
         sx: Rc<StreamShared>,
         priority: usize,
         timeout: Option<Duration>,
+        tries: Option<Box<Tries>>,
     ) -> Attempt {
-        {
-            let mut up = sx.info.upstream.borrow_mut();
-            up.host = Some(host.host.info.clone());
-            up.hosts_attempted.push(host.host.info.clone());
+        let (stream, informed) = (None, None);
+        let mut a = Attempt { account, host, sx, priority, timeout, stream, settled: false, informed, tries };
+        a.begins();
+        a
+    }
+    fn begins(&mut self) {
+        let mut up = self.sx.info.upstream.borrow_mut();
+        up.host = Some(self.host.host.info.clone());
+        up.hosts_attempted.push(self.host.host.info.clone());
+        drop(up);
+        if let Some(t) = &mut self.tries {
+            t.begin(&self.host);
         }
-        Attempt { account, host, sx, priority, timeout, stream: None, settled: false, informed: None }
     }
 
     /// Gets a connection, sends the request and waits for the final response head.
     ///
     /// # Errors
     /// The connection could not be had, or ended before the head.
-    pub async fn run(&mut self, ex: &mut Exchange) -> Result<UpResponse, StreamError> {
+    pub async fn run(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
         let times = &self.sx.info.times;
         let complete = ex.request_body.is_end();
         if complete {
@@ -78,11 +106,21 @@ impl Attempt {
             times.us_tx_end.set(Some(ready));
         } else {
             let (body, writer) = (ex.request_body.take(), stream.writer.clone());
-            self.sx.side(pump(body, writer, self.sx.clone(), self.timeout));
+            let turn = self.tries.as_ref().and_then(|t| t.turn());
+            self.sx.side(pump(body, writer, self.sx.clone(), self.timeout, turn));
         }
         loop {
-            let sx = &self.sx;
-            let response = poll_fn(|cx| stream.poll_head(cx, sx)).await?;
+            let (sx, tries) = (&self.sx, &mut self.tries);
+            let response = poll_fn(|cx| {
+                if let Poll::Ready(r) = stream.poll_head(cx, sx) {
+                    return Poll::Ready(r.map_err(Failed::Reset));
+                }
+                match tries {
+                    None => Poll::Pending,
+                    Some(t) => t.poll_late(cx, sx).map(|late| Err(Failed::Late(late))),
+                }
+            });
+            let response = response.await?;
             if times.us_rx_beg.get().is_none() {
                 times.us_rx_beg.set(Some(clock::now()));
             }
@@ -136,25 +174,115 @@ impl Attempt {
 
     /// The response's body; the stream lives as long as it.
     pub fn into_body(mut self, end: bool) -> Body {
-        match self.stream.take() {
+        let body = match self.stream.take() {
             Some(s) if !end => s.into_body(),
             _ => Body::Empty,
+        };
+        match self.tries.take() {
+            None => body,
+            Some(t) => t.into_body(body, &self.account, &self.host),
         }
     }
 
+    /// After [`run`](Self::run): how long to wait until the request is sent again, if it is.
+    pub fn again(
+        &mut self,
+        ex: &Exchange,
+        result: &Result<UpResponse, Failed>,
+        rt: &RetryRuntime,
+    ) -> Option<Duration> {
+        let tries = self.tries.as_mut()?;
+        if let Err(Failed::Late(late)) = result {
+            late.count(&self.account, &self.host);
+        }
+        // What has been passed on in part cannot be taken back.
+        let retry = tries.retry().filter(|_| self.informed.is_none())?;
+        retry.started |= self.sx.info.times.us_tx_beg.get().is_some();
+        let head = result.as_ref().ok().map(|r| &r.head);
+        let decision = match result {
+            Ok(r) => retry.on_head(&r.head, &ex.request),
+            Err(Failed::Reset(e)) => retry.on_reset(e.reason),
+            Err(Failed::Late(_)) => retry.on_reset(ResetReason::LocalReset),
+            Err(Failed::Reply(_)) => Decision::Final,
+        };
+        match retry.decide(decision, head, &self.account, rt) {
+            Verdict::Final => None,
+            Verdict::Overflow => {
+                self.sx.info.set_flag(Flag::UpstreamOverflow);
+                None
+            }
+            Verdict::LimitExceeded => {
+                self.sx.info.set_flag(Flag::UpstreamRetryLimitExceeded);
+                None
+            }
+            Verdict::Again(wait) => {
+                self.account.retried(&self.host, head.map(|h| h.status));
+                Some(wait)
+            }
+        }
+    }
+    /// Lets go of the host. What is left of the attempt is nobody's concern.
+    pub fn leave(&mut self) {
+        self.settled = true;
+        if let Some(t) = &mut self.tries {
+            t.leave(); // before the stream: a pump must not write on
+        }
+        self.stream = None;
+        self.informed = None;
+    }
+    /// Goes on with another host, or the same one.
+    pub fn next(&mut self, host: Rc<LocalHost>) {
+        self.settled = false;
+        self.host = host;
+        let times = &self.sx.info.times;
+        for t in [
+            &times.us_cx_beg,
+            &times.us_cx_end,
+            &times.us_hs_end,
+            &times.us_tx_beg,
+            &times.us_tx_end,
+            &times.us_rx_beg,
+            &times.us_rx_body_beg,
+            &times.us_rx_end,
+        ] {
+            t.set(None);
+        }
+        let mut up = self.sx.info.upstream.borrow_mut();
+        (up.local_address, up.remote_address) = (None, None);
+        (up.connection_id, up.protocol, up.tls, up.pool_ready) = (None, None, None, None);
+        drop(up);
+        self.begins();
+    }
+    /// The timeout of the whole request.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+    /// Who is charged.
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
     /// Makes the reply for a failure.
-    pub fn failed(&mut self, ex: &Exchange, e: &StreamError) -> LocalReply {
+    pub fn failed(&mut self, ex: &Exchange, e: Failed) -> LocalReply {
         self.settled = true;
         self.sx.clear_deadline();
         self.sx.drop_sides();
-        let r = replies::reset(e, self.informed.is_some());
+        let e = match e {
+            Failed::Reset(e) => e,
+            Failed::Late(late) => {
+                self.account.reply(Some(&self.host), ex, 504);
+                return late.reply();
+            }
+            Failed::Reply(r) => return *r,
+        };
+        let r = replies::reset(&e, self.informed.is_some(), self.sx.info.attempts.get() > 1);
         {
             let mut up = ex.sx.info.upstream.borrow_mut();
             up.transport_failure = e.transport.clone();
             if e.reason == ResetReason::PendingOverflow {
                 // A breaker refused the request before it got to a host.
                 up.host = None;
-                up.hosts_attempted.clear();
+                up.hosts_attempted.pop();
             }
         }
         if self.informed.is_none() {
@@ -177,8 +305,19 @@ impl Drop for Attempt {
 }
 
 /// Carries the request's body to the host, beside everything else that happens on the stream.
-async fn pump(mut body: Body, up: UpWriter, sx: Rc<StreamShared>, timeout: Option<Duration>) {
+///
+/// `turn`: the body may be read by another attempt later.
+async fn pump(
+    mut body: Body,
+    up: UpWriter,
+    sx: Rc<StreamShared>,
+    timeout: Option<Duration>,
+    turn: Option<Turn>,
+) {
     let result = poll_fn(|cx| {
+        if turn.as_ref().is_some_and(Turn::is_over) {
+            return Poll::Ready(Err(ResetReason::LocalReset.into()));
+        }
         loop {
             if let Err(e) = ready!(up.poll_ready(cx)) {
                 return Poll::Ready(Err(e));

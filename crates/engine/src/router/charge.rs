@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// Who is charged for a request.
+#[derive(Clone)]
 pub struct Account {
     /// Its cluster.
     pub cluster: Rc<Cluster>,
@@ -19,7 +20,7 @@ pub struct Account {
 }
 
 /// What few requests are counted by.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct More {
     /// The virtual cluster and the route.
     requests: Vec<RequestStats>,
@@ -48,9 +49,20 @@ impl Account {
         self.more.get_or_insert_default().zone = ours.to_owned();
     }
 
+    /// The virtual cluster and the route.
+    pub fn requests(&self) -> impl Iterator<Item = &RequestStats> {
+        self.more.iter().flat_map(|m| &m.requests)
+    }
     /// A connection for the request is there.
     pub fn connected(&self) {
-        self.more.iter().flat_map(|m| &m.requests).for_each(|r| r.upstream_rq_total().inc());
+        self.requests().for_each(|r| r.upstream_rq_total().inc());
+    }
+    /// The request is sent again, after this response (or, `None`, after a reset).
+    pub fn retried(&self, host: &LocalHost, status: Option<u16>) {
+        HostCounters::inc(&host.host.counters.rq_error);
+        if let Some(status) = status {
+            self.cluster.retry_stats().rq().record(status);
+        }
     }
     /// Charges a host's response, `took` after the request was complete.
     pub fn response(&self, host: &LocalHost, ex: &Exchange, head: &ResponseHead, took: Option<Duration>) {
@@ -66,7 +78,7 @@ impl Account {
     pub fn timeout(&self, host: &LocalHost) {
         let s = &self.cluster.plan.stats;
         s.upstream_rq_timeout().inc();
-        self.more.iter().flat_map(|m| &m.requests).for_each(|r| r.upstream_rq_timeout().inc());
+        self.requests().for_each(|r| r.upstream_rq_timeout().inc());
         HostCounters::inc(&host.host.counters.rq_timeout);
         HostCounters::inc(&host.host.counters.rq_error);
         if self.dynamic {
@@ -74,9 +86,7 @@ impl Account {
             s.rq().record_code(504);
             // Whether the request was internal is not known here any more.
             s.external().record(504);
-            for r in self.more.iter().flat_map(|m| &m.requests) {
-                r.rq().record(504);
-            }
+            self.requests().for_each(|r| r.rq().record(504));
         }
     }
 

@@ -8,6 +8,7 @@ mod ahead;
 mod attempt;
 mod charge;
 mod replies;
+pub mod retry;
 
 use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
 use crate::stats::RouterStats;
@@ -17,11 +18,12 @@ use charge::Account;
 use nuncio_api::envoy::extensions::filters::http::router::v3 as pb;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::filter::{BuildCx, Step};
-use nuncio_core::info::Interrupt;
+use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::route::Route;
 use nuncio_core::stats::sanitize;
 use nuncio_core::{Exchange, Flag, LocalReply};
-use nuncio_wire::{ResponseHead, name};
+use nuncio_wire::{HeaderMap, ResponseHead, name};
+use retry::{RetryRuntime, Tries};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +38,7 @@ pub struct Router {
     dynamic_stats: bool,
     /// `node.locality.zone`, for stats by zone.
     zone: String,
+    retries: RetryRuntime,
 }
 
 impl Router {
@@ -46,6 +49,7 @@ impl Router {
             stats: RouterStats::new(cx.scope),
             dynamic_stats: c.dynamic_stats.unwrap_or(true),
             zone: sanitize(&cx.node.zone),
+            retries: RetryRuntime::new(&cx.server.runtime()),
         }
     }
     /// Serves one request; on success `ex.response` is the upstream's.
@@ -116,22 +120,29 @@ impl Router {
             cluster.plan.stats.upstream_cx_none_healthy().inc();
             cluster.plan.stats.lb_healthy_panic().inc();
             account.reply(None, ex, 503);
-            return reply(replies::no_healthy_upstream());
+            return counted(replies::no_healthy_upstream(), c, &ex.sx);
         };
+        route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
         let timeout = self.timeout(ex, c);
-        if !self.suppress_envoy_headers
-            && let Some(t) = timeout
-        {
-            ex.request
-                .headers
-                .set(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, t.as_millis().to_string().as_bytes());
+        let mut tries =
+            Tries::new(c.retry.as_ref(), &mut ex.request, timeout, c.priority, &account, &self.retries);
+        if !self.suppress_envoy_headers {
+            let each = tries.as_ref().and_then(|t| t.timeout());
+            set_expected_timeout(&mut ex.request.headers, timeout, each, Duration::ZERO);
         }
         if c.include_request_attempt_count {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
         }
-        route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
-        let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout);
-        match attempt.run(ex).await {
+        if let Some(t) = &mut tries {
+            t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.listener.buffer_limit, c), &account);
+        }
+        let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
+        let mut result = attempt.run(ex).await;
+        if let Some(wait) = attempt.again(ex, &result, &self.retries) {
+            // In a box: few requests come here, and all would carry its state.
+            result = Box::pin(self.again(ex, route, c, &mut attempt, wait, result)).await;
+        }
+        match result {
             Ok(mut response) => {
                 attempt.answered(ex, &mut response, self.suppress_envoy_headers);
                 ex.response = Some(response.head);
@@ -139,14 +150,14 @@ impl Router {
                 if c.include_attempt_count_in_response
                     && let Some(r) = &mut ex.response
                 {
-                    r.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
+                    set_attempt_count(&mut r.headers, &ex.sx);
                 }
                 self.finish_response(ex, route);
                 Step::Next
             }
             Err(e) => {
-                let r = attempt.failed(ex, &e);
-                reply(r)
+                let r = attempt.failed(ex, e);
+                counted(r, c, &ex.sx)
             }
         }
     }
@@ -209,9 +220,41 @@ pub fn note_route_cluster(ex: &Exchange) {
     }
 }
 
+/// A reply after an attempt at least: it may say how many there were.
+fn counted(mut r: LocalReply, c: &ClusterRoute, sx: &StreamShared) -> Step<'static> {
+    if c.include_attempt_count_in_response {
+        set_attempt_count(r.headers.get_or_insert_default(), sx);
+    }
+    reply(r)
+}
+
+fn set_attempt_count(h: &mut HeaderMap, sx: &StreamShared) {
+    h.set(name::X_ENVOY_ATTEMPT_COUNT, sx.info.attempts.get().to_string().as_bytes());
+}
+
+/// Tells the host how long it has: `each` try, but no longer than is left of the whole timeout.
+fn set_expected_timeout(
+    h: &mut HeaderMap,
+    whole: Option<Duration>,
+    each: Option<Duration>,
+    elapsed: Duration,
+) {
+    let left = whole.map(|w| w.saturating_sub(elapsed).max(Duration::from_millis(1)));
+    let Some(t) = each.into_iter().chain(left).min() else { return };
+    h.set(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, t.as_millis().to_string().as_bytes());
+}
+
+/// How much of a request is kept to send it again, in bytes.
+fn buffer_limit(connection: u32, c: &ClusterRoute) -> usize {
+    let of_connection = if connection == 0 { u64::MAX } else { connection.into() };
+    usize::try_from(c.buffer_limit.unwrap_or(of_connection)).unwrap_or(usize::MAX)
+}
+
 /// Answers 504 when the response is not complete in time.
-fn arm_timeout(sx: &Rc<nuncio_core::StreamShared>, timeout: Option<Duration>) {
-    if let Some(t) = timeout {
+fn arm_timeout(sx: &Rc<StreamShared>, timeout: Option<Duration>) {
+    if let Some(t) = timeout
+        && !sx.has_deadline()
+    {
         sx.set_deadline(clock::sleep(TimerKind::Other, t), || Interrupt::Reply(Box::new(replies::timeout())));
     }
 }

@@ -22,12 +22,14 @@ pub fn timeout() -> LocalReply {
     LocalReply::new(504, "upstream request timeout", "response_timeout").flag(Flag::UpstreamRequestTimeout)
 }
 /// The upstream exchange ended before its response began.
-/// `started`: an informational head came before.
-pub fn reset(e: &StreamError, started: bool) -> LocalReply {
+/// `started`: an informational head came before. `retried`: it was not the first attempt.
+pub fn reset(e: &StreamError, started: bool, retried: bool) -> LocalReply {
     use nuncio_core::ResetReason::*;
     let reason = e.reason.text();
     let status = if e.reason == ProtocolError { 502 } else { 503 };
-    let body = format!("upstream connect error or disconnect/reset before headers. reset reason: {reason}");
+    let retried = if retried { "retried and the latest " } else { "" };
+    let body =
+        format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}");
     let when = if started { "after" } else { "before" };
     let details = match e.transport.is_empty() {
         true => format!("upstream_reset_{when}_response_started{{{reason}}}"),

@@ -17,7 +17,10 @@ impl Resource {
     }
     /// Takes one unless the limit is reached.
     pub fn try_take(&self) -> bool {
-        let max = self.max();
+        self.try_take_of(self.max())
+    }
+    /// Takes one unless `max` are taken.
+    pub fn try_take_of(&self, max: u64) -> bool {
         self.used.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
     }
     /// Takes one, whatever the limit says.
@@ -50,6 +53,15 @@ impl Resource {
     }
 }
 
+/// `Thresholds.RetryBudget`: retries are limited to a part of the requests under way.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RetryBudget {
+    /// `budget_percent`, 20 by default.
+    pub percent: f64,
+    /// `min_retry_concurrency`: so many are always allowed, 3 by default.
+    pub min: u64,
+}
+
 /// `CircuitBreakers.Thresholds` of one priority.
 #[derive(Debug)]
 pub struct Breakers {
@@ -61,9 +73,25 @@ pub struct Breakers {
     pub requests: Resource,
     /// `max_retries`
     pub retries: Resource,
+    /// `retry_budget`, which replaces `max_retries`.
+    pub budget: Option<RetryBudget>,
 }
 
 impl Breakers {
+    /// How many retries may be under way.
+    pub fn max_retries(&self) -> u64 {
+        match self.budget {
+            None => self.retries.max(),
+            Some(b) => {
+                let active = self.requests.used() + self.pending.used();
+                ((b.percent / 100.0 * active as f64) as u64).max(b.min)
+            }
+        }
+    }
+    /// Takes a retry unless too many are under way.
+    pub fn try_take_retry(&self) -> bool {
+        self.retries.try_take_of(self.max_retries())
+    }
     /// The limits with their names.
     pub fn named(&self) -> [(&Resource, &'static str); 4] {
         [
@@ -82,6 +110,7 @@ impl Default for Breakers {
             pending: Resource::new(1024),
             requests: Resource::new(1024),
             retries: Resource::new(3),
+            budget: None,
         }
     }
 }

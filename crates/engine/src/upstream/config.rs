@@ -1,6 +1,6 @@
 //! Builds a cluster from its proto, on main.
 
-use super::breakers::{Breakers, Resource};
+use super::breakers::{Breakers, Resource, RetryBudget};
 use super::cluster::{ClusterPlan, LbPolicy, Transport, UpstreamHttp, UpstreamProtocol};
 use super::dns::DnsOptions;
 use super::host::Wanted;
@@ -71,7 +71,12 @@ pub const COVERED: &[Covered] = &[
             "max_requests",
             "max_retries",
             "track_remaining",
+            "retry_budget",
         ],
+    ),
+    Covered::new(
+        "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
+        &["budget_percent", "min_retry_concurrency"],
     ),
     Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints"]),
     Covered::new("envoy.config.endpoint.v3.LocalityLbEndpoints", &["locality", "lb_endpoints"]),
@@ -261,6 +266,10 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
             pending: max(t.map(|t| t.max_pending_requests), 1024),
             requests: max(t.map(|t| t.max_requests), 1024),
             retries: max(t.map(|t| t.max_retries), 3),
+            budget: t.and_then(|t| t.retry_budget.as_ref()).map(|b| RetryBudget {
+                percent: b.budget_percent.as_ref().map_or(20.0, |p| p.value),
+                min: b.min_retry_concurrency.unwrap_or(3).into(),
+            }),
         })
     })
 }

@@ -3,7 +3,7 @@
 use super::cluster::{ClusterPlan, LbPolicy};
 use super::host::{Host, HostSet};
 use super::pool::HostPool;
-use crate::stats::{AltStats, Http1Stats, Http2Stats, ZoneStats};
+use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
 use nuncio_core::stats::{OVERFLOW, sanitize};
 use nuncio_core::{rng, worker};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -19,6 +19,7 @@ pub struct Cluster {
     cursor: Cell<usize>,
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
+    retry: OnceCell<RetryStats>,
     alt: RefCell<HashMap<Box<str>, AltStats>>,
 }
 
@@ -44,6 +45,7 @@ impl Cluster {
             cursor: Cell::new(rng::u64() as usize >> 1),
             http1: OnceCell::new(),
             http2: OnceCell::new(),
+            retry: OnceCell::new(),
             alt: RefCell::default(),
         })
     }
@@ -94,6 +96,25 @@ impl Cluster {
     /// The codec's stats, made with the first connection as in Envoy.
     pub fn http2_stats(&self) -> &Http2Stats {
         self.http2.get_or_init(|| Http2Stats::new(&self.plan.scope.scope("http2")))
+    }
+    /// Responses that were retried.
+    pub fn retry_stats(&self) -> &RetryStats {
+        self.retry.get_or_init(|| RetryStats::new(&self.plan.scope.scope("retry")))
+    }
+    /// As [`choose`](Self::choose), and chooses again, up to `attempts` times, while `rejects` says so.
+    pub fn choose_unless(
+        &self,
+        rejects: impl Fn(&LocalHost) -> bool,
+        attempts: u32,
+    ) -> Option<Rc<LocalHost>> {
+        let mut host = self.choose()?;
+        for _ in 0..attempts {
+            if !rejects(&host) {
+                break;
+            }
+            host = self.choose()?;
+        }
+        Some(host)
     }
     /// Stats under a name that a request asks for.
     pub fn alt_stats(&self, name: &str) -> AltStats {

@@ -57,7 +57,7 @@ fn open(gauge: &str, [default, high]: &[Arc<Breakers>; 2]) -> Option<u64> {
         "cx_open" => &breakers.connections,
         "rq_open" => &breakers.requests,
         "rq_pending_open" => &breakers.pending,
-        "rq_retry_open" => &breakers.retries,
+        "rq_retry_open" => return (breakers.retries.used() >= breakers.max_retries()).then_some(1),
         _ => return None, // there is no limit of pools
     };
     (!resource.can_take()).then_some(1)
@@ -71,6 +71,8 @@ pub fn derive_remaining(stats: &RemainingStats, breakers: &Arc<Breakers>) {
         Some(match gauge {
             "remaining_cx" => left(&breakers.connections),
             "remaining_pending" => left(&breakers.pending),
+            // As in Envoy: with a budget it depends on what changes without it.
+            "remaining_retries" if breakers.budget.is_some() => 0,
             "remaining_retries" => left(&breakers.retries),
             "remaining_rq" => left(&breakers.requests),
             _ => u64::MAX, // there is no limit of pools

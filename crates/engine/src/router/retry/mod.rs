@@ -1,0 +1,233 @@
+//! Retries: a request that failed, or was answered badly, is sent again, perhaps to another host.
+//!
+//! In the order of what happens: a [`policy`] is compiled on main, from [`conditions`]; a request that a policy or a
+//! header of its own speaks of gets [`Tries`]: its [`state`] decides after each attempt, the body that may be sent again is
+//! kept by [`replay`], and [`again`] waits, chooses a host and makes the next attempt. Requests without a policy pay
+//! for one look at their headers.
+
+mod again;
+pub mod conditions;
+pub mod policy;
+pub mod replay;
+pub mod state;
+
+use super::charge::Account;
+use crate::upstream::local::LocalHost;
+use nuncio_core::body::{Body, BodyError, BodySource, Frame};
+use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::info::StreamShared;
+use nuncio_core::{Flag, LocalReply};
+use nuncio_wire::{IdSet, RequestHead, name};
+pub use policy::{Predicate, RetryPolicy};
+use replay::Replay;
+use state::Retry;
+pub use state::RetryRuntime;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// Headers by which a request asks for retries or a timeout of each try; no host sees them.
+const ASKING: IdSet = IdSet::new(&[
+    name::X_ENVOY_RETRY_ON,
+    name::X_ENVOY_RETRY_GRPC_ON,
+    name::X_ENVOY_MAX_RETRIES,
+    name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+    name::X_ENVOY_RETRIABLE_HEADER_NAMES,
+    name::X_ENVOY_RETRIABLE_STATUS_CODES,
+    name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+]);
+
+/// How long a try took too long.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Late {
+    /// `per_try_timeout`: its response did not begin.
+    Timeout,
+    /// `per_try_idle_timeout`: nothing came from its host.
+    Idle,
+}
+
+impl Late {
+    /// What the client is told when there is no other try.
+    pub fn reply(self) -> LocalReply {
+        let details = match self {
+            Late::Timeout => "upstream_per_try_timeout",
+            Late::Idle => "upstream_per_try_idle_timeout",
+        };
+        LocalReply::new(504, "upstream request timeout", details).flag(Flag::UpstreamRequestTimeout)
+    }
+    /// Counts it.
+    pub fn count(self, account: &Account, host: &LocalHost) {
+        let s = &account.cluster.plan.stats;
+        match self {
+            Late::Timeout => s.upstream_rq_per_try_timeout().inc(),
+            Late::Idle => s.upstream_rq_per_try_idle_timeout().inc(),
+        }
+        crate::upstream::host::HostCounters::inc(&host.host.counters.rq_timeout);
+    }
+}
+
+/// What a request keeps that may be tried more than once, or whose tries have timeouts of their own.
+pub struct Tries {
+    /// `None`: it is tried once.
+    retry: Option<Retry>,
+    replay: Option<Rc<Replay>>,
+    timeout: Option<Duration>,
+    idle: Option<Duration>,
+    timers: Option<(Option<Sleep>, Option<Sleep>)>,
+}
+
+impl Tries {
+    /// Takes the headers that ask for something, and says what a request is to get. `limit` is the timeout of the whole
+    /// request: a timeout of each try that is not shorter has no meaning.
+    pub fn new(
+        policy: Option<&Arc<RetryPolicy>>,
+        head: &mut RequestHead,
+        limit: Option<Duration>,
+        priority: usize,
+        account: &Account,
+        rt: &RetryRuntime,
+    ) -> Option<Box<Tries>> {
+        let asks = head.headers.iter().any(|h| ASKING.has(h.id));
+        if policy.is_none() && !asks {
+            return None;
+        }
+        let more = policy.and_then(|p| p.more.as_deref());
+        let mut timeout = more.and_then(|m| m.per_try_timeout);
+        if asks
+            && let Some(v) = head.headers.get_str(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS)
+            && let Ok(ms) = v.trim().parse()
+        {
+            timeout = Some(Duration::from_millis(ms));
+        }
+        let timeout = timeout.filter(|t| !t.is_zero() && limit.is_none_or(|l| *t < l));
+        let idle = more.and_then(|m| m.per_try_idle_timeout);
+        let retry = Retry::new(policy, head, &account.cluster.plan.breakers[priority], rt);
+        if asks {
+            head.headers.remove_all(&ASKING);
+        }
+        (retry.is_some() || timeout.is_some() || idle.is_some())
+            .then(|| Box::new(Tries { retry, replay: None, timeout, idle, timers: None }))
+    }
+    /// The timeout of each try.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+    /// Keeps what is read of `body` from now on, up to `limit` bytes, if it may be needed again.
+    pub fn keep(&mut self, body: &mut Body, limit: usize, account: &Account) {
+        if self.retry.as_ref().is_some_and(Retry::enabled) && !body.is_end() {
+            let replay = Replay::new(body.take(), limit, account.cluster.clone());
+            *body = replay.reader();
+            self.replay = Some(replay);
+        }
+    }
+    /// Tells a pump whether its attempt is still the present one.
+    pub fn turn(&self) -> Option<Turn> {
+        self.replay.as_ref().map(|r| Turn { turn: r.turn(), replay: r.clone() })
+    }
+    /// The retries, unless more of the request came than could be kept.
+    pub fn retry(&mut self) -> Option<&mut Retry> {
+        if self.replay.as_ref().is_some_and(|r| r.is_spent()) {
+            self.retry = None;
+        }
+        self.retry.as_mut()
+    }
+    /// An attempt begins.
+    pub fn begin(&mut self, host: &Rc<LocalHost>) {
+        self.timers = None;
+        if let Some(r) = &mut self.retry {
+            r.tries(host);
+        }
+    }
+    /// Waits between two attempts; what arrives of the request meanwhile is kept.
+    ///
+    /// # Errors
+    /// More came than can be kept.
+    pub async fn pause(&self, wait: Sleep, sx: &StreamShared) -> Result<(), LocalReply> {
+        match &self.replay {
+            Some(r) => r.pause(wait, sx).await,
+            None => {
+                wait.await;
+                Ok(())
+            }
+        }
+    }
+    /// The request's body from its beginning.
+    pub fn body(&self) -> Option<Body> {
+        self.replay.as_ref().map(Replay::reader)
+    }
+    /// An attempt is given up.
+    pub fn leave(&mut self) {
+        if let Some(r) = &self.replay {
+            r.leave();
+        }
+    }
+    /// The response is final: its body, of which every piece must come in time.
+    pub fn into_body(self, body: Body, account: &Account, host: &Rc<LocalHost>) -> Body {
+        if let Some(r) = &self.replay {
+            r.release();
+        }
+        let Some(idle) = self.idle.filter(|_| !body.is_end()) else { return body };
+        let sleep = clock::sleep(TimerKind::Other, idle);
+        let (account, host) = (account.clone(), host.clone());
+        Body::source(Timed { body, idle, sleep, late: Box::new(move || Late::Idle.count(&account, &host)) })
+    }
+    /// A connection is there: times the try, as soon as the request has been sent.
+    pub fn poll_late(&mut self, cx: &mut Context<'_>, sx: &StreamShared) -> Poll<Late> {
+        if self.timers.is_none() && sx.info.times.us_tx_end.get().is_some() {
+            let sleep = |t| clock::sleep(TimerKind::Other, t);
+            self.timers = Some((self.timeout.map(sleep), self.idle.map(sleep)));
+        }
+        let Some((timeout, idle)) = &mut self.timers else { return Poll::Pending };
+        let mut over = |s: &mut Option<Sleep>| s.as_mut().is_some_and(|s| Pin::new(s).poll(cx).is_ready());
+        if over(timeout) {
+            return Poll::Ready(Late::Timeout);
+        }
+        if over(idle) { Poll::Ready(Late::Idle) } else { Poll::Pending }
+    }
+}
+
+/// Whose turn it is to read the request's body.
+pub struct Turn {
+    replay: Rc<Replay>,
+    turn: u32,
+}
+
+impl Turn {
+    /// Another attempt reads now.
+    pub fn is_over(&self) -> bool {
+        self.replay.turn() != self.turn
+    }
+}
+
+/// A response's body under `per_try_idle_timeout`.
+struct Timed {
+    body: Body,
+    idle: Duration,
+    sleep: Sleep,
+    late: Box<dyn Fn()>,
+}
+
+impl BodySource for Timed {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        let frame = self.body.poll_frame(cx, sx);
+        if frame.is_ready() {
+            self.sleep.reset(self.idle);
+            return frame;
+        }
+        if Pin::new(&mut self.sleep).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        (self.late)();
+        self.body = Body::Empty;
+        Poll::Ready(Some(Err(BodyError::Reply(Box::new(Late::Idle.reply())))))
+    }
+    fn is_end(&self) -> bool {
+        self.body.is_end()
+    }
+}

@@ -1,0 +1,289 @@
+//! Whether a request is sent once more, and when: the state of one request's retries.
+
+use super::conditions::RetryOn;
+use super::policy::{Hosts, RetryPolicy};
+use crate::router::charge::Account;
+use crate::upstream::breakers::Breakers;
+use crate::upstream::local::LocalHost;
+use nuncio_core::error::ResetReason;
+use nuncio_core::runtime::{Runtime, RuntimeNumber};
+use nuncio_core::{clock, rng};
+use nuncio_wire::{HeaderName, RequestHead, ResponseHead, name};
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+/// What the runtime says about retries.
+#[derive(Clone, Debug)]
+pub struct RetryRuntime {
+    /// `upstream.base_retry_backoff_ms`
+    pub base_ms: RuntimeNumber,
+    /// `upstream.use_retry`, in percent.
+    pub use_retry: RuntimeNumber,
+}
+
+impl RetryRuntime {
+    /// Reads from this runtime.
+    pub fn new(r: &Runtime) -> RetryRuntime {
+        RetryRuntime {
+            base_ms: r.number("upstream.base_retry_backoff_ms", 25),
+            use_retry: r.number("upstream.use_retry", 100),
+        }
+    }
+}
+
+/// What an answer or a failure calls for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// It is final.
+    Final,
+    /// Try again after a while.
+    BackOff,
+    /// Try again at once (425).
+    AtOnce,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is final.
+    Final,
+    /// Try again after this time.
+    Again(Duration),
+    /// It would be tried again, but too many retries are under way.
+    Overflow,
+    /// It would be tried again, but was tried often enough.
+    LimitExceeded,
+}
+
+/// One of the retries that a breaker allows; given back when dropped.
+struct Permit(Arc<Breakers>);
+
+impl Permit {
+    fn take(b: &Arc<Breakers>) -> Option<Permit> {
+        b.try_take_retry().then(|| Permit(b.clone()))
+    }
+}
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.retries.give();
+    }
+}
+
+/// The retries of one request.
+pub struct Retry {
+    on: RetryOn,
+    remaining: u32,
+    policy: Option<Arc<RetryPolicy>>,
+    breakers: Arc<Breakers>,
+    /// From `x-envoy-retriable-status-codes`.
+    codes: Vec<u32>,
+    /// From `x-envoy-retriable-header-names`.
+    headers: Vec<HeaderName>,
+    /// The next interval and the longest, in milliseconds.
+    interval: (u64, u64),
+    /// Held from the decision to retry until the next decision.
+    permit: Option<Permit>,
+    /// Bytes have been sent to some host.
+    pub started: bool,
+    tried: Vec<Rc<LocalHost>>,
+}
+
+impl Retry {
+    /// The retries that a policy and the request's headers allow; `None` when neither asks for any.
+    pub fn new(
+        policy: Option<&Arc<RetryPolicy>>,
+        head: &RequestHead,
+        breakers: &Arc<Breakers>,
+        rt: &RetryRuntime,
+    ) -> Option<Retry> {
+        let h = &head.headers;
+        let (on, grpc_on) = (h.get_str(name::X_ENVOY_RETRY_ON), h.get_str(name::X_ENVOY_RETRY_GRPC_ON));
+        let configured = policy.map(|p| p.on).unwrap_or_default();
+        if configured.is_empty() && on.is_none() && grpc_on.is_none() {
+            return None;
+        }
+        let more = policy.and_then(|p| p.more.as_deref());
+        let asked = RetryOn::http(on.unwrap_or_default()) | RetryOn::grpc(grpc_on.unwrap_or_default());
+        let mut r = Retry {
+            on: configured | asked,
+            remaining: policy.map_or(1, |p| p.num_retries),
+            policy: policy.cloned(),
+            breakers: breakers.clone(),
+            codes: vec![],
+            headers: vec![],
+            interval: more.and_then(|m| m.back_off).unwrap_or_else(|| {
+                let base = rt.base_ms.get().max(1);
+                (base, base.saturating_mul(10))
+            }),
+            permit: None,
+            started: false,
+            tried: vec![],
+        };
+        if let Some(m) = more.filter(|m| !m.request_headers.is_empty())
+            && !m.request_headers.iter().any(|m| m.matches(head))
+        {
+            r.on = RetryOn::default();
+        }
+        let number = |v: &str| v.trim().parse::<u64>().ok();
+        if let Some(n) = h.get_str(name::X_ENVOY_MAX_RETRIES).and_then(number)
+            && !r.on.is_empty()
+        {
+            r.remaining = u32::try_from(n).unwrap_or(u32::MAX);
+        }
+        if let Some(codes) = h.get_str(name::X_ENVOY_RETRIABLE_STATUS_CODES) {
+            r.codes = codes.split(',').filter_map(|c| c.trim().parse().ok()).collect();
+        }
+        if let Some(names) = h.get_str(name::X_ENVOY_RETRIABLE_HEADER_NAMES) {
+            let names = names.split(',').map(str::trim).filter(|n| !n.is_empty());
+            r.headers = names.map(HeaderName::new).collect();
+        }
+        Some(r)
+    }
+    /// The request may be sent more than once, so what was sent must be kept.
+    pub fn enabled(&self) -> bool {
+        !self.on.is_empty()
+    }
+    /// A host is about to be tried.
+    pub fn tries(&mut self, host: &Rc<LocalHost>) {
+        if self.hosts().previous {
+            self.tried.push(host.clone());
+        }
+    }
+    fn hosts(&self) -> Hosts {
+        self.policy.as_ref().and_then(|p| p.more.as_ref()).map(|m| m.hosts).unwrap_or_default()
+    }
+    /// How often a host may be rejected in one choice.
+    pub fn host_attempts(&self) -> u32 {
+        self.hosts().attempts.max(1)
+    }
+    /// Another host would be better.
+    pub fn rejects(&self, host: &LocalHost) -> bool {
+        let hosts = self.hosts();
+        let same = |h: &Rc<LocalHost>| Arc::ptr_eq(&h.host, &host.host);
+        hosts.canaries && host.host.info.canary || hosts.previous && self.tried.iter().any(same)
+    }
+
+    /// What a response calls for.
+    pub fn on_head(&self, head: &ResponseHead, request: &RequestHead) -> Decision {
+        let again = |yes| if yes { Decision::BackOff } else { Decision::Final };
+        if head.headers.contains(name::X_ENVOY_RATELIMITED) {
+            return again(self.on.any(RetryOn::ENVOY_RATELIMITED));
+        }
+        let status = head.status;
+        if (500..600).contains(&status) && self.on.any(RetryOn::FIVE_XX)
+            || matches!(status, 502..=504) && self.on.any(RetryOn::GATEWAY_ERROR)
+            || status == 409 && self.on.any(RetryOn::RETRIABLE_4XX)
+        {
+            return Decision::BackOff;
+        }
+        let more = self.policy.as_ref().and_then(|p| p.more.as_deref());
+        if self.on.any(RetryOn::RETRIABLE_STATUS_CODES) {
+            let mut codes = more.iter().flat_map(|m| m.status_codes.iter()).chain(&self.codes);
+            if codes.any(|c| *c == u32::from(status)) {
+                const TOO_EARLY: u16 = 425;
+                if status != TOO_EARLY {
+                    return Decision::BackOff;
+                }
+                // RFC 8470: it is for the client to send again what it sent as early data.
+                if !request.headers.contains("early-data") {
+                    return Decision::AtOnce;
+                }
+            }
+        }
+        if self.on.any(RetryOn::RETRIABLE_HEADERS)
+            && (more.is_some_and(|m| m.headers.iter().any(|m| m.matches(head)))
+                || self.headers.iter().any(|n| head.headers.contains(n)))
+        {
+            return Decision::BackOff;
+        }
+        let grpc = head.headers.get_str(name::GRPC_STATUS).and_then(|v| v.trim().parse().ok());
+        again(grpc.is_some_and(|status| self.on.any(RetryOn::of_grpc_status(status))))
+    }
+    /// What the end of an exchange before its response calls for.
+    pub fn on_reset(&self, reason: ResetReason) -> Decision {
+        use ResetReason::{ConnectionTimeout, LocalConnectionFailure, RemoteConnectionFailure};
+        let never = matches!(reason, ResetReason::Overflow | ResetReason::PendingOverflow);
+        let connecting = matches!(reason, LocalConnectionFailure | RemoteConnectionFailure | ConnectionTimeout);
+        let always = RetryOn::RESET | RetryOn::FIVE_XX | RetryOn::GATEWAY_ERROR;
+        let again = !never
+            && (connecting && self.on.any(RetryOn::CONNECT_FAILURE)
+                || !self.started && self.on.any(RetryOn::RESET_BEFORE_REQUEST)
+                || self.on.any(always)
+                || reason == ResetReason::RemoteRefusedStream && self.on.any(RetryOn::REFUSED_STREAM));
+        if again { Decision::BackOff } else { Decision::Final }
+    }
+
+    /// Decides, counts, and takes what a retry needs. `head`: the response, which may say when to come again.
+    pub fn decide(
+        &mut self,
+        d: Decision,
+        head: Option<&ResponseHead>,
+        account: &Account,
+        rt: &RetryRuntime,
+    ) -> Verdict {
+        let s = &account.cluster.plan.stats;
+        if self.permit.take().is_some() && d == Decision::Final {
+            s.upstream_rq_retry_success().inc();
+            account.requests().for_each(|r| r.upstream_rq_retry_success().inc());
+        }
+        if d == Decision::Final {
+            return Verdict::Final;
+        }
+        if self.remaining == 0 {
+            s.upstream_rq_retry_limit_exceeded().inc();
+            account.requests().for_each(|r| r.upstream_rq_retry_limit_exceeded().inc());
+            return Verdict::LimitExceeded;
+        }
+        self.remaining -= 1;
+        let Some(permit) = Permit::take(&self.breakers) else {
+            s.upstream_rq_retry_overflow().inc();
+            account.requests().for_each(|r| r.upstream_rq_retry_overflow().inc());
+            return Verdict::Overflow;
+        };
+        if !rt.use_retry.percent() {
+            return Verdict::Final;
+        }
+        self.permit = Some(permit);
+        s.upstream_rq_retry().inc();
+        account.requests().for_each(|r| r.upstream_rq_retry().inc());
+        if d == Decision::AtOnce {
+            return Verdict::Again(Duration::ZERO);
+        }
+        let wait = match head.and_then(|h| self.told_to_wait(h)) {
+            Some(ms) => {
+                s.upstream_rq_retry_backoff_ratelimited().inc();
+                ms + rng::below(ms / 2)
+            }
+            None => {
+                s.upstream_rq_retry_backoff_exponential().inc();
+                self.next_interval()
+            }
+        };
+        Verdict::Again(Duration::from_millis(wait))
+    }
+    /// Full jitter: anything below an interval that doubles each time.
+    fn next_interval(&mut self) -> u64 {
+        let (now, max) = self.interval;
+        self.interval.0 = if now < max.div_ceil(2) { now * 2 } else { max };
+        rng::below(now.max(1))
+    }
+    /// When the response says to come again, in milliseconds; more than 1.
+    fn told_to_wait(&self, head: &ResponseHead) -> Option<u64> {
+        let limited = self.policy.as_ref()?.more.as_ref()?.rate_limited.as_ref()?;
+        let parse = |h: &super::policy::ResetHeader| {
+            let seconds: u64 = head.headers.get_str(&h.name)?.trim().parse().ok()?;
+            let seconds = match h.unix_timestamp {
+                true => seconds.checked_sub(unix_now())?,
+                false => seconds,
+            };
+            Some(seconds.saturating_mul(1000)).filter(|ms| *ms <= limited.max_ms)
+        };
+        limited.headers.iter().find_map(parse).filter(|ms| *ms > 1)
+    }
+}
+
+fn unix_now() -> u64 {
+    clock::wall().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
