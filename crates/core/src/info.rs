@@ -382,7 +382,7 @@ pub enum Interrupt {
 }
 
 /// A timer, and what interrupts the stream when it fires.
-type Deadline = (Sleep, fn() -> Interrupt);
+type Deadline = (Sleep, fn(&StreamShared) -> Interrupt);
 
 /// What everybody who works on a stream shares.
 pub struct StreamShared {
@@ -440,7 +440,7 @@ impl StreamShared {
         self.wake();
     }
     /// Interrupts the stream when `sleep` ends, unless it is over by then; replaces an earlier deadline.
-    pub fn set_deadline(&self, sleep: Sleep, then: fn() -> Interrupt) {
+    pub fn set_deadline(&self, sleep: Sleep, then: fn(&StreamShared) -> Interrupt) {
         *self.deadline.borrow_mut() = Some((sleep, then));
         self.wake();
     }
@@ -461,7 +461,7 @@ impl StreamShared {
         if let Some((sleep, then)) = &mut *d
             && Pin::new(sleep).poll(cx).is_ready()
         {
-            let i = then();
+            let i = then(self);
             *d = None;
             self.deadline_passed.set(true);
             self.interrupt.borrow_mut().get_or_insert(i);

@@ -64,12 +64,6 @@ pub fn register(r: &mut Registry) {
         );
     }
     for (predicate, name, ty, text) in Predicate::ALL {
-        r.insert(
-            Kind::RetryHostPredicate,
-            name,
-            vec![ty.to_owned()],
-            Docs { text, example: "" },
-            predicate,
-        );
+        r.insert(Kind::RetryHostPredicate, name, vec![ty.to_owned()], Docs { text, example: "" }, predicate);
     }
 }

@@ -262,9 +262,7 @@ impl VirtualHost {
                 Some(p) => Some(Arc::new(RetryPolicy::new(p, cx)?)),
                 None => None,
             },
-            buffer_limit: h
-                .request_body_buffer_limit
-                .or(h.per_request_buffer_limit_bytes.map(u64::from)),
+            buffer_limit: h.request_body_buffer_limit.or(h.per_request_buffer_limit_bytes.map(u64::from)),
             virtual_clusters: VirtualClusters::new(h, cx)?,
         });
         let routes = h.routes.iter().map(|r| {

@@ -205,8 +205,10 @@ impl Attempt {
             Err(Failed::Late(_)) => retry.on_reset(ResetReason::LocalReset),
             Err(Failed::Reply(_)) => Decision::Final,
         };
-        match retry.decide(decision, head, &self.account, rt) {
-            Verdict::Final => None,
+        let verdict = retry.decide(decision, head, rt);
+        verdict.count(&self.account);
+        match verdict {
+            Verdict::Final | Verdict::Succeeded => None,
             Verdict::Overflow => {
                 self.sx.info.set_flag(Flag::UpstreamOverflow);
                 None
@@ -215,7 +217,7 @@ impl Attempt {
                 self.sx.info.set_flag(Flag::UpstreamRetryLimitExceeded);
                 None
             }
-            Verdict::Again(wait) => {
+            Verdict::Again(wait, _) => {
                 self.account.retried(&self.host, head.map(|h| h.status));
                 Some(wait)
             }

@@ -22,7 +22,7 @@ use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::route::Route;
 use nuncio_core::stats::sanitize;
 use nuncio_core::{Exchange, Flag, LocalReply};
-use nuncio_wire::{HeaderMap, ResponseHead, name};
+use nuncio_wire::{HeaderMap, IdSet, ResponseHead, name};
 use retry::{RetryRuntime, Tries};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -122,17 +122,17 @@ impl Router {
             account.reply(None, ex, 503);
             return counted(replies::no_healthy_upstream(), c, &ex.sx);
         };
-        route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
-        let timeout = self.timeout(ex, c);
-        let mut tries =
-            Tries::new(c.retry.as_ref(), &mut ex.request, timeout, c.priority, &account, &self.retries);
+        let (timeout, each) = timeouts(&mut ex.request.headers, c);
         if !self.suppress_envoy_headers {
-            let each = tries.as_ref().and_then(|t| t.timeout());
             set_expected_timeout(&mut ex.request.headers, timeout, each, Duration::ZERO);
         }
         if c.include_request_attempt_count {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
         }
+        route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
+        // After that, since the route may add a header that asks for retries.
+        let mut tries =
+            Tries::new(c.retry.as_ref(), &mut ex.request, each, c.priority, &account, &self.retries);
         if let Some(t) = &mut tries {
             t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.listener.buffer_limit, c), &account);
         }
@@ -186,15 +186,22 @@ impl Router {
             ex.response = Some(head);
         }
     }
+}
 
-    /// The route's timeout, or what an internal caller asks for; `None` is no limit.
-    fn timeout(&self, ex: &mut Exchange, c: &ClusterRoute) -> Option<Duration> {
-        let asked =
-            ex.request.headers.get_str(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).and_then(|v| v.parse().ok());
-        ex.request.headers.remove(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS);
-        let t = asked.map(Duration::from_millis).or(c.timeout)?;
-        (!t.is_zero()).then_some(t)
+/// The timeout of the request and of each try: the route's, or what an internal caller asks for; `None` is no limit. That of
+/// a try counts only while it is shorter.
+fn timeouts(h: &mut HeaderMap, c: &ClusterRoute) -> (Option<Duration>, Option<Duration>) {
+    const ASKING: IdSet =
+        IdSet::new(&[name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS]);
+    let (mut whole, mut each) = (c.timeout, c.retry.as_ref().and_then(|p| p.more.as_ref()?.per_try_timeout));
+    if h.iter().any(|h| ASKING.has(h.id)) {
+        let asked = |name| h.get_str(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
+        whole = asked(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).or(whole);
+        each = asked(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS).or(each);
+        h.remove_all(&ASKING);
     }
+    let whole = whole.filter(|t| !t.is_zero());
+    (whole, each.filter(|t| !t.is_zero() && whole.is_none_or(|w| *t < w)))
 }
 
 fn reply(r: LocalReply) -> Step<'static> {
@@ -255,6 +262,15 @@ fn arm_timeout(sx: &Rc<StreamShared>, timeout: Option<Duration>) {
     if let Some(t) = timeout
         && !sx.has_deadline()
     {
-        sx.set_deadline(clock::sleep(TimerKind::Other, t), || Interrupt::Reply(Box::new(replies::timeout())));
+        sx.set_deadline(clock::sleep(TimerKind::Other, t), |sx| {
+            let mut r = replies::timeout();
+            let route = sx.current_route().and_then(<dyn Route>::downcast::<RouteEntry>);
+            if let Some(Action::Cluster(c)) = route.as_deref().map(|r| &r.action)
+                && c.include_attempt_count_in_response
+            {
+                set_attempt_count(r.headers.get_or_insert_default(), sx);
+            }
+            Interrupt::Reply(Box::new(r))
+        });
     }
 }

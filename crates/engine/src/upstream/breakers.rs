@@ -1,6 +1,6 @@
 //! Circuit breakers: limits of one cluster and priority, counted across all workers, as Envoy's contract asks.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// One limited resource. Relaxed: the count is exact, the moment at which another worker sees it is not.
 #[derive(Debug)]
@@ -75,6 +75,8 @@ pub struct Breakers {
     pub retries: Resource,
     /// `retry_budget`, which replaces `max_retries`.
     pub budget: Option<RetryBudget>,
+    /// There has been a retry.
+    pub retried: AtomicBool,
 }
 
 impl Breakers {
@@ -90,7 +92,17 @@ impl Breakers {
     }
     /// Takes a retry unless too many are under way.
     pub fn try_take_retry(&self) -> bool {
-        self.retries.try_take_of(self.max_retries())
+        let taken = self.retries.try_take_of(self.max_retries());
+        // Read before it is written, so that workers do not fight for the line.
+        if taken && !self.retried.load(Relaxed) {
+            self.retried.store(true, Relaxed);
+        }
+        taken
+    }
+    /// What `rq_retry_open` says: looks at `max_retries` even where there is a budget, and only once there was a retry, as
+    /// in Envoy.
+    pub fn retries_open(&self) -> bool {
+        self.retried.load(Relaxed) && !self.retries.can_take()
     }
     /// The limits with their names.
     pub fn named(&self) -> [(&Resource, &'static str); 4] {
@@ -111,6 +123,7 @@ impl Default for Breakers {
             requests: Resource::new(1024),
             retries: Resource::new(3),
             budget: None,
+            retried: AtomicBool::new(false),
         }
     }
 }
@@ -128,5 +141,18 @@ mod tests {
         assert_eq!((r.used(), r.max()), (2, 2));
         r.set_max(1);
         assert!(!r.can_take() && r.max() == 1 && r.configured() == 2);
+    }
+    #[test]
+    fn a_budget_follows_the_requests_under_way() {
+        let budget = Some(RetryBudget { percent: 20.0, min: 1 });
+        let b = Breakers { budget, ..Breakers::default() };
+        assert!(b.try_take_retry() && !b.try_take_retry());
+        (0..12).for_each(|_| b.requests.take());
+        (0..3).for_each(|_| b.pending.take());
+        assert_eq!(b.max_retries(), 3);
+        assert!(b.try_take_retry() && b.try_take_retry() && !b.try_take_retry());
+        assert!(b.retries_open(), "as many as max_retries");
+        b.retries.give();
+        assert!(b.try_take_retry() && !Breakers::default().retries_open());
     }
 }

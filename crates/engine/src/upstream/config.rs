@@ -270,6 +270,7 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
                 percent: b.budget_percent.as_ref().map_or(20.0, |p| p.value),
                 min: b.min_retry_concurrency.unwrap_or(3).into(),
             }),
+            ..Breakers::default()
         })
     })
 }

@@ -57,7 +57,7 @@ fn open(gauge: &str, [default, high]: &[Arc<Breakers>; 2]) -> Option<u64> {
         "cx_open" => &breakers.connections,
         "rq_open" => &breakers.requests,
         "rq_pending_open" => &breakers.pending,
-        "rq_retry_open" => return (breakers.retries.used() >= breakers.max_retries()).then_some(1),
+        "rq_retry_open" => return breakers.retries_open().then_some(1),
         _ => return None, // there is no limit of pools
     };
     (!resource.can_take()).then_some(1)

@@ -8,6 +8,7 @@
 //! * [`floods`] – peers that do not read, and tiny frames.
 //! * [`grpc`] – messages that go both ways in turn.
 //! * [`panics`] – filters that panic.
+//! * [`retries`] – requests that are sent again.
 //! * [`tls`] – TLS on either side.
 
 mod connections;
@@ -19,4 +20,5 @@ mod limits;
 mod pairings;
 mod panics;
 mod peers;
+mod retries;
 mod tls;

@@ -80,7 +80,9 @@ impl BitOrAssign for RetryOn {
 
 fn read(list: &str, known: &[(&str, RetryOn)]) -> RetryOn {
     let known = |name: &str| known.iter().find(|(text, _)| *text == name).map(|(_, c)| *c);
-    list.split(',').filter_map(|name| known(name.trim_matches([' ', '\t']))).fold(RetryOn::default(), BitOr::bitor)
+    list.split(',')
+        .filter_map(|name| known(name.trim_matches([' ', '\t'])))
+        .fold(RetryOn::default(), BitOr::bitor)
 }
 
 #[cfg(test)]
@@ -101,9 +103,13 @@ mod tests {
         let all: Vec<_> = HTTP.iter().chain(GRPC).collect();
         let union = all.iter().fold(RetryOn::default(), |a, (_, c)| a | *c);
         assert_eq!(union.0.count_ones() as usize, all.len());
-        for (status, text) in
-            [(1, "cancelled"), (4, "deadline-exceeded"), (8, "resource-exhausted"), (13, "internal"), (14, "unavailable")]
-        {
+        for (status, text) in [
+            (1, "cancelled"),
+            (4, "deadline-exceeded"),
+            (8, "resource-exhausted"),
+            (13, "internal"),
+            (14, "unavailable"),
+        ] {
             assert_eq!(RetryOn::of_grpc_status(status), RetryOn::grpc(text));
         }
         assert!(RetryOn::of_grpc_status(2).is_empty());

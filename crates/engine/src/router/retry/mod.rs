@@ -10,6 +10,8 @@ pub mod conditions;
 pub mod policy;
 pub mod replay;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 use super::charge::Account;
 use crate::upstream::local::LocalHost;
@@ -79,30 +81,20 @@ pub struct Tries {
 }
 
 impl Tries {
-    /// Takes the headers that ask for something, and says what a request is to get. `limit` is the timeout of the whole
-    /// request: a timeout of each try that is not shorter has no meaning.
+    /// Takes the headers that ask for something, and says what a request is to get. `timeout` is that of each try.
     pub fn new(
         policy: Option<&Arc<RetryPolicy>>,
         head: &mut RequestHead,
-        limit: Option<Duration>,
+        timeout: Option<Duration>,
         priority: usize,
         account: &Account,
         rt: &RetryRuntime,
     ) -> Option<Box<Tries>> {
         let asks = head.headers.iter().any(|h| ASKING.has(h.id));
-        if policy.is_none() && !asks {
+        if policy.is_none() && timeout.is_none() && !asks {
             return None;
         }
-        let more = policy.and_then(|p| p.more.as_deref());
-        let mut timeout = more.and_then(|m| m.per_try_timeout);
-        if asks
-            && let Some(v) = head.headers.get_str(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS)
-            && let Ok(ms) = v.trim().parse()
-        {
-            timeout = Some(Duration::from_millis(ms));
-        }
-        let timeout = timeout.filter(|t| !t.is_zero() && limit.is_none_or(|l| *t < l));
-        let idle = more.and_then(|m| m.per_try_idle_timeout);
+        let idle = policy.and_then(|p| p.more.as_ref()).and_then(|m| m.per_try_idle_timeout);
         let retry = Retry::new(policy, head, &account.cluster.plan.breakers[priority], rt);
         if asks {
             head.headers.remove_all(&ASKING);
@@ -117,7 +109,7 @@ impl Tries {
     /// Keeps what is read of `body` from now on, up to `limit` bytes, if it may be needed again.
     pub fn keep(&mut self, body: &mut Body, limit: usize, account: &Account) {
         if self.retry.as_ref().is_some_and(Retry::enabled) && !body.is_end() {
-            let replay = Replay::new(body.take(), limit, account.cluster.clone());
+            let replay = Replay::new(body.take(), limit, account.cluster.plan.stats.clone());
             *body = replay.reader();
             self.replay = Some(replay);
         }

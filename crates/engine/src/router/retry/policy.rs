@@ -137,7 +137,9 @@ impl RetryPolicy {
     /// # Errors
     /// The configuration is refused.
     pub fn new(c: &pb::RetryPolicy, cx: &BuildCx<'_>) -> BuildResult<RetryPolicy> {
-        let some = |d: &Option<prost_types::Duration>| Ok::<_, BuildError>(duration(d)?.filter(|d| d.as_millis() > 0));
+        let some = |d: &Option<prost_types::Duration>| {
+            Ok::<_, BuildError>(duration(d)?.filter(|d| d.as_millis() > 0))
+        };
         let more = More {
             per_try_timeout: some(&c.per_try_timeout)?,
             per_try_idle_timeout: some(&c.per_try_idle_timeout)?,
@@ -192,7 +194,8 @@ impl RateLimited {
 fn hosts(c: &pb::RetryPolicy, cx: &BuildCx<'_>) -> BuildResult<Hosts> {
     let attempts = c.host_selection_retry_max_attempts;
     // Envoy keeps the low 32 bits.
-    let mut hosts = Hosts { attempts: attempts.rem_euclid(1 << 32).min(MOST_ATTEMPTS) as u32, ..Hosts::default() };
+    let mut hosts =
+        Hosts { attempts: attempts.rem_euclid(1 << 32).min(MOST_ATTEMPTS) as u32, ..Hosts::default() };
     for p in &c.retry_host_predicate {
         use pb::retry_policy::retry_host_predicate::ConfigType::TypedConfig;
         let ty = match &p.config_type {

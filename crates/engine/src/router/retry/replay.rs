@@ -1,6 +1,6 @@
 //! The body of a request that may be sent more than once: what has been read of it is kept, up to a limit.
 
-use crate::upstream::local::Cluster;
+use crate::stats::ClusterStats;
 use nuncio_core::LocalReply;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::clock::{Sleep, TimerKind};
@@ -21,7 +21,7 @@ const PIECES: usize = 64;
 
 /// A body that can be read from its beginning more than once.
 pub struct Replay {
-    cluster: Rc<Cluster>,
+    stats: ClusterStats,
     inner: RefCell<Inner>,
     /// Number of the attempt that reads; what earlier ones left behind has ended.
     turn: Cell<u32>,
@@ -45,7 +45,7 @@ struct Inner {
 
 impl Replay {
     /// Keeps up to `limit` bytes of `body`.
-    pub fn new(body: Body, limit: usize, cluster: Rc<Cluster>) -> Rc<Replay> {
+    pub fn new(body: Body, limit: usize, stats: ClusterStats) -> Rc<Replay> {
         let inner = Inner {
             kept: VecDeque::new(),
             next: 0,
@@ -57,7 +57,7 @@ impl Replay {
             keep: true,
             limit,
         };
-        Rc::new(Replay { cluster, inner: RefCell::new(inner), turn: Cell::new(0), spent: Cell::new(false) })
+        Rc::new(Replay { stats, inner: RefCell::new(inner), turn: Cell::new(0), spent: Cell::new(false) })
     }
     /// The body from its beginning, for the next attempt.
     pub fn reader(self: &Rc<Replay>) -> Body {
@@ -105,7 +105,7 @@ impl Replay {
     }
     fn overflow(&self, i: &mut Inner) {
         self.spent.set(true);
-        self.cluster.plan.stats.retry_or_shadow_abandoned().inc();
+        self.stats.retry_or_shadow_abandoned().inc();
         i.release();
     }
 }
@@ -206,5 +206,168 @@ impl BodySource for Reader {
     fn is_end(&self) -> bool {
         let i = self.0.inner.borrow();
         i.next >= i.kept.len() && (i.trailers.is_none() || i.trailers_handed) && i.rest.is_end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_core::address::Address;
+    use nuncio_core::clock::sim::Sim;
+    use nuncio_core::info::ConnInfo;
+    use nuncio_core::stats::Store;
+    use std::future::Future;
+    use std::task::Waker;
+
+    /// Yields what a test puts into it.
+    #[derive(Clone, Default)]
+    struct Feed(Rc<RefCell<VecDeque<Option<Frame>>>>);
+
+    impl Feed {
+        fn data(&self, s: &str) {
+            self.0.borrow_mut().push_back(Some(Frame::Data(Chunk::from(s.as_bytes().to_vec()))));
+        }
+        fn trailers(&self) {
+            let mut t = HeaderMap::new();
+            t.append("x-t", b"1");
+            self.0.borrow_mut().push_back(Some(Frame::Trailers(Box::new(t))));
+        }
+        fn end(&self) {
+            self.0.borrow_mut().push_back(None);
+        }
+    }
+    impl BodySource for Feed {
+        fn poll_frame(
+            &mut self,
+            _: &mut Context<'_>,
+            _: &StreamShared,
+        ) -> Poll<Option<Result<Frame, BodyError>>> {
+            match self.0.borrow_mut().pop_front() {
+                Some(f) => Poll::Ready(f.map(Ok)),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    struct Case {
+        feed: Feed,
+        replay: Rc<Replay>,
+        sx: Rc<StreamShared>,
+        stats: ClusterStats,
+    }
+
+    fn case(limit: usize) -> Case {
+        let a = Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+        let conn = Rc::new(ConnInfo::new(1, Default::default(), a.clone(), a));
+        let stats = ClusterStats::new(&Store::new().scope("cluster.c"));
+        let feed = Feed::default();
+        let replay = Replay::new(Body::source(feed.clone()), limit, stats.clone());
+        Case { feed, replay, sx: StreamShared::new(conn, None), stats }
+    }
+
+    impl Case {
+        /// What a reader gets now: the bytes, and `|` where the body ends (`t|` with trailers).
+        fn read(&self, body: &mut Body) -> String {
+            let (mut cx, mut got) = (Context::from_waker(Waker::noop()), String::new());
+            loop {
+                match body.poll_frame(&mut cx, &self.sx) {
+                    Poll::Ready(Some(Ok(Frame::Data(c)))) => got.push_str(std::str::from_utf8(&c).unwrap()),
+                    Poll::Ready(Some(Ok(Frame::Trailers(_)))) => got.push('t'),
+                    Poll::Ready(None) => return got + "|",
+                    Poll::Ready(Some(Err(e))) => panic!("{e:?}"),
+                    Poll::Pending => return got,
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn reads_from_the_beginning_again() {
+        let c = case(10);
+        c.feed.data("ab");
+        let mut one = c.replay.reader();
+        assert_eq!(c.read(&mut one), "ab");
+        let turn = c.replay.turn();
+        c.replay.leave();
+        assert_ne!(c.replay.turn(), turn);
+        let mut two = c.replay.reader();
+        c.feed.data("cd");
+        assert_eq!(c.read(&mut two), "abcd");
+        c.feed.trailers();
+        assert_eq!(c.read(&mut two), "t|");
+        let mut three = c.replay.reader();
+        assert_eq!(c.read(&mut three), "abcdt|");
+        assert!(!c.replay.is_spent() && c.stats.retry_or_shadow_abandoned().value() == 0);
+    }
+
+    #[test]
+    fn more_than_the_limit_is_passed_on_and_not_kept() {
+        let c = case(4);
+        let mut one = c.replay.reader();
+        c.feed.data("abcd");
+        assert_eq!(c.read(&mut one), "abcd");
+        assert!(!c.replay.is_spent());
+        c.feed.data("e");
+        c.feed.data("f");
+        c.feed.end();
+        assert_eq!(c.read(&mut one), "ef|");
+        assert!(c.replay.is_spent() && c.replay.inner.borrow().kept.is_empty());
+        assert_eq!(c.stats.retry_or_shadow_abandoned().value(), 1);
+    }
+
+    #[test]
+    fn a_final_response_ends_the_keeping() {
+        let c = case(100);
+        let mut one = c.replay.reader();
+        c.feed.data("ab");
+        c.feed.data("cd");
+        assert_eq!(c.read(&mut one), "abcd");
+        let mut two = c.replay.reader();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(matches!(two.poll_frame(&mut cx, &c.sx), Poll::Ready(Some(Ok(Frame::Data(_))))));
+        c.replay.release();
+        c.feed.data("ef");
+        assert_eq!(c.read(&mut two), "cdef");
+        assert!(c.replay.inner.borrow().kept.is_empty());
+    }
+
+    #[test]
+    fn what_comes_between_two_attempts_is_kept_up_to_the_limit() {
+        let sim = Sim::new();
+        let c = case(4);
+        let mut one = c.replay.reader();
+        c.feed.data("a");
+        assert_eq!(c.read(&mut one), "a");
+        c.replay.leave();
+        let mut cx = Context::from_waker(Waker::noop());
+        {
+            let mut wait = std::pin::pin!(c.replay.pause(back_off(Duration::from_millis(20)), &c.sx));
+            assert!(wait.as_mut().poll(&mut cx).is_pending());
+            c.feed.data("bcd");
+            sim.advance(Duration::from_millis(19));
+            assert!(wait.as_mut().poll(&mut cx).is_pending());
+            sim.advance(Duration::from_millis(1));
+            assert_eq!(wait.as_mut().poll(&mut cx), Poll::Ready(Ok(())));
+        }
+        assert_eq!(c.read(&mut c.replay.reader()), "abcd");
+        let mut wait = std::pin::pin!(c.replay.pause(back_off(Duration::from_millis(20)), &c.sx));
+        c.feed.data("e");
+        let Poll::Ready(Err(reply)) = wait.as_mut().poll(&mut cx) else { panic!("it is too much") };
+        assert_eq!((reply.status, &*reply.details), (507, "request_payload_exceeded_retry_buffer_limit"));
+        assert_eq!(c.stats.retry_or_shadow_abandoned().value(), 1);
+    }
+
+    #[test]
+    fn tiny_pieces_take_little_room() {
+        let c = case(100_000);
+        let mut one = c.replay.reader();
+        let all: String = (0..5000).map(|i| char::from(b'a' + (i % 26) as u8)).collect();
+        for i in 0..all.len() {
+            c.feed.data(&all[i..=i]);
+        }
+        assert_eq!(c.read(&mut one), all);
+        let pieces = c.replay.inner.borrow().kept.len();
+        assert!(pieces < 2 * PIECES + all.len() / PIECES, "{pieces} pieces");
+        assert_eq!(c.read(&mut c.replay.reader()), all);
     }
 }

@@ -49,12 +49,56 @@ pub enum Decision {
 pub enum Verdict {
     /// It is final.
     Final,
+    /// It is final, and the retry before it made it better.
+    Succeeded,
     /// Try again after this time.
-    Again(Duration),
+    Again(Duration, Wait),
     /// It would be tried again, but too many retries are under way.
     Overflow,
     /// It would be tried again, but was tried often enough.
     LimitExceeded,
+}
+
+/// Who says how long to wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Wait {
+    /// There is no reason to.
+    No,
+    /// The policy.
+    Exponential,
+    /// The response.
+    RateLimited,
+}
+
+impl Verdict {
+    /// Counts it for the cluster, the virtual cluster and the route.
+    pub fn count(self, account: &Account) {
+        let s = &account.cluster.plan.stats;
+        match self {
+            Verdict::Final => {}
+            Verdict::Succeeded => {
+                s.upstream_rq_retry_success().inc();
+                account.requests().for_each(|r| r.upstream_rq_retry_success().inc());
+            }
+            Verdict::Overflow => {
+                s.upstream_rq_retry_overflow().inc();
+                account.requests().for_each(|r| r.upstream_rq_retry_overflow().inc());
+            }
+            Verdict::LimitExceeded => {
+                s.upstream_rq_retry_limit_exceeded().inc();
+                account.requests().for_each(|r| r.upstream_rq_retry_limit_exceeded().inc());
+            }
+            Verdict::Again(_, wait) => {
+                s.upstream_rq_retry().inc();
+                account.requests().for_each(|r| r.upstream_rq_retry().inc());
+                match wait {
+                    Wait::No => {}
+                    Wait::Exponential => s.upstream_rq_retry_backoff_exponential().inc(),
+                    Wait::RateLimited => s.upstream_rq_retry_backoff_ratelimited().inc(),
+                }
+            }
+        }
+    }
 }
 
 /// One of the retries that a breaker allows; given back when dropped.
@@ -205,7 +249,8 @@ impl Retry {
     pub fn on_reset(&self, reason: ResetReason) -> Decision {
         use ResetReason::{ConnectionTimeout, LocalConnectionFailure, RemoteConnectionFailure};
         let never = matches!(reason, ResetReason::Overflow | ResetReason::PendingOverflow);
-        let connecting = matches!(reason, LocalConnectionFailure | RemoteConnectionFailure | ConnectionTimeout);
+        let connecting =
+            matches!(reason, LocalConnectionFailure | RemoteConnectionFailure | ConnectionTimeout);
         let always = RetryOn::RESET | RetryOn::FIVE_XX | RetryOn::GATEWAY_ERROR;
         let again = !never
             && (connecting && self.on.any(RetryOn::CONNECT_FAILURE)
@@ -215,53 +260,27 @@ impl Retry {
         if again { Decision::BackOff } else { Decision::Final }
     }
 
-    /// Decides, counts, and takes what a retry needs. `head`: the response, which may say when to come again.
-    pub fn decide(
-        &mut self,
-        d: Decision,
-        head: Option<&ResponseHead>,
-        account: &Account,
-        rt: &RetryRuntime,
-    ) -> Verdict {
-        let s = &account.cluster.plan.stats;
-        if self.permit.take().is_some() && d == Decision::Final {
-            s.upstream_rq_retry_success().inc();
-            account.requests().for_each(|r| r.upstream_rq_retry_success().inc());
-        }
+    /// Decides, and takes what a retry needs. `head`: the response, which may say when to come again.
+    pub fn decide(&mut self, d: Decision, head: Option<&ResponseHead>, rt: &RetryRuntime) -> Verdict {
+        let retried = self.permit.take().is_some();
         if d == Decision::Final {
-            return Verdict::Final;
+            return if retried { Verdict::Succeeded } else { Verdict::Final };
         }
         if self.remaining == 0 {
-            s.upstream_rq_retry_limit_exceeded().inc();
-            account.requests().for_each(|r| r.upstream_rq_retry_limit_exceeded().inc());
             return Verdict::LimitExceeded;
         }
         self.remaining -= 1;
-        let Some(permit) = Permit::take(&self.breakers) else {
-            s.upstream_rq_retry_overflow().inc();
-            account.requests().for_each(|r| r.upstream_rq_retry_overflow().inc());
-            return Verdict::Overflow;
-        };
+        let Some(permit) = Permit::take(&self.breakers) else { return Verdict::Overflow };
         if !rt.use_retry.percent() {
             return Verdict::Final;
         }
         self.permit = Some(permit);
-        s.upstream_rq_retry().inc();
-        account.requests().for_each(|r| r.upstream_rq_retry().inc());
-        if d == Decision::AtOnce {
-            return Verdict::Again(Duration::ZERO);
-        }
-        let wait = match head.and_then(|h| self.told_to_wait(h)) {
-            Some(ms) => {
-                s.upstream_rq_retry_backoff_ratelimited().inc();
-                ms + rng::below(ms / 2)
-            }
-            None => {
-                s.upstream_rq_retry_backoff_exponential().inc();
-                self.next_interval()
-            }
+        let (ms, wait) = match head.and_then(|h| self.told_to_wait(h)) {
+            _ if d == Decision::AtOnce => (0, Wait::No),
+            Some(ms) => (ms + rng::below(ms / 2), Wait::RateLimited),
+            None => (self.next_interval(), Wait::Exponential),
         };
-        Verdict::Again(Duration::from_millis(wait))
+        Verdict::Again(Duration::from_millis(ms), wait)
     }
     /// Full jitter: anything below an interval that doubles each time.
     fn next_interval(&mut self) -> u64 {
