@@ -9,6 +9,9 @@ use std::net::SocketAddr;
 /// What to configure; [`yaml`](Self::yaml) writes it out.
 #[derive(Default, Clone)]
 pub struct Config {
+    /// The listener's name and port; `ingress` and a free one.
+    name: Option<String>,
+    port: u16,
     hcm: Vec<String>,
     listener: Vec<String>,
     chain: Vec<String>,
@@ -21,6 +24,11 @@ impl Config {
     /// A listener `ingress` on a free port of loopback, without routes or clusters.
     pub fn new() -> Config {
         Config::default()
+    }
+    /// Another name and port for the listener.
+    pub fn named(mut self, name: &str, port: u16) -> Config {
+        (self.name, self.port) = (Some(name.into()), port);
+        self
     }
     /// One HTTP/1 cluster `up` with this host, and a route of everything to it.
     pub fn to(host: SocketAddr) -> Config {
@@ -98,30 +106,53 @@ impl Config {
     }
     /// The bootstrap.
     pub fn yaml(&self) -> String {
-        let mut y = String::from("static_resources:\n  listeners:\n  - name: ingress\n");
-        y.push_str("    address: {socket_address: {address: 127.0.0.1, port_value: 0}}\n");
+        let listener = self.listener_yaml().replace('\n', "\n    ");
+        format!(
+            "static_resources:\n  listeners:\n  - {}\n  clusters: [{}]\n",
+            listener.trim_end(),
+            self.clusters.join(", ")
+        )
+    }
+    /// The clusters, one by one.
+    pub fn clusters_yaml(&self) -> &[String] {
+        &self.clusters
+    }
+    /// The listener.
+    pub fn listener_yaml(&self) -> String {
+        let (name, port) = (self.name.as_deref().unwrap_or("ingress"), self.port);
+        let mut y = format!(
+            "name: {name}\naddress: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}\n"
+        );
         for l in &self.listener {
-            let _ = writeln!(y, "    {l}"); // writing to a string succeeds
+            let _ = writeln!(y, "{l}"); // writing to a string succeeds
         }
-        y.push_str("    filter_chains:\n    - filters:\n      - name: hcm\n        typed_config:\n");
-        y.push_str("          '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n");
-        y.push_str("          stat_prefix: ingress\n");
+        let _ = write!(y, "filter_chains:\n- {}", self.chain_yaml().trim_end().replace('\n', "\n  "));
+        y
+    }
+    /// The filter chain.
+    pub fn chain_yaml(&self) -> String {
+        let mut y = String::from("filters:\n- name: hcm\n  typed_config:\n");
+        y.push_str("    '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n");
+        if !self.hcm.iter().any(|h| h.contains("stat_prefix: ")) {
+            y.push_str("    stat_prefix: ingress\n");
+        }
         for h in &self.hcm {
-            let _ = writeln!(y, "          {h}");
+            let _ = writeln!(y, "    {h}");
         }
-        y.push_str("          route_config:\n            name: r\n            virtual_hosts:\n");
+        y.push_str(
+            "    route_config:\n      name: r\n      validate_clusters: false\n      virtual_hosts:\n",
+        );
         let routes: Vec<_> = self.routes.iter().map(|r| format!("{{{r}}}")).collect();
-        let _ = writeln!(y, "            - {{name: v, domains: ['*'], routes: [{}]}}", routes.join(", "));
+        let _ = writeln!(y, "      - {{name: v, domains: ['*'], routes: [{}]}}", routes.join(", "));
         let mut filters = self.filters.clone();
         filters.push(
             "{name: router, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}"
                 .into(),
         );
-        let _ = writeln!(y, "          http_filters: [{}]", filters.join(", "));
+        let _ = writeln!(y, "    http_filters: [{}]", filters.join(", "));
         for c in &self.chain {
-            let _ = writeln!(y, "      {c}");
+            let _ = writeln!(y, "{c}");
         }
-        let _ = writeln!(y, "  clusters: [{}]", self.clusters.join(", "));
         y
     }
 }

@@ -22,6 +22,8 @@ pub struct Peer {
     waiting: BTreeMap<StreamId, VecDeque<Out>>,
     /// Body bytes are released as they arrive; switch off to play a peer that does not read.
     pub release: bool,
+    /// The other end asked to go elsewhere (GOAWAY).
+    pub told_to_go: bool,
     messages: BTreeMap<StreamId, Message>,
     closed: bool,
 }
@@ -119,6 +121,7 @@ impl Peer {
             waiting: BTreeMap::new(),
             release: true,
             messages: BTreeMap::new(),
+            told_to_go: false,
             closed: false,
         }
     }
@@ -249,7 +252,8 @@ impl Peer {
                 let id = *id;
                 self.go_on(id);
             }
-            Event::GoAway { .. } | Event::Settings | Event::Pong { .. } => {}
+            Event::GoAway { .. } => self.told_to_go = true,
+            Event::Settings | Event::Pong { .. } => {}
         }
     }
     /// What has arrived on a stream so far.

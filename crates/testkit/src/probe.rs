@@ -12,9 +12,11 @@ use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::filter::{BuildCx, HttpFilter, NoRoute, Step};
 use nuncio_core::format::{FormatCx, Formatter, Purpose};
 use nuncio_core::info::StreamShared;
+use nuncio_core::init::Target;
 use nuncio_core::kinds::AccessLogger;
 use nuncio_core::registry::{Docs, Registry};
 use nuncio_core::{BuildResult, Exchange};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -33,6 +35,16 @@ pub fn register(r: &mut Registry) {
     r.access_logger::<Logger>(LOG, docs);
 }
 
+thread_local! {
+    /// What listeners wait for, on main.
+    static TARGETS: RefCell<Vec<Target>> = RefCell::default();
+}
+
+/// Lets the listeners be warm that wait because of a probe; on main.
+pub fn release() {
+    TARGETS.take();
+}
+
 /// What a probe does, for requests that carry the header `x-probe` (others pass).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Act {
@@ -41,6 +53,8 @@ enum Act {
     PanicOnDone,
     PanicInBody,
     PanicInWait,
+    /// Keeps its listener from being warm until [`release`] is called.
+    Warm,
     /// Waits this long in `on_response`.
     WaitOnResponse(Duration),
     /// Waits this long in `on_request`.
@@ -48,7 +62,7 @@ enum Act {
 }
 
 /// The filter. Its `stat_prefix` says what it does: `panic-on-request`, `panic-on-response`, `panic-on-done`, `panic-in-body`,
-/// `panic-in-wait`, `wait-on-request:<ms>` or `wait-on-response:<ms>`.
+/// `panic-in-wait`, `warm`, `wait-on-request:<ms>` or `wait-on-response:<ms>`.
 pub struct Probe(Act);
 
 impl HttpFilter for Probe {
@@ -57,7 +71,7 @@ impl HttpFilter for Probe {
     type Route = ();
     type Stream = ();
 
-    fn new(config: Lua, _: &BuildCx<'_>) -> BuildResult<Probe> {
+    fn new(config: Lua, cx: &BuildCx<'_>) -> BuildResult<Probe> {
         let config = config.stat_prefix;
         let (what, ms) = config.split_once(':').unwrap_or((&config, "0"));
         let wait = Duration::from_millis(ms.parse().map_err(|_| "no number")?);
@@ -67,6 +81,10 @@ impl HttpFilter for Probe {
             "panic-on-done" => Act::PanicOnDone,
             "panic-in-body" => Act::PanicInBody,
             "panic-in-wait" => Act::PanicInWait,
+            "warm" => {
+                TARGETS.with_borrow_mut(|t| t.push(cx.init.target("probe")));
+                Act::Warm
+            }
             "wait-on-request" => Act::WaitOnRequest(wait),
             "wait-on-response" => Act::WaitOnResponse(wait),
             _ => return Err(format!("unknown act {what}").into()),

@@ -80,6 +80,14 @@ impl Control {
         let set = |cx: &BuildCx<'_>| self.listeners.set(&parse(yaml), Revision::api("1"), n, cx, done);
         self.build(set).map(|c| (c, is_done)).map_err(|e| e.0)
     }
+    /// Where a listener listens.
+    pub fn address(&self, name: &str) -> Option<SocketAddr> {
+        let l = self.listeners.list().into_iter().find(|l| *l.plan.info.name == *name)?;
+        match &l.addresses[0] {
+            Address::Ip(a) => Some(*a),
+            _ => None,
+        }
+    }
 }
 
 fn parse<M: Message + Name + Default>(yaml: &str) -> M {
@@ -226,11 +234,8 @@ fn main(yaml: &str, workers: usize, store: &Store, up: &Up, mut work: mpsc::Unbo
         let _shard = store.register_shard();
         match build(yaml, workers, store).await {
             Ok(control) => {
-                let all = control.listeners.list();
-                let addresses = all.iter().filter_map(|l| match &l.addresses[0] {
-                    Address::Ip(a) => Some((l.plan.info.name.to_string(), *a)),
-                    _ => None,
-                });
+                let names = control.listeners.list().into_iter().map(|l| l.plan.info.name.to_string());
+                let addresses = names.filter_map(|n| control.address(&n).map(|a| (n, a)));
                 let _ = up.send(Ok(addresses.collect())); // whoever started us may have given up
                 while let Some(job) = work.recv().await {
                     job(&control);

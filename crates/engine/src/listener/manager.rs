@@ -368,10 +368,13 @@ impl ListenerManager {
         if l.init.is_ready() {
             return self.warmed(&l);
         }
-        let this = self.clone();
+        // Held weakly: one that is taken out of the list is gone at once.
+        let (this, init, l) = (self.clone(), l.init.clone(), Rc::downgrade(&l));
         tokio::task::spawn_local(async move {
-            l.init.ready().await;
-            this.warmed(&l);
+            init.ready().await;
+            if let Some(l) = l.upgrade() {
+                this.warmed(&l);
+            }
         });
     }
     fn warmed(&self, l: &Rc<ListenerEntry>) {
@@ -494,7 +497,8 @@ impl ListenerManager {
 impl ListenerEntry {
     /// Duplicates of the sockets at an address.
     fn sockets_at(&self, a: &socket::Listen) -> Option<Vec<Bound>> {
-        let at = self.plan.addresses.iter().position(|b| b.address == a.address)?;
+        let mut all = self.plan.addresses.iter().zip(&self.addresses);
+        let at = all.position(|(asked, got)| asked.address == a.address || *got == a.address)?;
         let sockets = self.sockets.borrow();
         sockets.get(at)?.iter().map(|s| s.try_clone().ok()).collect()
     }

@@ -4,6 +4,7 @@
 //! * [`connections`] – what happens to connections: reuse, pipelining, 100-continue, idleness.
 //! * [`failures`] – hosts that refuse, reset, stall or talk nonsense, and clients that leave.
 //! * [`limits`] – circuit breakers and timeouts.
+//! * [`live`] – listeners and clusters that come, change and go.
 //! * [`http2`] – flow control, GOAWAY, stream limits.
 //! * [`floods`] – peers that do not read, and tiny frames.
 //! * [`grpc`] – messages that go both ways in turn.
@@ -17,6 +18,7 @@ mod floods;
 mod grpc;
 mod http2;
 mod limits;
+mod live;
 mod pairings;
 mod panics;
 mod peers;
