@@ -162,7 +162,7 @@ impl Server {
         let (answer, answered) = oneshot::channel();
         let job: OnMain = Box::new(|c| drop(answer.send(f(c))));
         let sent = self.main.as_ref().expect("it runs").send(job);
-        sent.ok().expect("main runs");
+        assert!(sent.is_ok(), "main has ended");
         answered.await.expect("main answers")
     }
     /// A counter or gauge; 0 when there is none of that name.

@@ -97,6 +97,8 @@ impl Drop for ClusterEntry {
 pub struct ClusterManager(Rc<Inner>);
 
 type ByName = BTreeMap<String, Rc<ClusterEntry>>;
+/// Learns a number.
+type Counted = Box<dyn Fn(usize)>;
 
 struct Inner {
     clusters: RefCell<ByName>,
@@ -105,7 +107,7 @@ struct Inner {
     /// The first clusters are initialized: from now on changes are warmed.
     running: Cell<bool>,
     /// Learns how many clusters there are.
-    counted: RefCell<Option<Box<dyn Fn(usize)>>>,
+    counted: RefCell<Option<Counted>>,
     workers: RefCell<Option<Rc<Workers>>>,
     /// Of clusters that name none.
     servers: RefCell<Servers>,
