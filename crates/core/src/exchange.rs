@@ -24,7 +24,15 @@ pub struct Exchange {
     pub response_trailers: Option<Box<HeaderMap>>,
     /// Facts, connection, side futures.
     pub sx: Rc<StreamShared>,
+    /// Changes what [`reply`](Self::reply) makes (`local_reply_config`).
+    pub rewriter: Option<Rc<dyn ReplyRewriter>>,
     pub(crate) current: FilterId,
+}
+
+/// Changes local replies before anybody sees them.
+pub trait ReplyRewriter {
+    /// Changes `reply`, which is to answer `ex`; says what `content-type` its body has now.
+    fn rewrite(&self, ex: &Exchange, reply: &mut LocalReply) -> Rc<str>;
 }
 
 impl Exchange {
@@ -38,6 +46,7 @@ impl Exchange {
             response_body,
             response_trailers: None,
             sx,
+            rewriter: None,
             current: FilterId::NONE,
         }
     }
@@ -75,33 +84,80 @@ impl Exchange {
             .collect()
     }
     /// Makes `r` the response. gRPC requests are answered in gRPC's way: 200, trailers only.
-    pub fn reply(&mut self, r: LocalReply) {
+    pub fn reply(&mut self, mut r: LocalReply) {
         let info = &self.sx.info;
         r.flags.iter().for_each(|f| info.set_flag(*f));
-        info.set_details(r.details);
+        info.set_details(std::mem::take(&mut r.details));
+        if self.response.is_none() {
+            self.add_route_headers(&mut r);
+        }
+        let mut content_type = ContentType { text: None, overrides: false };
+        if let Some(w) = self.rewriter.clone() {
+            content_type = self.rewrite(&*w, &mut r);
+        }
+        let text = content_type.text.as_deref().map_or(&b"text/plain"[..], str::as_bytes);
         let mut head =
             ResponseHead { status: r.status, headers: r.headers.unwrap_or_default(), ..Default::default() };
-        *info.local_reply_body.borrow_mut() = r.body.clone();
+        let h = &mut head.headers;
         if self.request.is_grpc() {
-            let code = r.grpc_status.unwrap_or_else(|| grpc_status_of(r.status));
             head.status = 200;
-            head.headers.set(name::CONTENT_TYPE, b"application/grpc");
-            head.headers.set(name::GRPC_STATUS, code.to_string().as_bytes());
-            if !r.body.is_empty() {
-                head.headers.set(name::GRPC_MESSAGE, &percent_encode(&r.body));
+            h.set(name::CONTENT_TYPE, b"application/grpc");
+            if h.get(name::GRPC_STATUS).is_none_or(<[u8]>::is_empty) {
+                let code = r.grpc_status.unwrap_or_else(|| grpc_status_of(r.status));
+                h.set(name::GRPC_STATUS, code.to_string().as_bytes());
             }
+            let json = text == b"application/json";
+            let message = r.body.strip_suffix(b"\n").filter(|_| json).unwrap_or(&r.body);
+            if !message.is_empty() && !self.request.is_head() {
+                h.set(name::GRPC_MESSAGE, &percent_encode(message));
+            }
+            h.remove(name::CONTENT_LENGTH);
+            self.response_body = Body::Empty;
+        } else if r.body.is_empty() {
+            h.remove(name::CONTENT_LENGTH);
+            h.remove(name::CONTENT_TYPE);
             self.response_body = Body::Empty;
         } else {
-            if !r.body.is_empty() {
-                head.headers.set(name::CONTENT_LENGTH, r.body.len().to_string().as_bytes());
-                if !head.headers.contains(name::CONTENT_TYPE) {
-                    head.headers.append(name::CONTENT_TYPE, b"text/plain");
-                }
+            h.set(name::CONTENT_LENGTH, r.body.len().to_string().as_bytes());
+            if content_type.overrides || !h.contains(name::CONTENT_TYPE) {
+                h.set(name::CONTENT_TYPE, text);
             }
             self.response_body = if self.request.is_head() { Body::Empty } else { Body::full(r.body) };
         }
         self.response = Some(head);
     }
+
+    /// What the route adds to responses, before the reply's own headers.
+    fn add_route_headers(&self, r: &mut LocalReply) {
+        let Some(route) = self.route() else { return };
+        let mut headers = HeaderMap::default();
+        route.finalize_reply(r.status, &mut headers, self);
+        if headers.is_empty() {
+            return;
+        }
+        if let Some(own) = &r.headers {
+            own.iter().for_each(|h| headers.append(h.name, h.value));
+        }
+        r.headers = Some(headers);
+    }
+
+    /// Lets `w` change a reply. Its content type holds for a body that it changed, unless it set a header.
+    fn rewrite(&self, w: &dyn ReplyRewriter, r: &mut LocalReply) -> ContentType {
+        let of = |r: &LocalReply| {
+            let h = r.headers.as_ref();
+            h.and_then(|h| h.get(name::CONTENT_TYPE)).map(<[u8]>::to_vec).unwrap_or_default()
+        };
+        let (type_before, body_before) = (of(r), r.body.clone());
+        let text = w.rewrite(self, r);
+        ContentType { text: Some(text), overrides: body_before != r.body && type_before == of(r) }
+    }
+}
+
+/// What a rewriter says about a reply's body.
+struct ContentType {
+    text: Option<Rc<str>>,
+    /// It replaces a header that is there.
+    overrides: bool,
 }
 
 /// A response made by the proxy itself (Envoy's `sendLocalReply`).

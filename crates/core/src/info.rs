@@ -307,8 +307,6 @@ pub struct StreamInfo {
     pub virtual_cluster: RefCell<Option<Arc<str>>>,
     /// `%STREAM_ID%`: the request id, or a UUID made up for it.
     pub stream_id: RefCell<Option<Box<str>>>,
-    /// `%LOCAL_REPLY_BODY%`.
-    pub local_reply_body: RefCell<Chunk>,
     /// Objects that live as long as the stream.
     pub filter_state: RefCell<FilterState>,
     /// Dynamic metadata; `None` until the first is set.
@@ -341,7 +339,6 @@ impl StreamInfo {
             health_check: Cell::new(false),
             virtual_cluster: RefCell::default(),
             stream_id: RefCell::default(),
-            local_reply_body: RefCell::default(),
             filter_state: RefCell::default(),
             metadata: RefCell::default(),
         }

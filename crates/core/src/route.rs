@@ -1,8 +1,9 @@
 //! What the floors above share about routes; tables and matching are the engine's.
 
+use crate::exchange::Exchange;
 use crate::info::StreamShared;
 use crate::metadata::Metadata;
-use nuncio_wire::RequestHead;
+use nuncio_wire::{HeaderMap, RequestHead};
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -68,6 +69,8 @@ pub trait Route: Any + Send + Sync {
     /// Per-filter configs from the most to the least specific level:
     /// weighted cluster, route, virtual host, route configuration.
     fn per_filter(&self) -> [Option<&PerFilter>; 4];
+    /// Adds to the headers of a local reply what the route adds to responses.
+    fn finalize_reply(&self, _status: u16, _headers: &mut HeaderMap, _ex: &Exchange) {}
 }
 
 impl dyn Route {

@@ -38,6 +38,7 @@ use nuncio_core::coverage::Coverage;
 /// Adds what this floor reads of the configuration.
 pub fn cover(c: &mut Coverage) {
     c.add(http::config::COVERED);
+    c.add(http::local_reply::COVERED);
     c.add(route::action::covered());
     c.add(upstream::config::COVERED);
     c.add(upstream::dns::COVERED);

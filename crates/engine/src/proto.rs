@@ -37,6 +37,22 @@ pub fn positive(v: Option<u32>, default: u32) -> u32 {
 pub fn metadata(m: Option<&core::Metadata>) -> Metadata {
     Metadata(m.map(|m| m.filter_metadata.clone().into_iter().collect()).unwrap_or_default())
 }
+/// What a `DataSource` holds; files are read here.
+///
+/// # Errors
+/// There is no such file or variable.
+pub fn data_source(d: &core::DataSource) -> BuildResult<Vec<u8>> {
+    use core::data_source::Specifier as S;
+    Ok(match &d.specifier {
+        None => vec![],
+        Some(S::InlineString(s)) => s.clone().into_bytes(),
+        Some(S::InlineBytes(b)) => b.to_vec(),
+        Some(S::Filename(f)) => std::fs::read(f).map_err(|_| BuildError(format!("Invalid path: {f}")))?,
+        Some(S::EnvironmentVariable(v)) => std::env::var(v)
+            .map_err(|_| BuildError(format!("Environment variable doesn't exist: {v}")))?
+            .into_bytes(),
+    })
+}
 
 /// An address that must be an IP address or a path already.
 ///

@@ -30,9 +30,46 @@ fn render(cx: &AdminCx<'_>, request: &Request<'_>, prometheus: bool) -> Response
     match Query::parse(request.query(), prometheus, compile) {
         Err(e) => Response::text(400, e),
         Ok(q) => {
+            let prometheus = prometheus || request.params().get("format") == Some("prometheus");
             let r = Render::new(&cx.server.store, q, Vec::new());
-            Response::chunks(r.content_type(), Stats(r))
+            let content_type = r.content_type();
+            match prometheus {
+                true => Response::chunks(content_type, Begun::new(r)),
+                false => Response::chunks(content_type, Stats(r)),
+            }
         }
+    }
+}
+
+/// What is made before the answer begins, in bytes, and thus does not count that answer.
+const AHEAD: usize = 64 << 10;
+
+/// Envoy makes Prometheus text before it begins to answer, and other formats afterwards.
+struct Begun {
+    text: String,
+    /// `None`: the text is all.
+    rest: Option<Render>,
+}
+
+impl Begun {
+    fn new(mut r: Render) -> Begun {
+        let mut text = String::new();
+        while text.len() < AHEAD {
+            if !r.next_chunk(&mut text) {
+                return Begun { text, rest: None };
+            }
+        }
+        Begun { text, rest: Some(r) }
+    }
+}
+
+impl Chunks for Begun {
+    fn next(&mut self, out: &mut String) -> bool {
+        if !self.text.is_empty() {
+            out.push_str(&std::mem::take(&mut self.text));
+            return self.rest.is_some();
+        }
+        self.rest.as_mut().is_some_and(|r| r.next_chunk(out))
     }
 }
 

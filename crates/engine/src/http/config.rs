@@ -1,7 +1,9 @@
 //! Builds a connection manager from its proto, on main.
 
 use super::codec::CodecType;
+use super::local_reply::LocalReplies;
 use super::path::PathRules;
+use super::upgrade::UpgradePlan;
 use super::{Hcm, Last, Timeouts};
 use crate::proto::{duration, duration_or, positive};
 use crate::route::RouteTable;
@@ -65,7 +67,13 @@ pub const COVERED: &[Covered] = &[
             "strip_matching_host_port",
             "strip_any_host_port",
             "strip_trailing_host_dot",
+            "local_reply_config",
+            "upgrade_configs",
         ],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
+        &["upgrade_type", "filters", "enabled"],
     ),
     Covered::new(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.InternalAddressConfig",
@@ -208,7 +216,11 @@ pub struct HcmPlan {
     pub path: PathRules,
     /// `access_log`
     pub access_logs: Vec<nuncio_core::access_log::Logger>,
-    filters: Vec<(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)>,
+    /// `local_reply_config`
+    pub local_replies: Option<Arc<LocalReplies>>,
+    /// `upgrade_configs`
+    pub(super) upgrades: Vec<UpgradePlan>,
+    filters: Filters,
     router: Option<Arc<Router>>,
     /// `http.<stat_prefix>.tracing.`, but not of the admin interface.
     pub(super) tracing: Option<TracingStats>,
@@ -293,6 +305,8 @@ impl HcmPlan {
         plan.path = PathRules::new(c, &runtime)?;
         plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
         (plan.filters, plan.router) = (filters, router);
+        plan.upgrades = super::upgrade::plans(&c.upgrade_configs, &cx)?;
+        plan.local_replies = c.local_reply_config.as_ref().map(|l| LocalReplies::new(l, &cx)).transpose()?;
         plan.tracing = Some(TracingStats::new(&filter_scope.scope("tracing")));
         Ok(plan)
     }
@@ -358,6 +372,8 @@ impl HcmPlan {
             drains_with_health: listener.drains_with_health,
             path: PathRules::default(),
             access_logs: vec![],
+            local_replies: None,
+            upgrades: vec![],
             filters: vec![],
             router: None,
             tracing: None,
@@ -366,10 +382,14 @@ impl HcmPlan {
 
     /// The filters, for one worker.
     pub(super) fn chain(&self) -> Chain {
+        self.chain_of(&self.filters)
+    }
+    /// A chain of these filters, for one worker.
+    pub(super) fn chain_of(&self, filters: &Filters) -> Chain {
         let filter = |(id, f, disabled): &(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)| {
             ChainFilter { id: *id, filter: f.clone(), disabled: *disabled }
         };
-        let filters: Vec<_> = self.filters.iter().map(filter).collect();
+        let filters: Vec<_> = filters.iter().map(filter).collect();
         let switchable = self.routes.switches_filters() || filters.iter().any(|f| f.disabled);
         Chain { filters, switchable }
     }
@@ -392,10 +412,14 @@ fn routes(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> BuildResult<Arc<Ro
     }
 }
 
-type Filters = Vec<(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)>;
+/// A filter chain as it was built: name, filter, `disabled`.
+pub(super) type Filters = Vec<(FilterId, Arc<dyn nuncio_core::filter::DynFilter>, bool)>;
 
 /// The chain before the router, and the router, if there is one.
-fn filters(all: &[pb::HttpFilter], cx: &BuildCx<'_>) -> BuildResult<(Filters, Option<Arc<Router>>)> {
+pub(super) fn filters(
+    all: &[pb::HttpFilter],
+    cx: &BuildCx<'_>,
+) -> BuildResult<(Filters, Option<Arc<Router>>)> {
     let router_type = RouterConfig::full_name();
     let mut filters = vec![];
     for (i, f) in all.iter().enumerate() {

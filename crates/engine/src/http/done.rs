@@ -18,9 +18,6 @@ impl Finalizer for Hcm {
         if !sent || !received {
             self.stats.downstream_rq_rx_reset().inc();
         }
-        if sent && !received {
-            self.stats.downstream_rq_response_before_rq_complete().inc();
-        }
         if info.health_check.get() {
             self.plan.tracing.iter().for_each(|t| t.health_check().inc());
         }
@@ -29,7 +26,6 @@ impl Finalizer for Hcm {
         }
         crate::router::note_route_cluster(ex);
         let route = ex.sx.current_route();
-        let local_reply_body = info.local_reply_body.borrow();
         let cx = FormatCx {
             request: Some(&ex.request.headers),
             response: ex.response.as_ref().map(|r| (r.status, &r.headers)),
@@ -37,7 +33,7 @@ impl Finalizer for Hcm {
             info,
             conn: &ex.sx.conn,
             route: route.as_deref(),
-            local_reply_body: &local_reply_body,
+            local_reply_body: b"", // Envoy has forgotten it by now
             log_type: AccessLogType::DownstreamEnd,
         };
         for log in &self.plan.access_logs {

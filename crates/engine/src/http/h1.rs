@@ -547,7 +547,9 @@ impl ConnBody for H1Conn {
             match ready!(self.poll_fill(cx, 1)) {
                 Ok(0) | Err(_) => {
                     self.reading_body.set(false);
-                    if self.codec.borrow_mut().read_eof() == Eof::BodyEnd {
+                    // The end of a tunnel is the end of its connection, in both directions, as in Envoy.
+                    let tunnel = self.codec.borrow().upgraded();
+                    if self.codec.borrow_mut().read_eof() == Eof::BodyEnd && !tunnel {
                         continue;
                     }
                     self.gone.set(Some(CloseReason::Remote));

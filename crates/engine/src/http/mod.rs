@@ -12,18 +12,22 @@ mod done;
 pub mod drain;
 mod h1;
 mod h2;
+pub mod local_reply;
 pub mod path;
 mod request;
 mod response;
 pub mod stream;
 pub mod timers;
+mod upgrade;
 
 use crate::route::{RouteTable, TableSource};
 use crate::router::Router;
 use crate::stats::{Http1Stats, Http2Stats, HttpStats, ListenerHttpStats};
 pub use config::HcmPlan;
 use drain::DrainToken;
+use local_reply::Rewriter;
 use nuncio_core::LocalBoxFuture;
+use nuncio_core::exchange::ReplyRewriter;
 use nuncio_core::filter::Step;
 use nuncio_core::info::StreamShared;
 use nuncio_core::pipeline::{Chain, Terminal};
@@ -34,6 +38,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use upgrade::Upgrades;
 
 /// Why a downstream connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -132,6 +137,10 @@ pub struct Hcm {
     pub proxy_100_continue: bool,
     /// Whether responses ask clients to go elsewhere.
     pub drain: DrainToken,
+    /// `local_reply_config`
+    rewriter: Option<Rc<dyn ReplyRewriter>>,
+    /// `upgrade_configs`
+    upgrades: Upgrades,
     routes: RefCell<Rc<TableSource>>,
     /// Some route of the table has timers of its own.
     route_timers: Cell<bool>,
@@ -152,6 +161,8 @@ impl Hcm {
             h2: plan.h2.clone(),
             proxy_100_continue: plan.proxy_100_continue,
             drain: DrainToken::default(),
+            rewriter: plan.local_replies.clone().map(|l| Rc::new(Rewriter(l)) as Rc<dyn ReplyRewriter>),
+            upgrades: Upgrades::new(&plan),
             route_timers: Cell::new(plan.routes.sets_timers()),
             routes: RefCell::new(Rc::new(TableSource::new(plan.routes.clone()))),
             http1: OnceCell::new(),

@@ -3,7 +3,7 @@
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager as hcm;
 use nuncio_core::LocalReply;
-use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::error::BuildResult;
 use nuncio_core::rng;
 use nuncio_core::runtime::Snapshot;
 use nuncio_wire::{RequestHead, name};
@@ -16,6 +16,8 @@ pub struct PathRules {
     escaped_slashes: EscapedSlashes,
     strip_port: StripPort,
     strip_trailing_dot: bool,
+    /// A fragment is cut off instead of refused.
+    strip_fragment: bool,
 }
 
 /// `path_with_escaped_slashes_action`
@@ -33,6 +35,8 @@ enum EscapedSlashes {
 enum StripPort {
     #[default]
     No,
+    /// When it is the port that the client connected to.
+    Own,
     Any,
 }
 
@@ -67,21 +71,31 @@ impl PathRules {
             },
             strip_port: match c.strip_port_mode {
                 Some(hcm::StripPortMode::StripAnyHostPort(true)) => StripPort::Any,
-                _ if c.strip_matching_host_port => {
-                    return Err(BuildError::not_implemented(
-                        "HttpConnectionManager.strip_matching_host_port",
-                    ));
-                }
+                _ if c.strip_matching_host_port => StripPort::Own,
                 _ => StripPort::No,
             },
             strip_trailing_dot: c.strip_trailing_host_dot,
+            strip_fragment: runtime
+                .get("envoy.reloadable_features.http_reject_path_with_fragment")
+                .is_some_and(|v| v.boolean == Some(false)),
         })
     }
 
+    /// Looks for a fragment (`#`), which no client should send (RFC 9112 §3.2); false: the request is refused for it.
+    pub fn fragment(&self, head: &mut RequestHead) -> bool {
+        let Some(at) = head.path().iter().position(|b| *b == b'#') else { return true };
+        if self.strip_fragment {
+            let path = head.path()[..at].to_vec();
+            head.headers.set(name::PATH, &path);
+        }
+        self.strip_fragment
+    }
+
     /// Applies the rules; a reply means that the request is refused or redirected.
-    pub fn apply(&self, head: &mut RequestHead) -> Option<LocalReply> {
+    /// `port` says which port the client connected to.
+    pub fn apply(&self, head: &mut RequestHead, port: impl FnOnce() -> Option<u16>) -> Option<LocalReply> {
         if self.strip_trailing_dot || self.strip_port != StripPort::No {
-            self.host(head);
+            self.host(head, port);
         }
         if !self.normalize && !self.merge_slashes && self.escaped_slashes == EscapedSlashes::Keep {
             return None;
@@ -123,7 +137,7 @@ impl PathRules {
         None
     }
 
-    fn host(&self, head: &mut RequestHead) {
+    fn host(&self, head: &mut RequestHead, own: impl FnOnce() -> Option<u16>) {
         let host = head.authority().to_vec();
         let (mut h, mut port) = (&host[..], &b""[..]);
         if let Some(i) = host.iter().rposition(|b| *b == b':')
@@ -135,14 +149,21 @@ impl PathRules {
         if self.strip_trailing_dot {
             h = h.strip_suffix(b".").unwrap_or(h);
         }
-        if self.strip_port == StripPort::Any {
-            port = b"";
+        match self.strip_port {
+            StripPort::No => {}
+            StripPort::Own if !own().is_some_and(|p| port_of(port) == Some(p)) => {}
+            StripPort::Own | StripPort::Any => port = b"",
         }
         let new = [h, port].concat();
         if new != host {
             head.headers.set(name::AUTHORITY, &new);
         }
     }
+}
+
+/// The port in `:80`.
+fn port_of(text: &[u8]) -> Option<u16> {
+    std::str::from_utf8(text.strip_prefix(b":")?).ok()?.parse().ok()
 }
 
 fn refused() -> LocalReply {
@@ -261,8 +282,31 @@ mod tests {
         {
             let mut h = RequestHead::default();
             h.headers.append(name::AUTHORITY, from.as_bytes());
-            rules.apply(&mut h);
+            rules.apply(&mut h, || None);
             assert_eq!(h.authority(), to.as_bytes(), "{from}");
         }
+        let rules = PathRules { strip_port: StripPort::Own, ..Default::default() };
+        for (from, to) in
+            [("a.com:80", "a.com"), ("a.com:81", "a.com:81"), ("[::1]:080", "[::1]"), ("a", "a")]
+        {
+            let mut h = RequestHead::default();
+            h.headers.append(name::AUTHORITY, from.as_bytes());
+            rules.apply(&mut h, || Some(80));
+            assert_eq!(h.authority(), to.as_bytes(), "{from}");
+        }
+    }
+
+    #[test]
+    fn fragments() {
+        let head = |path: &str| RequestHead {
+            headers: [(":path", path)].into_iter().collect(),
+            ..Default::default()
+        };
+        let strict = PathRules::default();
+        let lenient = PathRules { strip_fragment: true, ..Default::default() };
+        assert!(strict.fragment(&mut head("/a")) && !strict.fragment(&mut head("/a#b")));
+        let mut h = head("/a?q#b#c");
+        assert!(lenient.fragment(&mut h));
+        assert_eq!(h.path(), b"/a?q");
     }
 }

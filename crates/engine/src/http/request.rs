@@ -80,13 +80,13 @@ impl Hcm {
                     return refuse(404, "absolute_path_rejected");
                 }
             }
-            if head.path().contains(&b'#') {
+            if !self.plan.path.fragment(head) {
                 self.stats.downstream_rq_failed_path_normalization().inc();
                 close();
                 return refuse(400, "path_normalization_failed");
             }
         }
-        if let Some(reply) = self.plan.path.apply(head) {
+        if let Some(reply) = self.plan.path.apply(head, || sx.conn.local.borrow().port()) {
             if reply.status < 400 {
                 self.stats.downstream_rq_redirected_with_normalized_path().inc();
             } else {
@@ -96,11 +96,6 @@ impl Hcm {
             return Some(Box::new(reply));
         }
         self.mutate(&mut head.headers, sx);
-        if is_upgrade(&head.headers) {
-            // `upgrade_configs` is refused in configuration: no upgrade is allowed.
-            self.stats.downstream_rq_ws_on_non_ws_route().inc();
-            return refuse(403, "upgrade_failed");
-        }
         None
     }
 

@@ -49,6 +49,9 @@ impl Hcm {
         }
         let info = &ex.sx.info;
         info.response_code.set(head.status);
+        if info.times.ds_rx_end.get().is_none() {
+            self.stats.downstream_rq_response_before_rq_complete().inc();
+        }
         // Health checks are no traffic (`envoy.filters.http.health_check`).
         if !info.health_check.get() {
             self.count_code(head.status);

@@ -4,6 +4,7 @@
 //! their protocol writes heads and data, and how it learns that the client is gone.
 
 use super::timers::Timers;
+use super::upgrade::Verdict;
 use super::{Hcm, Last};
 use crate::upstream::local::Clusters;
 use nuncio_core::clock::{self, Sleep};
@@ -68,12 +69,33 @@ pub enum Gone {
 pub async fn drive<D: Downstream>(
     d: &D,
     hcm: &Rc<Hcm>,
-    ex: Exchange,
-    early: Option<Box<LocalReply>>,
+    mut ex: Exchange,
+    mut early: Option<Box<LocalReply>>,
 ) -> bool {
     let sx = ex.sx.clone();
+    ex.rewriter.clone_from(&hcm.rewriter);
+    let (mut chain, mut terminal) = (&hcm.chain, &hcm.terminal);
+    let mut upgraded = None;
+    if early.is_none() {
+        // As in Envoy the route is chosen before the first filter runs.
+        ex.route();
+        match hcm.upgrade(&ex) {
+            Verdict::Plain => {}
+            Verdict::Taken(own) => {
+                hcm.stats.downstream_cx_upgrades_total().inc();
+                upgraded = Some(hcm.stats.downstream_cx_upgrades_active().guard());
+                if let Some((c, last)) = own {
+                    (chain, terminal) = (c, last);
+                }
+            }
+            Verdict::Refused => {
+                hcm.stats.downstream_rq_ws_on_non_ws_route().inc();
+                early = Some(Box::new(LocalReply::new(403, "", "upgrade_failed")));
+            }
+        }
+    }
     sx.conn.streams.set(sx.conn.streams.get() + 1);
-    let mut run = Run::new(hcm.chain.clone(), ex, Some(hcm.clone()));
+    let mut run = Run::new(chain.clone(), ex, Some(hcm.clone()));
     // Dropped before `run`, which writes the log.
     let mut whole = Whole(&sx, false);
     let mut timers = Timers::new(hcm, &mut run.ex, d);
@@ -85,7 +107,7 @@ pub async fn drive<D: Downstream>(
             Ok(Outcome::Respond)
         }
         None => {
-            let mut hooks = pin!(run.hooks(&hcm.terminal));
+            let mut hooks = pin!(run.hooks(terminal));
             poll_fn(|cx| {
                 let r = hooks.as_mut().poll(cx);
                 send_informational(d, &sx);
@@ -119,6 +141,7 @@ pub async fn drive<D: Downstream>(
         Err(gone) => client_gone(&sx, gone),
     }
     whole.1 = true;
+    drop(upgraded);
     !waited
 }
 

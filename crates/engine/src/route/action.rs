@@ -5,7 +5,6 @@ use super::{VirtualHostShared, matching, per_filter};
 use crate::http::timers::{MaxDuration, RouteTimers};
 use crate::proto::duration;
 use crate::router::retry::RetryPolicy;
-use nuncio_api::envoy::config::core::v3::data_source::Specifier;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -42,8 +41,10 @@ pub const COVERED: &[Covered] = &[
             "max_stream_duration",
             "priority",
             "retry_policy",
+            "upgrade_configs",
         ],
     ),
+    Covered::new("envoy.config.route.v3.RouteAction.UpgradeConfig", &["upgrade_type", "enabled"]),
     Covered::new(
         "envoy.config.route.v3.RouteAction.MaxStreamDuration",
         &["max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset"],
@@ -105,6 +106,8 @@ pub struct ClusterRoute {
     pub retry: Option<Arc<RetryPolicy>>,
     /// `request_body_buffer_limit` and its like: how much of a request is kept to send it again, in bytes.
     pub buffer_limit: Option<u64>,
+    /// `upgrade_configs`: which upgrades are allowed or forbidden.
+    upgrades: Vec<(String, bool)>,
     /// Index of the circuit breakers: 0 default, 1 high.
     pub priority: usize,
     /// Status when the cluster does not exist.
@@ -208,6 +211,17 @@ fn timers(a: &pb::RouteAction) -> BuildResult<Option<RouteTimers>> {
     Ok((t.idle.is_some() || t.duration.is_some()).then_some(t))
 }
 
+fn upgrades(a: &pb::RouteAction) -> BuildResult<Vec<(String, bool)>> {
+    let mut all: Vec<(String, bool)> = vec![];
+    for u in &a.upgrade_configs {
+        if all.iter().any(|(kind, _)| kind.eq_ignore_ascii_case(&u.upgrade_type)) {
+            return Err(format!("Duplicate upgrade {}", u.upgrade_type).into());
+        }
+        all.push((u.upgrade_type.clone(), u.enabled.unwrap_or(true)));
+    }
+    Ok(all)
+}
+
 fn weighted(all: &[Weighted], random: u64) -> Option<&Weighted> {
     let total = all.iter().map(|w| w.weight.get()).fold(0, u64::saturating_add);
     let mut point = random.checked_rem(total)?;
@@ -250,6 +264,7 @@ impl ClusterRoute {
                 None => host.retry.clone(),
             },
             buffer_limit: None,
+            upgrades: upgrades(a)?,
             priority: usize::from(a.priority == 1),
             cluster_not_found_status: match a.cluster_not_found_response_code {
                 1 => 404,
@@ -260,6 +275,10 @@ impl ClusterRoute {
             include_attempt_count_in_response: host.include_attempt_count_in_response,
             include_is_timeout_retry: host.include_is_timeout_retry,
         })
+    }
+    /// Whether the route allows or forbids an upgrade; `None`: it says nothing about it.
+    pub fn upgrade(&self, kind: &[u8]) -> Option<bool> {
+        self.upgrades.iter().find(|u| kind.eq_ignore_ascii_case(u.0.as_bytes())).map(|u| u.1)
     }
     /// The cluster for a request; empty when a header should name it and does not, `None` when the runtime has taken all
     /// weight away.
@@ -465,17 +484,7 @@ pub struct DirectResponse {
 
 impl DirectResponse {
     fn new(a: &pb::DirectResponseAction, max: usize) -> BuildResult<DirectResponse> {
-        let body = match a.body.as_ref().and_then(|b| b.specifier.as_ref()) {
-            None => vec![],
-            Some(Specifier::InlineString(s)) => s.clone().into_bytes(),
-            Some(Specifier::InlineBytes(b)) => b.to_vec(),
-            Some(Specifier::Filename(f)) => {
-                std::fs::read(f).map_err(|_| BuildError(format!("Invalid path: {f}")))?
-            }
-            Some(Specifier::EnvironmentVariable(v)) => std::env::var(v)
-                .map_err(|_| BuildError(format!("Environment variable doesn't exist: {v}")))?
-                .into_bytes(),
-        };
+        let body = a.body.as_ref().map(crate::proto::data_source).transpose()?.unwrap_or_default();
         if body.len() > max {
             return Err(format!("response body size is {} bytes; maximum is {max}", body.len()).into());
         }

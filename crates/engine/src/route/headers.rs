@@ -8,7 +8,7 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::format::{FormatCx, HeaderFormatter};
 use nuncio_core::info::StreamShared;
 use nuncio_core::route::Route;
-use nuncio_wire::{HeaderMap, HeaderName, RequestHead, ResponseHead, name};
+use nuncio_wire::{HeaderMap, HeaderName, RequestHead, name};
 use std::ops::Range;
 
 /// What is read of the header option messages.
@@ -76,18 +76,33 @@ impl HeaderRules {
         let made = self.request.make(&head.headers, &cx(Some(&head.headers), None, sx, route));
         made.apply(&mut head.headers);
     }
+    /// Changes the head of a local reply (`ResponseMapper.headers_to_add`).
+    pub fn apply_to_reply(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange) {
+        let route = ex.sx.current_route();
+        let cx = FormatCx {
+            request: Some(&ex.request.headers),
+            response: Some((status, headers)),
+            trailers: None,
+            info: &ex.sx.info,
+            conn: &ex.sx.conn,
+            route: route.as_deref(),
+            local_reply_body: b"",
+            log_type: AccessLogType::NotSet,
+        };
+        let made = self.response.make(headers, &cx);
+        made.apply(headers);
+    }
     /// Changes a response's head.
-    pub fn apply_to_response(&self, head: &mut ResponseHead, ex: &Exchange, route: &dyn Route) {
+    pub fn apply_to_response(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange, route: &dyn Route) {
         if self.response.is_empty() {
             return;
         }
         for n in &self.response.remove {
-            head.headers.remove(n);
+            headers.remove(n);
         }
-        let response = Some((head.status, &head.headers));
-        let cx = cx(Some(&ex.request.headers), response, &ex.sx, route);
-        let made = self.response.make(&head.headers, &cx);
-        made.apply(&mut head.headers);
+        let cx = cx(Some(&ex.request.headers), Some((status, headers)), &ex.sx, route);
+        let made = self.response.make(headers, &cx);
+        made.apply(headers);
     }
 }
 

@@ -9,7 +9,7 @@ use nuncio_core::matchers::{
     FractionalPercent, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, Regex, matches_all,
 };
 use nuncio_core::runtime::RuntimeFraction;
-use nuncio_wire::RequestHead;
+use nuncio_wire::{RequestHead, name};
 use pb::route_match::PathSpecifier;
 
 /// What is read of `RouteMatch` and the messages in it.
@@ -100,7 +100,10 @@ impl Matcher {
     }
 
     fn path(&self, head: &RequestHead) -> bool {
-        let full = head.path();
+        // Only CONNECT has no path, and only its matcher takes such requests.
+        let Some(full) = head.headers.get(name::PATH) else {
+            return matches!(self.path, Path::Connect) && head.is_connect();
+        };
         let path = match full.iter().position(|b| matches!(b, b'?' | b'#')) {
             Some(i) => &full[..i],
             None => full,

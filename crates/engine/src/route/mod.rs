@@ -30,7 +30,7 @@ use nuncio_core::info::StreamShared;
 use nuncio_core::metadata::Metadata;
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::stats::sanitize;
-use nuncio_wire::{RequestHead, ResponseHead};
+use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
 use std::sync::Arc;
 use virtual_clusters::{VirtualCluster, VirtualClusters};
 
@@ -362,9 +362,12 @@ impl RouteEntry {
     }
     /// Changes the response's head for the client.
     pub fn finalize_response_headers(&self, head: &mut ResponseHead, ex: &Exchange) {
+        self.response_rules(head.status, &mut head.headers, ex);
+    }
+    fn response_rules(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange) {
         let weighted = self.action.chosen(&ex.sx);
         for rules in self.levels(weighted.map(|w| &w.headers)).into_iter().flatten() {
-            rules.apply_to_response(head, ex, self);
+            rules.apply_to_response(status, headers, ex, self);
         }
     }
 }
@@ -381,6 +384,12 @@ impl Route for RouteEntry {
     }
     fn per_filter(&self) -> [Option<&PerFilter>; 4] {
         [None, Some(&self.per_filter), Some(&self.host.per_filter), Some(&self.host.config.per_filter)]
+    }
+    fn finalize_reply(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange) {
+        // Other actions are replies themselves.
+        if matches!(self.action, Action::Cluster(_)) {
+            self.response_rules(status, headers, ex);
+        }
     }
 }
 

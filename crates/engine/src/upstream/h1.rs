@@ -160,7 +160,7 @@ impl H1Up {
             match start {
                 Ok(Some(start)) => {
                     let says = start.head.headers.contains(name::CONNECTION);
-                    if !start.keep_alive && !start.informational && says {
+                    if !start.keep_alive && !start.informational && !start.upgraded && says {
                         self.cluster.plan.stats.upstream_cx_close_notify().inc();
                     }
                     sx.info.upstream_meter.header_rx.set(u64::from(start.header_bytes));
@@ -351,7 +351,8 @@ impl ConnBody for H1Up {
             match ready!(self.poll_fill(cx, 1)) {
                 Ok(0) | Err(_) => {
                     let eof = self.codec.borrow_mut().read_eof();
-                    if eof == Ok(Eof::BodyEnd) {
+                    // The end of a tunnel is no end of a message: Envoy resets the other side too.
+                    if eof == Ok(Eof::BodyEnd) && !self.codec.borrow().upgraded() {
                         self.ended.set(true);
                         continue;
                     }

@@ -11,6 +11,7 @@
 //! * [`panics`] – filters that panic.
 //! * [`retries`] – requests that are sent again.
 //! * [`tls`] – TLS on either side.
+//! * [`upgrades`] – WebSocket and its like.
 
 mod connections;
 mod failures;
@@ -24,3 +25,4 @@ mod panics;
 mod peers;
 mod retries;
 mod tls;
+mod upgrades;

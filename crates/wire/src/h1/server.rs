@@ -180,9 +180,11 @@ impl Server {
         } else {
             (Delimit::Chunked, Some(Add::Chunked))
         };
-        // What was sent ahead of a refused upgrade may have been meant for the other protocol.
+        // What was sent ahead of a refused upgrade may have been meant for the other protocol: it stays unread.
         let refused = self.upgrade != Upgrade::None && !accepted;
-        self.body.decide(accepted);
+        if accepted {
+            self.body.decide(true);
+        }
         let asks_close = head.headers.get(name::CONNECTION).is_some_and(|v| list_has(v, b"close"));
         self.keep_alive &= !refused
             && !self.close_next
