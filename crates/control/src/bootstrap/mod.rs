@@ -3,6 +3,7 @@
 //! Listeners and clusters are the engine's; what is neither read here nor there is refused by name ([`coverage`]).
 
 pub mod coverage;
+mod discovery;
 mod node;
 mod stats;
 #[cfg(test)]
@@ -51,6 +52,10 @@ pub fn load(options: &Options, coverage: &Coverage) -> Result<Loaded<pb::Bootstr
         phrase: e.envoy_phrase().to_owned(),
         details: e.errors().iter().map(ToString::to_string).collect(),
     })?;
+    if let Some((path, phrase)) = discovery::check(&loaded.message, options) {
+        let details = located(options, vec![(path, phrase.clone())]);
+        return Err(Refusal { phrase, details });
+    }
     let unread = coverage.check("envoy.config.bootstrap.v3.Bootstrap", &loaded.wire);
     match unread.split_first() {
         None => Ok(loaded),

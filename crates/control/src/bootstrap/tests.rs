@@ -116,3 +116,19 @@ fn stats_config() {
         .is_err()
     );
 }
+
+#[test]
+fn a_control_plane_needs_its_cluster_and_our_name() {
+    let refused = |yaml: &str, node: &str| {
+        let o = Options { service_node: node.into(), service_cluster: node.into(), ..options(yaml) };
+        load(&o, &coverage()).unwrap_err().phrase
+    };
+    let ads =
+        "dynamic_resources: {ads_config: {api_type: GRPC, grpc_services: [{envoy_grpc: {cluster_name: x}}]}}";
+    assert_eq!(refused(ads, ""), "Unknown gRPC client cluster 'x'");
+    let known = format!("{ads}\nstatic_resources: {{clusters: [{{name: x, type: STATIC}}]}}");
+    assert!(refused(&known, "").starts_with("ads: node 'id' and 'cluster' are required."));
+    assert!(refused(&known, "me").starts_with("not implemented yet"));
+    let cds = "dynamic_resources: {cds_config: {ads: {}}}";
+    assert!(refused(cds, "").starts_with("type.googleapis.com/envoy.config.cluster.v3.Cluster: node 'id'"));
+}

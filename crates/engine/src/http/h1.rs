@@ -8,7 +8,7 @@ use crate::io::Io;
 use crate::slab::FuturePool;
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
-use nuncio_core::info::{ConnInfo, StreamShared};
+use nuncio_core::info::{ConnInfo, Meter, StreamShared};
 use nuncio_core::{Body, BodyError, ConnBody, Exchange, Flag, Frame, LocalReply};
 use nuncio_wire::h1::{BodyEvent, Cause, Eof, H1Error, RequestStart, Server, Upgrade};
 use nuncio_wire::{Chunk, HeaderMap, OutBuf, ReadBuf, ResponseHead, Version, name};
@@ -39,6 +39,8 @@ pub struct H1Conn {
     cut: Cell<bool>,
     /// Requests so far.
     served: Cell<u32>,
+    /// Bytes of the message that is read, and of the one that is written, and of the latter's headers.
+    wire: Wire,
     /// The client sent FIN.
     eof: Cell<bool>,
     /// The client was asked to go elsewhere; then the connection closes.
@@ -49,6 +51,25 @@ pub struct H1Conn {
     head_since: Cell<Option<Instant>>,
     /// `max_connection_duration` has passed, and was counted.
     aged: Cell<bool>,
+}
+
+/// Meters of the exchange under way.
+#[derive(Default)]
+struct Wire {
+    rx: Cell<u64>,
+    tx: Cell<u64>,
+    headers_tx: Cell<u64>,
+}
+
+impl Wire {
+    fn read(&self, before: usize, after: usize) {
+        self.rx.set(self.rx.get() + (before - after) as u64);
+    }
+    fn write(&self, before: usize, after: usize) -> u64 {
+        let n = (after - before) as u64;
+        self.tx.set(self.tx.get() + n);
+        n
+    }
 }
 
 /// Timers of a connection that waits for a request.
@@ -89,6 +110,7 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
         cut: Cell::new(false),
         served: Cell::new(0),
         eof: Cell::new(false),
+        wire: Wire::default(),
         drain_until: Cell::new(None),
         stream_idle: RefCell::new(None),
         head_since: Cell::new(None),
@@ -153,6 +175,7 @@ async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
     let info = &sx.info;
     info.protocol.set(Some(start.head.version));
     info.downstream.header_rx.set(u64::from(start.header_bytes));
+    info.downstream.plain_header_rx.set(u64::from(start.header_bytes));
     hcm.stats.downstream_rq_http1_total().inc();
     let has_body = start.has_body || start.upgrade != Upgrade::None;
     conn.reading_body.set(has_body);
@@ -197,7 +220,10 @@ impl H1Conn {
             loop {
                 {
                     let mut bufs = self.bufs.borrow_mut();
-                    match self.codec.borrow_mut().read_head(&mut bufs.read) {
+                    let before = bufs.read.len();
+                    let read = self.codec.borrow_mut().read_head(&mut bufs.read);
+                    self.wire.read(before, bufs.read.len());
+                    match read {
                         Ok(None) => {}
                         Ok(Some(start)) => return Poll::Ready(Ok(Some(start))),
                         Err(e) => return Poll::Ready(Err(Refusal::Codec(e))),
@@ -412,13 +438,21 @@ impl H1Conn {
 
 impl Downstream for H1Conn {
     fn send_informational(&self, head: &ResponseHead) {
-        self.codec.borrow_mut().write_informational(head, &mut self.bufs.borrow_mut().out);
+        let out = &mut self.bufs.borrow_mut().out;
+        let before = out.len();
+        self.codec.borrow_mut().write_informational(head, out);
+        self.wire.write(before, out.len());
     }
     fn send_head(&self, head: &ResponseHead, end: bool) {
         if !self.hcm.timeouts.http1_safe {
             self.is_old(); // then it asks the client to go elsewhere
         }
-        self.codec.borrow_mut().write_head(head, end, &mut self.bufs.borrow_mut().out);
+        let out = &mut self.bufs.borrow_mut().out;
+        let before = out.len();
+        self.codec.borrow_mut().write_head(head, end, out);
+        let n = self.wire.write(before, out.len());
+        // Without `HTTP/1.1 200 OK` and the empty line.
+        self.wire.headers_tx.set(n.saturating_sub(17 + nuncio_wire::h1::reason(head.status).len() as u64));
     }
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         if self.bufs.borrow().out.len() < HIGH_WATER {
@@ -427,10 +461,16 @@ impl Downstream for H1Conn {
         self.poll_flush(cx)
     }
     fn send_data(&self, data: Chunk) {
-        self.codec.borrow_mut().write_data(data, &mut self.bufs.borrow_mut().out);
+        let out = &mut self.bufs.borrow_mut().out;
+        let before = out.len();
+        self.codec.borrow_mut().write_data(data, out);
+        self.wire.write(before, out.len());
     }
     fn send_end(&self, trailers: Option<&HeaderMap>) {
-        self.codec.borrow_mut().write_end(trailers, &mut self.bufs.borrow_mut().out);
+        let out = &mut self.bufs.borrow_mut().out;
+        let before = out.len();
+        self.codec.borrow_mut().write_end(trailers, out);
+        self.wire.write(before, out.len());
     }
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         self.poll_write(cx).map_err(|_| {
@@ -484,7 +524,10 @@ impl Downstream for H1Conn {
     fn count_unread(&self, sx: &StreamShared) {
         let (mut codec, mut bufs) = (self.codec.borrow_mut(), self.bufs.borrow_mut());
         loop {
-            match codec.read_body(&mut bufs.read) {
+            let before = bufs.read.len();
+            let event = codec.read_body(&mut bufs.read);
+            self.wire.read(before, bufs.read.len());
+            match event {
                 Ok(BodyEvent::Data(c)) => {
                     sx.info.bytes_received.set(sx.info.bytes_received.get() + c.len() as u64);
                 }
@@ -497,6 +540,12 @@ impl Downstream for H1Conn {
                 Ok(BodyEvent::NeedMore) | Err(_) => return,
             }
         }
+    }
+    fn meter(&self, m: &Meter) {
+        m.wire_rx.set(self.wire.rx.take());
+        m.wire_tx.set(self.wire.tx.take());
+        m.header_tx.set(self.wire.headers_tx.get());
+        m.plain_header_tx.set(self.wire.headers_tx.take());
     }
     fn began(&self) -> Option<Instant> {
         self.head_since.get()
@@ -513,7 +562,10 @@ impl ConnBody for H1Conn {
         loop {
             let event = {
                 let mut bufs = self.bufs.borrow_mut();
-                self.codec.borrow_mut().read_body(&mut bufs.read)
+                let before = bufs.read.len();
+                let event = self.codec.borrow_mut().read_body(&mut bufs.read);
+                self.wire.read(before, bufs.read.len());
+                event
             };
             match event {
                 Ok(BodyEvent::Data(c)) => {

@@ -9,7 +9,7 @@ use super::{Hcm, Last};
 use crate::upstream::local::Clusters;
 use nuncio_core::clock::{self, Sleep};
 use nuncio_core::error::ResetReason;
-use nuncio_core::info::{Interrupt, StreamShared};
+use nuncio_core::info::{Interrupt, Meter, StreamShared};
 use nuncio_core::pipeline::{Outcome, Run};
 use nuncio_core::{BodyError, Exchange, Flag, Frame, LocalReply};
 use nuncio_wire::{Chunk, HeaderMap, ResponseHead};
@@ -46,6 +46,8 @@ pub trait Downstream {
     fn count_unread(&self, sx: &StreamShared);
     /// Where the idle timer rests between polls; HTTP/1 keeps one for all its exchanges.
     fn idle_timer(&self) -> &RefCell<Option<Sleep>>;
+    /// Writes down what the exchange's messages were on the wire, in bytes.
+    fn meter(&self, _: &Meter) {}
     /// When the first byte of the request came, if that was noted.
     fn began(&self) -> Option<Instant> {
         None
@@ -140,6 +142,7 @@ pub async fn drive<D: Downstream>(
         Ok(Outcome::Reset) => cut(d, &sx, ResetReason::LocalReset),
         Err(gone) => client_gone(&sx, gone),
     }
+    d.meter(&sx.info.downstream);
     whole.1 = true;
     drop(upgraded);
     !waited

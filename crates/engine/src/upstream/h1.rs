@@ -41,6 +41,9 @@ pub struct H1Up {
     /// The host ended the connection.
     ended: Cell<bool>,
     charge: RefCell<Option<Charge>>,
+    /// Bytes of the request under way, and of its headers.
+    tx: Cell<u64>,
+    headers_tx: Cell<u64>,
     born: Instant,
     /// Addresses and TLS facts.
     pub facts: Facts,
@@ -87,6 +90,8 @@ impl H1Up {
             turn: Cell::new(0),
             ended: Cell::new(false),
             charge: RefCell::new(None),
+            tx: Cell::new(0),
+            headers_tx: Cell::new(0),
             born: clock::now(),
             idle: RefCell::default(),
         })
@@ -107,10 +112,14 @@ impl H1Up {
     pub(super) fn send_head(&self, turn: u32, head: &RequestHead, end: bool) -> Result<(), StreamError> {
         self.check(turn)?;
         let mut bufs = self.bufs.borrow_mut();
-        self.codec
-            .borrow_mut()
-            .write_head(head, end, &mut bufs.out)
-            .map_err(|_| ResetReason::ProtocolError.into())
+        let before = bufs.out.len();
+        let written = self.codec.borrow_mut().write_head(head, end, &mut bufs.out);
+        let n = (bufs.out.len() - before) as u64;
+        self.tx.set(n);
+        // Without `GET / HTTP/1.1` and the empty line.
+        let line = head.method().len() + head.path().len() + 14;
+        self.headers_tx.set(n.saturating_sub(line as u64));
+        written.map_err(|_| ResetReason::ProtocolError.into())
     }
     pub(super) fn poll_ready(&self, turn: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         if self.bufs.borrow().out.len() < HIGH_WATER {
@@ -120,12 +129,18 @@ impl H1Up {
     }
     pub(super) fn send_data(&self, turn: u32, data: Chunk) {
         if self.check(turn).is_ok() {
-            self.codec.borrow_mut().write_data(data, &mut self.bufs.borrow_mut().out);
+            let out = &mut self.bufs.borrow_mut().out;
+            let before = out.len();
+            self.codec.borrow_mut().write_data(data, out);
+            self.tx.set(self.tx.get() + (out.len() - before) as u64);
         }
     }
     pub(super) fn send_end(&self, turn: u32, trailers: Option<&HeaderMap>) {
         if self.check(turn).is_ok() {
-            self.codec.borrow_mut().write_end(trailers, &mut self.bufs.borrow_mut().out);
+            let out = &mut self.bufs.borrow_mut().out;
+            let before = out.len();
+            self.codec.borrow_mut().write_end(trailers, out);
+            self.tx.set(self.tx.get() + (out.len() - before) as u64);
         }
     }
     pub(super) fn poll_flush(&self, turn: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
@@ -155,7 +170,10 @@ impl H1Up {
             self.check(turn)?;
             let start = {
                 let bufs = &mut *self.bufs.borrow_mut();
-                self.codec.borrow_mut().read_head(&mut bufs.read)
+                let before = bufs.read.len();
+                let start = self.codec.borrow_mut().read_head(&mut bufs.read);
+                self.meter(before - bufs.read.len(), sx);
+                start
             };
             match start {
                 Ok(Some(start)) => {
@@ -163,7 +181,11 @@ impl H1Up {
                     if !start.keep_alive && !start.informational && !start.upgraded && says {
                         self.cluster.plan.stats.upstream_cx_close_notify().inc();
                     }
-                    sx.info.upstream_meter.header_rx.set(u64::from(start.header_bytes));
+                    let m = &sx.info.upstream_meter;
+                    m.header_rx.set(u64::from(start.header_bytes));
+                    m.plain_header_rx.set(u64::from(start.header_bytes));
+                    m.header_tx.set(self.headers_tx.get());
+                    m.plain_header_tx.set(self.headers_tx.get());
                     let end = !start.informational && !start.has_body && !start.upgraded;
                     return Poll::Ready(Ok(UpResponse { head: start.head, end }));
                 }
@@ -202,6 +224,13 @@ impl H1Up {
         Poll::Ready(r)
     }
 
+    /// Notes bytes read, and all that were written so far.
+    fn meter(&self, read: usize, sx: &StreamShared) {
+        let m = &sx.info.upstream_meter;
+        m.wire_rx.set(m.wire_rx.get() + read as u64);
+        m.wire_tx.set(self.tx.get());
+    }
+
     fn check(&self, turn: u32) -> Result<(), StreamError> {
         if self.turn.get() == turn && self.is_open() && self.charge.borrow().is_some() {
             return Ok(());
@@ -228,6 +257,10 @@ impl H1Up {
             self.cluster.plan.stats.upstream_cx_max_requests().inc();
         }
         let clean = self.bufs.borrow().out.is_empty() && self.codec.borrow().reusable();
+        if !self.bufs.borrow().read.is_empty() {
+            // More than one response to one request.
+            self.cluster.plan.stats.upstream_cx_protocol_error().inc();
+        }
         match self.me.upgrade() {
             Some(me) if clean && !spent && self.is_open() => self.check_in(me),
             // The end of the connection was the end of the response.
@@ -327,7 +360,10 @@ impl ConnBody for H1Up {
             }
             let event = {
                 let bufs = &mut *self.bufs.borrow_mut();
-                self.codec.borrow_mut().read_body(&mut bufs.read)
+                let before = bufs.read.len();
+                let event = self.codec.borrow_mut().read_body(&mut bufs.read);
+                self.meter(before - bufs.read.len(), sx);
+                event
             };
             match event {
                 Ok(BodyEvent::Data(c)) => {

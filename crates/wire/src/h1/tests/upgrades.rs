@@ -50,8 +50,8 @@ fn refused() {
         written(&mut out),
         "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno"
     );
-    assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::End));
-    assert!(!s.keep_alive() && !s.upgraded());
+    assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::NeedMore));
+    assert!(!s.keep_alive() && !s.upgraded() && !s.request_complete());
     assert!(s.read_head(&mut buf).unwrap().is_none());
 }
 
