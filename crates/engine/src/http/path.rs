@@ -151,7 +151,7 @@ impl PathRules {
         }
         match self.strip_port {
             StripPort::No => {}
-            StripPort::Own if !own().is_some_and(|p| port_of(port) == Some(p)) => {}
+            StripPort::Own if own().is_none_or(|p| port_of(port) != Some(p)) => {}
             StripPort::Own | StripPort::Any => port = b"",
         }
         let new = [h, port].concat();
