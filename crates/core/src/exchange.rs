@@ -129,7 +129,8 @@ impl Exchange {
 
     /// What the route adds to responses, before the reply's own headers.
     fn add_route_headers(&self, r: &mut LocalReply) {
-        let Some(route) = self.route() else { return };
+        // A request that is refused before a route was chosen has none.
+        let Some(route) = self.sx.current_route().and_then(|_| self.route()) else { return };
         let mut headers = HeaderMap::default();
         route.finalize_reply(r.status, &mut headers, self);
         if headers.is_empty() {

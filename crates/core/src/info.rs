@@ -13,7 +13,7 @@ use crate::filter_state::FilterState;
 use crate::flags::{Flag, Flags};
 use crate::metadata::Metadata;
 use crate::route::{Route, RouteSource};
-use nuncio_wire::{Chunk, ResponseHead, Version};
+use nuncio_wire::{ResponseHead, Version};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};

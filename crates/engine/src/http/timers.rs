@@ -121,7 +121,7 @@ impl<'a> Timers<'a> {
             route: None,
         }));
         if hcm.routes_set_timers() {
-            let route = ex.route();
+            let route = ex.sx.current_route();
             timers.route(route, Some(&mut ex.request));
         }
         timers

@@ -16,6 +16,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// One of `HttpConnectionManager.upgrade_configs`.
+#[derive(Clone)]
 pub struct UpgradePlan {
     kind: String,
     enabled: bool,
