@@ -45,14 +45,16 @@ pub fn local<T: 'static>(make: impl FnOnce() -> T) -> Rc<T> {
 
 /// Hands a plan that this thread no longer needs to main, which frees it.
 pub fn retire<T: Send + 'static>(t: T) {
-    let rest = TO_MAIN.with(|m| match &*m.borrow() {
-        Some(main) if current_index() != MAIN => main.send(Box::new(move || drop(t))).err().map(|e| e.0),
-        _ => {
-            drop(t);
-            None
+    let mut t = Some(t);
+    // What a thread still holds when it ends is dropped where it is: its way to main is gone by then.
+    let rest = TO_MAIN.try_with(|m| match &*m.borrow() {
+        Some(main) if current_index() != MAIN => {
+            let t = t.take();
+            main.send(Box::new(move || drop(t))).err().map(|e| e.0)
         }
+        _ => None,
     });
-    drop(rest); // main is gone: the process is ending
+    drop((rest, t)); // main is gone: the process is ending
 }
 
 /// Runs `job` on main.
