@@ -388,6 +388,7 @@ impl Route for RouteEntry {
     fn finalize_reply(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange) {
         // Other actions are replies themselves.
         if matches!(self.action, Action::Cluster(_)) {
+            crate::router::note_route_cluster(ex);
             self.response_rules(status, headers, ex);
         }
     }
