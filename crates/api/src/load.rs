@@ -10,6 +10,8 @@ use crate::schema::{self, Kind, Message as Schema};
 use crate::text;
 use crate::tree::{Node, Position, Tree, Value, parse_json, parse_yaml};
 use crate::validate::{Step, Violation, ViolationKind, validate};
+use crate::wire::{Wire, put_delimited, put_tag, put_value, records};
+use bytes::Bytes;
 use prost::{Message, Name};
 use std::path::Path;
 
@@ -77,6 +79,63 @@ pub struct Loaded<M> {
 /// # Errors
 /// Everything that is wrong with it; [`ConfigErrors::envoy_phrase`] is what Envoy would print.
 pub fn load_bootstrap(options: &LoadOptions<'_>) -> Result<Loaded<Bootstrap>, ConfigErrors> {
+    let (wire, warnings) = read_bootstrap(options)?;
+    Ok(Loaded { message: Bootstrap::decode(wire.as_slice()).map_err(|e| undecodable(&e))?, wire, warnings })
+}
+
+/// A bootstrap that is right. Listeners and clusters, of which there may be ten thousand, are still encoded: whoever
+/// builds them one after the other needs the memory of one.
+#[derive(Clone, Debug)]
+pub struct LoadedParts {
+    /// The message without `static_resources.listeners` and `static_resources.clusters`.
+    pub message: Bootstrap,
+    /// `static_resources.listeners`, each encoded; they share the memory of `wire`.
+    pub listeners: Vec<Bytes>,
+    /// `static_resources.clusters`, likewise.
+    pub clusters: Vec<Bytes>,
+    /// The whole message as protobuf bytes.
+    pub wire: Bytes,
+    /// What is right but deprecated, or was left out.
+    pub warnings: Vec<ConfigError>,
+}
+
+/// Loads a bootstrap as [`load_bootstrap`] does, in parts.
+///
+/// # Errors
+/// As of [`load_bootstrap`].
+pub fn load_bootstrap_parts(options: &LoadOptions<'_>) -> Result<LoadedParts, ConfigErrors> {
+    let (wire, warnings) = read_bootstrap(options)?;
+    let wire = Bytes::from(wire);
+    let schema = schema_of::<Bootstrap>()?;
+    let number = |message: &Schema, field| message.field(field).map_or(0, |field| field.number);
+    let fixed = number(schema, "static_resources");
+    let fixed_schema = schema.field("static_resources").and_then(|field| field.ty.message());
+    let [listener, cluster] =
+        ["listeners", "clusters"].map(|field| fixed_schema.map_or(0, |message| number(message, field)));
+    let (mut rest, mut listeners, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
+    for (field, value) in records(&wire).flatten() {
+        put_tag(&mut rest, field, value.wire_type());
+        match value {
+            Wire::Bytes(resources) if field == fixed => put_delimited(&mut rest, |rest| {
+                for (field, value) in records(resources).flatten() {
+                    match value {
+                        Wire::Bytes(bytes) if field == listener => listeners.push(wire.slice_ref(bytes)),
+                        Wire::Bytes(bytes) if field == cluster => clusters.push(wire.slice_ref(bytes)),
+                        _ => {
+                            put_tag(rest, field, value.wire_type());
+                            put_value(rest, value);
+                        }
+                    }
+                }
+            }),
+            _ => put_value(&mut rest, value),
+        }
+    }
+    let message = Bootstrap::decode(rest.as_slice()).map_err(|error| undecodable(&error))?;
+    Ok(LoadedParts { message, listeners, clusters, wire, warnings })
+}
+
+fn read_bootstrap(options: &LoadOptions<'_>) -> Result<(Vec<u8>, Vec<ConfigError>), ConfigErrors> {
     let yaml = options.yaml.filter(|yaml| !yaml.is_empty());
     let path = options.path.filter(|path| !path.as_os_str().is_empty());
     if yaml.is_none() && path.is_none() {
@@ -99,7 +158,7 @@ pub fn load_bootstrap(options: &LoadOptions<'_>) -> Result<Loaded<Bootstrap>, Co
     if let Some(yaml) = yaml {
         sources.push(Source { name: "--config-yaml", bytes: yaml.as_bytes(), format: Format::Yaml });
     }
-    read(&sources, options.unknown_fields)
+    read::<Bootstrap>(&sources, options.unknown_fields)
 }
 
 /// Reads one message. `source` names the text in errors.
@@ -112,7 +171,8 @@ pub fn parse_message<M: Message + Name + Default>(
     source: &str,
     unknown_fields: UnknownFields,
 ) -> Result<Loaded<M>, ConfigErrors> {
-    read(&[Source { name: source, bytes, format }], unknown_fields)
+    let (wire, warnings) = read::<M>(&[Source { name: source, bytes, format }], unknown_fields)?;
+    Ok(Loaded { message: M::decode(wire.as_slice()).map_err(|error| undecodable(&error))?, wire, warnings })
 }
 
 /// The places of values in a YAML or JSON file, by their paths in the message (`static_resources.clusters[0].name`), each
@@ -143,11 +203,11 @@ struct Source<'a> {
     format: Format,
 }
 
-/// Reads a message from one source, or from several of which each is merged over those before.
+/// Reads a message from one source, or from several of which each is merged over those before: its bytes, and warnings.
 fn read<M: Message + Name + Default>(
     sources: &[Source<'_>],
     unknown_fields: UnknownFields,
-) -> Result<Loaded<M>, ConfigErrors> {
+) -> Result<(Vec<u8>, Vec<ConfigError>), ConfigErrors> {
     let schema = schema_of::<M>()?;
     let mut wire = Vec::new();
     let mut errors = Vec::new();
@@ -188,8 +248,11 @@ fn read<M: Message + Name + Default>(
     if !errors.is_empty() {
         return Err(ConfigErrors::new(errors));
     }
-    let message = M::decode(wire.as_slice()).map_err(|error| undecodable(&error))?;
-    Ok(Loaded { message, wire, warnings })
+    if sources.iter().any(|source| source.format == Format::Binary) {
+        // What was not encoded here may not be decodable.
+        M::decode(wire.as_slice()).map_err(|error| undecodable(&error))?;
+    }
+    Ok((wire, warnings))
 }
 
 type Encoded<'a> = (Vec<u8>, Option<Tree<'a>>, Vec<ConfigError>);

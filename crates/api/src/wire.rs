@@ -164,6 +164,16 @@ pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// Appends a value; its tag is there.
+pub fn put_value(out: &mut Vec<u8>, value: Wire<'_>) {
+    match value {
+        Wire::Varint(value) => put_varint(out, value),
+        Wire::Eight(value) => out.extend_from_slice(&value.to_le_bytes()),
+        Wire::Bytes(bytes) => put_bytes(out, bytes),
+        Wire::Four(value) => out.extend_from_slice(&value.to_le_bytes()),
+    }
+}
+
 /// Runs `write` and puts the length of what it appended in front of that.
 pub fn put_delimited<T>(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     let start = out.len();

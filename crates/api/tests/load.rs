@@ -3,7 +3,9 @@
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::json::{JsonOptions, json_of, to_json, write_json};
-use nuncio_api::load::{Format, LoadOptions, UnknownFields, load_bootstrap, parse_message, positions_in};
+use nuncio_api::load::{
+    Format, LoadOptions, UnknownFields, load_bootstrap, load_bootstrap_parts, parse_message, positions_in,
+};
 use nuncio_api::schema;
 use prost::Message;
 use std::path::{Path, PathBuf};
@@ -243,4 +245,24 @@ fn places_can_be_found_later() {
     assert_eq!(place("static_resources.clusters[1].metadata.filter_metadata[x.y]"), Some((4, 49)));
     assert_eq!(place("static_resources.clusters[0].connect_timeout"), Some((3, 5)));
     assert_eq!(positions_in(Path::new("/nope.yaml"), &["node", "admin"]), [None, None]);
+}
+
+#[test]
+fn parts_are_the_whole() {
+    use nuncio_api::envoy::config::{cluster::v3::Cluster, listener::v3::Listener};
+    use prost::Message;
+    let yaml = "node: {id: me}\nstatic_resources:\n  secrets: [{name: s}]\n  clusters: [{name: a}, {name: b}]\n  \
+                listeners: [{name: l, address: {pipe: {path: /p}}}]\nstats_flush_interval: 3s\n";
+    let options = LoadOptions { yaml: Some(yaml), ..LoadOptions::default() };
+    let mut whole = load_bootstrap(&options).expect("a bootstrap").message;
+    let parts = load_bootstrap_parts(&options).expect("a bootstrap");
+    let resources = whole.static_resources.as_mut().expect("resources");
+    let clusters: Vec<Cluster> =
+        parts.clusters.iter().map(|c| Cluster::decode(&**c).expect("a cluster")).collect();
+    let listeners: Vec<Listener> =
+        parts.listeners.iter().map(|l| Listener::decode(&**l).expect("a listener")).collect();
+    assert_eq!(clusters, std::mem::take(&mut resources.clusters));
+    assert_eq!(listeners, std::mem::take(&mut resources.listeners));
+    assert_eq!(parts.message, whole);
+    assert_eq!(parts.message.static_resources.expect("resources").secrets.len(), 1);
 }

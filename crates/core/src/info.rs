@@ -11,7 +11,7 @@ use crate::error::ResetReason;
 use crate::exchange::LocalReply;
 use crate::filter_state::FilterState;
 use crate::flags::{Flag, Flags};
-use crate::metadata::Metadata;
+use crate::metadata::{LazyMetadata, Metadata};
 use crate::route::{Route, RouteSource};
 use nuncio_wire::{ResponseHead, Version};
 use smallvec::SmallVec;
@@ -79,8 +79,8 @@ pub struct HostInfo {
     pub hostname: Arc<str>,
     /// Region, zone, sub-zone.
     pub locality: Arc<[String; 3]>,
-    /// Its metadata (`Endpoint.metadata`).
-    pub metadata: Arc<Metadata>,
+    /// Its metadata (`LbEndpoint.metadata`).
+    pub metadata: LazyMetadata,
     /// True when `envoy.lb: canary: true`.
     pub canary: bool,
 }
@@ -93,7 +93,7 @@ pub struct UpstreamInfo {
     /// `alt_stat_name` of the cluster, or its name (`%UPSTREAM_CLUSTER%`).
     pub cluster_observability: Option<Arc<str>>,
     /// Metadata of the cluster.
-    pub cluster_metadata: Option<Arc<Metadata>>,
+    pub cluster_metadata: Option<LazyMetadata>,
     /// The host chosen.
     pub host: Option<Arc<HostInfo>>,
     /// Our end of the connection.

@@ -1,8 +1,12 @@
 //! Metadata: `google.protobuf.Struct`s by name space, static (routes, hosts, clusters) or set by filters.
 
+use nuncio_api::envoy::config::core::v3 as pb;
+use prost::Message;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use std::collections::BTreeMap;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 /// Structs by name space, e.g. `envoy.lb`.
 #[derive(Default, Clone, PartialEq, Debug)]
@@ -25,6 +29,40 @@ impl Metadata {
     /// Merges `s` into a name space, field by field; later values win (Envoy's `setDynamicMetadata`).
     pub fn merge(&mut self, namespace: &str, s: Struct) {
         merge(self.0.entry(namespace.to_owned()).or_default(), s);
+    }
+}
+
+/// Metadata from configuration. It stays encoded until somebody looks into it: of ten thousand clusters nobody looks
+/// at the metadata of most, and decoded it takes ten times the memory.
+#[derive(Clone, Debug, Default)]
+pub struct LazyMetadata(Option<Arc<Encoded>>);
+
+#[derive(Debug)]
+struct Encoded {
+    bytes: Box<[u8]>,
+    decoded: OnceLock<Metadata>,
+}
+
+static EMPTY: Metadata = Metadata(BTreeMap::new());
+
+impl LazyMetadata {
+    /// The `filter_metadata` of the message.
+    pub fn new(m: Option<&pb::Metadata>) -> LazyMetadata {
+        let encode = |m: &pb::Metadata| {
+            Arc::new(Encoded { bytes: m.encode_to_vec().into(), decoded: OnceLock::new() })
+        };
+        LazyMetadata(m.filter(|m| !m.filter_metadata.is_empty()).map(encode))
+    }
+}
+
+impl Deref for LazyMetadata {
+    type Target = Metadata;
+    fn deref(&self) -> &Metadata {
+        let Some(e) = &self.0 else { return &EMPTY };
+        e.decoded.get_or_init(|| {
+            // It was encoded above; if it did not decode, there would be nothing to show.
+            Metadata(pb::Metadata::decode(&*e.bytes).unwrap_or_default().filter_metadata)
+        })
     }
 }
 
@@ -53,5 +91,14 @@ mod tests {
         assert_eq!(m.get("ns", ["a", "b"]).and_then(|v| v.kind.clone()), Some(Kind::StringValue("x".into())));
         assert_eq!(m.get("ns", ["a", "c"]).and_then(|v| v.kind.clone()), Some(Kind::BoolValue(true)));
         assert!(m.get("ns", ["a", "d"]).is_none() && m.get("no", ["a"]).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_encoded_comes_back() {
+        let one = Metadata([("ns".to_owned(), st("a", Kind::BoolValue(true)))].into());
+        let message = pb::Metadata { filter_metadata: one.0.clone(), ..Default::default() };
+        let lazy = LazyMetadata::new(Some(&message));
+        assert_eq!((&*lazy, &*lazy.clone()), (&one, &one));
+        assert_eq!((&*LazyMetadata::new(None), &*LazyMetadata::default()), (&EMPTY, &EMPTY));
     }
 }

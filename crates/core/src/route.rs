@@ -30,7 +30,11 @@ pub type AnyConfig = Arc<dyn Any + Send + Sync>;
 
 /// The per-filter configs of one level, parsed on main.
 #[derive(Default, Clone)]
-pub struct PerFilter {
+pub struct PerFilter(Option<Box<Configs>>);
+
+/// Apart, since most routes have none.
+#[derive(Default, Clone)]
+struct Configs {
     configs: Vec<(FilterId, AnyConfig)>,
     disabled: Vec<(FilterId, bool)>,
 }
@@ -38,23 +42,23 @@ pub struct PerFilter {
 impl PerFilter {
     /// Adds the config of a filter.
     pub fn insert(&mut self, id: FilterId, config: AnyConfig) {
-        self.configs.push((id, config));
+        self.0.get_or_insert_default().configs.push((id, config));
     }
     /// Switches a filter off (`FilterConfig.disabled`) or on again.
     pub fn set_disabled(&mut self, id: FilterId, disabled: bool) {
-        self.disabled.push((id, disabled));
+        self.0.get_or_insert_default().disabled.push((id, disabled));
     }
     /// The config of a filter.
     pub fn get(&self, id: FilterId) -> Option<&AnyConfig> {
-        self.configs.iter().find(|c| c.0 == id).map(|c| &c.1)
+        self.0.as_ref()?.configs.iter().find(|c| c.0 == id).map(|c| &c.1)
     }
     /// Whether this level says that a filter is off.
     pub fn disabled(&self, id: FilterId) -> Option<bool> {
-        self.disabled.iter().find(|c| c.0 == id).map(|c| c.1)
+        self.0.as_ref()?.disabled.iter().find(|c| c.0 == id).map(|c| c.1)
     }
     /// True when nothing is configured.
     pub fn is_empty(&self) -> bool {
-        self.configs.is_empty() && self.disabled.is_empty()
+        self.0.is_none()
     }
 }
 

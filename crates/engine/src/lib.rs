@@ -16,6 +16,7 @@ mod builtin;
 mod guard;
 pub mod http;
 pub mod io;
+pub mod kept;
 pub mod listener;
 mod mux;
 mod proto;

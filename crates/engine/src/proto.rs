@@ -54,6 +54,18 @@ pub fn data_source(d: &core::DataSource) -> BuildResult<Vec<u8>> {
     })
 }
 
+/// What each element becomes, without room to spare: of most lists in a configuration there are thousands.
+///
+/// # Errors
+/// The first of an element.
+pub fn each<T, U>(list: &[T], make: impl FnMut(&T) -> BuildResult<U>) -> BuildResult<Box<[U]>> {
+    let mut made = Vec::with_capacity(list.len());
+    for m in list.iter().map(make) {
+        made.push(m?);
+    }
+    Ok(made.into())
+}
+
 /// An address that must be an IP address or a path already.
 ///
 /// # Errors

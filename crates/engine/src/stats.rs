@@ -257,6 +257,7 @@ stats! {
         membership_excluded: Derived,
         membership_healthy: Derived,
         membership_total: Derived,
+        warming_state: Derived,
         lb_subsets_active: Gauge,
         upstream_cx_active: Gauge,
         upstream_cx_rx_bytes_buffered: Gauge,
@@ -265,7 +266,6 @@ stats! {
         upstream_rq_active: Gauge,
         upstream_rq_pending_active: Gauge,
         version: SetGauge,
-        warming_state: SetGauge,
         upstream_cx_connect_ms: Histogram(Milliseconds),
         upstream_cx_length_ms: Histogram(Milliseconds),
         upstream_rq_per_cx: Histogram(Unspecified),
@@ -273,7 +273,7 @@ stats! {
         internal_rq_time: Histogram(Milliseconds) lazy = "internal.upstream_rq_time",
         external_rq_time: Histogram(Milliseconds) lazy = "external.upstream_rq_time",
         canary_rq_time: Histogram(Milliseconds) lazy = "canary.upstream_rq_time",
-        default_total_match_count: Counter lazy = "default.total_match_count",
+        default_total_match_count: SharedCounter lazy = "default.total_match_count",
     }
     /// `cluster.<name>.circuit_breakers.<priority>.`, with `track_remaining`
     pub struct RemainingStats {

@@ -105,7 +105,6 @@ fn setup() -> Setup {
         parse_message::<Bootstrap>(BOOTSTRAP.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse).unwrap();
     let store = Store::new();
     let runtime = Layers::new(loaded.message.layered_runtime.as_ref(), &store.root()).unwrap();
-    let bootstrap = prost_types::Any { type_url: Bootstrap::type_url(), value: loaded.wire };
     let node = json!({"id": "n1"});
     let options = Options::default();
     let server = Server::new(Parts {
@@ -114,7 +113,8 @@ fn setup() -> Setup {
         store,
         runtime,
         node,
-        bootstrap: Arc::new(bootstrap),
+        bootstrap: loaded.wire.into(),
+        node_message: loaded.message.node,
         flush_on_admin: false,
     });
     let view = Rc::new(Fake {
@@ -263,7 +263,8 @@ fn clusters_in_text() {
         store: Store::new(),
         runtime: Layers::new(None, &Store::new().root()).unwrap(),
         node: Value::Null,
-        bootstrap: Arc::default(),
+        bootstrap: Default::default(),
+        node_message: None,
         flush_on_admin: false,
     });
     server.set_view(view);
@@ -371,7 +372,8 @@ fn ten_thousand_clusters_come_in_pieces() {
         store: Store::new(),
         runtime: Layers::new(None, &Store::new().root()).unwrap(),
         node: Value::Null,
-        bootstrap: Arc::default(),
+        bootstrap: Default::default(),
+        node_message: None,
         flush_on_admin: false,
     });
     fresh.set_view(many);

@@ -14,7 +14,7 @@ pub use stats::settings;
 
 use crate::options::Options;
 use nuncio_api::envoy::config::bootstrap::v3 as pb;
-use nuncio_api::load::{LoadOptions, Loaded, UnknownFields, load_bootstrap, positions_in};
+use nuncio_api::load::{LoadOptions, LoadedParts, UnknownFields, load_bootstrap_parts, positions_in};
 use nuncio_api::tree::Position;
 use nuncio_core::coverage::{Coverage, Unread};
 use nuncio_core::error::{BuildError, BuildResult};
@@ -40,7 +40,7 @@ impl From<BuildError> for Refusal {
 ///
 /// # Errors
 /// It cannot be read, breaks a rule, or sets what nobody reads.
-pub fn load(options: &Options, coverage: &Coverage) -> Result<Loaded<pb::Bootstrap>, Refusal> {
+pub fn load(options: &Options, coverage: &Coverage) -> Result<LoadedParts, Refusal> {
     let unknown =
         if options.allow_unknown_static_fields { UnknownFields::Ignore } else { UnknownFields::Refuse };
     let from = LoadOptions {
@@ -48,7 +48,7 @@ pub fn load(options: &Options, coverage: &Coverage) -> Result<Loaded<pb::Bootstr
         yaml: Some(options.config_yaml.as_str()).filter(|y| !y.is_empty()),
         unknown_fields: unknown,
     };
-    let loaded = load_bootstrap(&from).map_err(|e| Refusal {
+    let loaded = load_bootstrap_parts(&from).map_err(|e| Refusal {
         phrase: e.envoy_phrase().to_owned(),
         details: e.errors().iter().map(ToString::to_string).collect(),
     })?;

@@ -5,7 +5,7 @@ use crate::bootstrap::{self, Node, Refusal};
 use crate::options::Options;
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
-use nuncio_api::load::Loaded;
+use nuncio_api::load::LoadedParts;
 use nuncio_core::coverage::Coverage;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, ServerCx};
@@ -41,7 +41,7 @@ impl Made {
 /// The foundations, before clusters and listeners are there.
 pub struct Ground {
     /// The configuration.
-    pub loaded: Loaded<Bootstrap>,
+    pub loaded: LoadedParts,
     /// The node.
     pub node: Node,
     /// All stats.
@@ -126,30 +126,30 @@ impl ServerCx for Facts {
 /// # Errors
 /// Something is refused, or an address cannot be bound.
 pub fn resources(
-    b: &Bootstrap,
+    loaded: &LoadedParts,
     options: &Options,
     listeners: &ListenerManager,
     clusters: &ClusterManager,
     workers: usize,
     cx: &BuildCx<'_>,
 ) -> Result<(), Refusal> {
-    let none = Default::default();
-    let fixed = b.static_resources.as_ref().unwrap_or(&none);
     log!(Config, Info, "loading tracing configuration");
-    log!(Config, Info, "loading {} static secret(s)", fixed.secrets.len());
-    log!(Config, Info, "loading {} cluster(s)", fixed.clusters.len());
+    let b = &loaded.message;
+    let secrets = b.static_resources.as_ref().map_or(0, |fixed| fixed.secrets.len());
+    log!(Config, Info, "loading {secrets} static secret(s)");
+    log!(Config, Info, "loading {} cluster(s)", loaded.clusters.len());
     if let Some(any) = b.typed_dns_resolver_config.as_ref().and_then(|r| r.typed_config.as_ref()) {
         clusters.set_resolver(any)?;
     }
     let mut errors = Errors::default();
-    for (i, c) in fixed.clusters.iter().enumerate() {
-        errors.take(|| format!("static_resources.clusters[{i}]"), clusters.add(c, cx));
+    for (i, c) in loaded.clusters.iter().enumerate() {
+        errors.take(|| format!("static_resources.clusters[{i}]"), clusters.add_encoded(c.clone(), cx));
     }
     // Routes that name a cluster which was refused are not themselves wrong.
     if errors.0.is_empty() {
-        log!(Config, Info, "loading {} listener(s)", fixed.listeners.len());
-        for (i, l) in fixed.listeners.iter().enumerate() {
-            let added = listeners.add(l, workers, cx);
+        log!(Config, Info, "loading {} listener(s)", loaded.listeners.len());
+        for (i, l) in loaded.listeners.iter().enumerate() {
+            let added = listeners.add_encoded(l.clone(), workers, cx);
             errors.take(|| format!("static_resources.listeners[{i}]"), added);
         }
     }
@@ -203,5 +203,5 @@ pub fn validate(options: &Options, made: &Made) -> Result<(), Refusal> {
     };
     let init = Init::default();
     let cx = cx(&made.registry, &root, &g.node, &facts, &init, true);
-    resources(&g.loaded.message, options, &listeners, &clusters, 1, &cx)
+    resources(&g.loaded, options, &listeners, &clusters, 1, &cx)
 }

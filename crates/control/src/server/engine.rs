@@ -83,7 +83,7 @@ impl View for EngineView {
                 .clusters
                 .list()
                 .into_iter()
-                .map(|c| self.config(&c.plan.name.clone(), move || c.config()))
+                .map(|c| self.config(&c.plan.name.clone(), move || c.config.get()))
                 .collect(),
             Dumped::Endpoints => self
                 .clusters
@@ -95,11 +95,11 @@ impl View for EngineView {
                 .listeners
                 .list()
                 .into_iter()
-                .map(|l| self.config(&l.plan.info.name.to_string(), move || l.config.clone()))
+                .map(|l| self.config(&l.plan.info.name.to_string(), move || l.config.get()))
                 .collect(),
             Dumped::Routes => {
                 let all = self.listeners.list();
-                let tables = all.iter().flat_map(|l| route_tables(&l.config));
+                let tables = all.iter().flat_map(|l| route_tables(&l.config.get()));
                 tables.map(|r| self.config(&r.name.clone(), move || r.clone())).collect()
             }
             Dumped::Secrets => {
@@ -117,8 +117,8 @@ impl View for EngineView {
             let find = |name: &str| self.secrets.get(name);
             let clusters = self.clusters.list();
             let listeners = self.listeners.list();
-            let up = clusters.iter().filter_map(|c| certs::of_cluster(&c.config(), &find));
-            let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config, &find));
+            let up = clusters.iter().filter_map(|c| certs::of_cluster(&c.config.get(), &find));
+            let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config.get(), &find));
             up.chain(down).collect()
         };
         self.certs.get_or_init(read).clone()

@@ -17,8 +17,12 @@ pub use build::Made;
 pub use run::run;
 
 use crate::options::Options;
+use bytes::Bytes;
+use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_core::runtime::ServerState;
 use nuncio_core::stats::Store;
+use prost::{Message, Name};
 use runtime::Layers;
 use serde_json::Value;
 use stats::Stats;
@@ -71,8 +75,9 @@ pub struct Server {
     pub stats: Stats,
     /// `node` in JSON.
     node: Value,
-    /// The bootstrap message and when it was read.
-    bootstrap: (Arc<prost_types::Any>, SystemTime),
+    /// The bootstrap message, encoded, and when it was read.
+    bootstrap: (Bytes, SystemTime),
+    node_message: Option<Box<core::Node>>,
     /// Refresh stats for each `/stats` (`stats_flush_on_admin`).
     flush_on_admin: bool,
     view: OnceCell<Rc<dyn View>>,
@@ -94,8 +99,10 @@ pub struct Parts {
     pub runtime: Layers,
     /// `node` in JSON.
     pub node: Value,
-    /// The bootstrap message.
-    pub bootstrap: Arc<prost_types::Any>,
+    /// The bootstrap message, encoded.
+    pub bootstrap: Bytes,
+    /// `node` of the bootstrap as the server completed it.
+    pub node_message: Option<Box<core::Node>>,
     /// `stats_flush_on_admin`
     pub flush_on_admin: bool,
 }
@@ -114,6 +121,7 @@ impl Server {
             state: Arc::default(),
             node: p.node,
             bootstrap: (p.bootstrap, SystemTime::now()),
+            node_message: p.node_message,
             flush_on_admin: p.flush_on_admin,
             view: OnceCell::new(),
             started: Instant::now(),
@@ -191,7 +199,10 @@ impl Server {
     }
     /// `envoy.admin.v3.BootstrapConfigDump` in JSON.
     pub fn bootstrap_json(&self) -> Value {
-        let mut bootstrap = crate::proto_json::any(&self.bootstrap.0);
+        let mut message = Bootstrap::decode(&*self.bootstrap.0).unwrap_or_default(); // it was encoded or checked here
+        message.node = self.node_message.clone();
+        let any = prost_types::Any { type_url: Bootstrap::type_url(), value: message.encode_to_vec() };
+        let mut bootstrap = crate::proto_json::any(&any);
         if let Value::Object(o) = &mut bootstrap {
             o.shift_remove("@type");
         }

@@ -69,17 +69,15 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let ground = build::ground(options, made)?;
     let workers = concurrency(options);
     let _shard = ground.store.register_shard();
-    let mut message = ground.loaded.message;
-    let node = ground.node;
-    message.node = Some(Box::new(node.message.clone()));
-    let any = prost_types::Any { type_url: Bootstrap::type_url(), value: message.encode_to_vec() };
+    let (loaded, node) = (ground.loaded, ground.node);
     let server = Rc::new(Server::new(Parts {
         options: options.clone(),
         concurrency: workers,
         store: ground.store.clone(),
         runtime: ground.runtime,
         node: node.json.clone(),
-        bootstrap: Arc::new(any),
+        bootstrap: loaded.wire.clone(),
+        node_message: Some(Box::new(node.message.clone())),
         flush_on_admin: ground.flush.on_admin,
     }));
     set_flush_interval(options.file_flush_interval);
@@ -91,7 +89,7 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let root = ground.store.root();
     let (clusters, listeners) = (ClusterManager::new(&root), ListenerManager::new(&root));
     listeners.set_drain(options.drain_time, options.drain_strategy == DrainStrategy::Immediate);
-    let secrets = build::Secrets::new(&message);
+    let secrets = build::Secrets::new(&loaded.message);
     server.set_view(Rc::new(EngineView::new(clusters.clone(), listeners.clone(), secrets.clone())));
     let following = clusters.clone();
     server.runtime.follow(move |s| following.runtime_changed(s));
@@ -104,9 +102,9 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let init = Init::default();
     let cx = build::cx(&made.registry, &root, &node, &facts, &init, false);
 
-    serve_admin(&message, &server, &cx)?;
-    build::resources(&message, options, &listeners, &clusters, workers as usize, &cx)?;
-    drop(message); // large configurations are kept as bytes only
+    serve_admin(&loaded.message, &server, &cx)?;
+    build::resources(&loaded, options, &listeners, &clusters, workers as usize, &cx)?;
+    drop(loaded); // what is kept of it is kept as bytes
     log!(Runtime, Info, "RTDS has finished initialization");
     server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
     let initialized = tokio::select! {

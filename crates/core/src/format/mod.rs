@@ -180,7 +180,7 @@ fn read(source: &pb::DataSource) -> BuildResult<String> {
 /// The value of a header from configuration (`HeaderValueOption` and the like).
 #[derive(Debug)]
 pub struct HeaderFormatter {
-    parts: Vec<Part>,
+    parts: Box<[Part]>,
 }
 
 impl HeaderFormatter {
@@ -189,7 +189,7 @@ impl HeaderFormatter {
         let value = parse::modernize(value);
         let mut parts = parse::parse(&value, parse::Extras::default())?;
         parts.retain(|p| !matches!(p, Part::Literal(t) if t.is_empty()));
-        Ok(HeaderFormatter { parts })
+        Ok(HeaderFormatter { parts: parts.into() })
     }
     /// The value, when it is the same for all requests.
     pub fn constant(&self) -> Option<&[u8]> {

@@ -97,7 +97,11 @@ impl HeaderMatcher {
     }
     /// Compiles a list, all of which must match: see [`matches_all`].
     pub fn list(ms: &[pb::HeaderMatcher]) -> BuildResult<Vec<HeaderMatcher>> {
-        ms.iter().map(HeaderMatcher::new).collect()
+        let mut list = Vec::with_capacity(ms.len()); // exactly: there may be one for each of ten thousand routes
+        for m in ms {
+            list.push(HeaderMatcher::new(m)?);
+        }
+        Ok(list)
     }
     /// Name of the header it looks at.
     pub fn name(&self) -> &HeaderName {

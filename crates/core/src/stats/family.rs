@@ -60,7 +60,7 @@ impl<'a> Codes<'a> {
 
     #[inline]
     fn code_slot(self, code: u16) -> u32 {
-        let rows = &self.group.0.cold().codes[usize::from(self.number)];
+        let rows = self.group.0.codes(self.number);
         let row =
             rows[usize::from(code / 100 - 1)].get_or_init(|| Box::new([const { AtomicU32::new(0) }; 100]));
         let cell = &row[usize::from(code % 100)];

@@ -253,12 +253,13 @@ impl<'a> Derived<'a> {
 
     /// Lets `f` compute the value; `None` is "never used". Like [`Group::derive`], for this gauge alone.
     pub fn set(self, f: impl Fn() -> Option<u64> + Send + Sync + 'static) {
-        self.group.set_derived(self.index, Arc::new(move |_| f()));
+        self.group.set_derived(self.index, Arc::new(f));
     }
 
     /// The value now.
     pub fn value(self) -> u64 {
-        self.group.0.derived(self.index).unwrap_or(0)
+        let at = self.group.0.schema.layout().derived.iter().position(|of| *of == self.index);
+        at.and_then(|at| self.group.0.derived_at(at as u16)).unwrap_or(0)
     }
 }
 

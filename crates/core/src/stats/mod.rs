@@ -87,7 +87,7 @@ pub mod tags;
 mod view;
 mod walk;
 
-pub use block::{DerivedFn, Group};
+pub use block::{DeriveGauges, DerivedFn, DerivedGauges, Group};
 pub use book::{Flushed, HistogramFlush};
 pub use family::*;
 pub use handles::*;

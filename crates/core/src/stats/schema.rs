@@ -74,7 +74,8 @@ pub struct Member {
     pub lazy: bool,
 }
 
-/// Where a stat keeps its value, relative to its block (`Dynamic*`: absolute).
+/// Where a stat keeps its value, relative to its block (`Dynamic*`: absolute; `Derived`: which derived gauge it is;
+/// `Text`: which member).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     Counter(u32),
@@ -128,6 +129,10 @@ pub(super) struct Layout {
     pub(super) dynamic: [bool; 3],
     /// Fixed stats per section, by name.
     pub(super) entries: [Vec<Entry>; 3],
+    /// Which of those have no per-thread cell, per section.
+    pub(super) beside: [Vec<u16>; 3],
+    /// The derived gauges, in the order of declaration, by their numbers as members.
+    pub(super) derived: Vec<u16>,
 }
 
 /// A group of stats. Made by [`stats!`](crate::stats!); compared by address.
@@ -156,8 +161,10 @@ impl Schema {
             for (index, member) in self.members.iter().enumerate() {
                 layout.add(index as u16, member);
             }
-            for entries in &mut layout.entries {
+            for (entries, beside) in layout.entries.iter_mut().zip(&mut layout.beside) {
                 entries.sort_by(|a, b| a.name.cmp(&b.name));
+                let no_cell = |e: &Entry| !matches!(e.place, Place::Counter(_) | Place::Gauge(_));
+                beside.extend((0..).zip(&*entries).filter(|(_, e)| no_cell(e)).map(|(i, _)| i));
             }
             layout
         })
@@ -171,7 +178,10 @@ impl Layout {
             Kind::SharedCounter => Some(Place::SharedCounter(self.sets)),
             Kind::Gauge => Some(Place::Gauge(self.slots)),
             Kind::SetGauge => Some(Place::SetGauge(self.sets)),
-            Kind::Derived => Some(Place::Derived(index)),
+            Kind::Derived => {
+                self.derived.push(index);
+                Some(Place::Derived(self.derived.len() as u16 - 1))
+            }
             Kind::Text => Some(Place::Text(index)),
             Kind::Histogram(unit) => Some(Place::Histogram(self.histograms, unit)),
             Kind::Codes => {

@@ -118,12 +118,13 @@ impl Slots {
         self.chunks.get(id >> CHUNK_BITS).map_or(0, |chunk| chunk[id as usize % CHUNK].load(Relaxed))
     }
 
-    /// Adds the cells from `base` on to `into` (values modulo 2⁶³, used marks or-ed). Chunks that nobody wrote
-    /// are passed over without a look at their cells.
-    pub(super) fn sum_range(&self, base: u32, into: &mut [u64]) {
-        self.for_range(base, into.len() as u32, |at, cell| {
+    /// Adds the `len` cells from `base` on to `into` (values modulo 2⁶³, used marks or-ed), which is empty until a
+    /// cell of the range was written. Chunks that nobody wrote are passed over without a look at their cells.
+    pub(super) fn sum_range(&self, base: u32, len: u32, into: &mut Vec<u64>) {
+        self.for_range(base, len, |at, cell| {
             let raw = cell.load(Relaxed);
             if raw != 0 {
+                into.resize(len as usize, 0);
                 into[at as usize] = merge(into[at as usize], raw);
             }
         });
@@ -194,6 +195,28 @@ impl SharedSlots {
         })
     }
 
+    /// The `len` cells from `base` on as [`read`](Self::read) gives them; empty when none was ever written.
+    pub(super) fn read_range(&self, base: u32, len: u32) -> Vec<(u64, bool)> {
+        let mut cells = Vec::new();
+        let mut at = 0;
+        while at < len {
+            let id = base + at;
+            let start = id as usize % SHARED_CHUNK;
+            let count = (SHARED_CHUNK - start).min((len - at) as usize);
+            if let Some(chunk) = self.chunks.get(id / SHARED_CHUNK as u32) {
+                let used = chunk.used.load(Relaxed) >> start;
+                if used << (SHARED_CHUNK - count) != 0 {
+                    cells.resize(len as usize, (0, false));
+                    for (i, cell) in cells[at as usize..][..count].iter_mut().enumerate() {
+                        *cell = (chunk.values[start + i].load(Relaxed), used >> i & 1 != 0);
+                    }
+                }
+            }
+            at += count as u32;
+        }
+        cells
+    }
+
     /// Sets the cells of a range back to "never written".
     pub(super) fn clear_range(&self, base: u32, len: u32) {
         for id in base..base + len {
@@ -254,14 +277,16 @@ mod tests {
         a.add_owned(3, 1);
         b.add_owned(3, 1u64.wrapping_neg());
         assert_eq!(a.read(3) & VALUE, 1);
-        let mut sum = [0; 5];
-        a.sum_range(0, &mut sum);
-        b.sum_range(0, &mut sum);
+        let mut sum = Vec::new();
+        a.sum_range(0, 3, &mut sum);
+        assert!(sum.is_empty(), "nobody wrote these");
+        a.sum_range(0, 5, &mut sum);
+        b.sum_range(0, 5, &mut sum);
         assert_eq!(sum[3], USED);
         b.add_shared(3, 1u64.wrapping_neg());
-        let mut sum = [0; 1];
-        a.sum_range(3, &mut sum);
-        b.sum_range(3, &mut sum);
+        let mut sum = Vec::new();
+        a.sum_range(3, 1, &mut sum);
+        b.sum_range(3, 1, &mut sum);
         assert_eq!(gauge_value(sum[0]), 0, "one below zero is shown as 0");
     }
 
@@ -274,6 +299,11 @@ mod tests {
             [129, 130, 131, 7000].map(|id| slots.read(id)),
             [(0, false), (u64::MAX, true), (0, true), (0, false)]
         );
+        let range = slots.read_range(100, 92);
+        assert_eq!(range.iter().filter(|cell| cell.1).count(), 2);
+        assert_eq!(range[30..32], [(u64::MAX, true), (0, true)]);
+        assert_eq!(slots.read_range(129, 3), [(0, false), (u64::MAX, true), (0, true)]);
+        assert!(slots.read_range(100, 30).is_empty() && slots.read_range(7000, 5).is_empty());
         slots.clear_range(100, 31);
         assert_eq!([130, 131].map(|id| slots.read(id)), [(0, false), (0, true)]);
     }
@@ -284,8 +314,8 @@ mod tests {
         for id in 250..260 {
             slots.add_owned(id, u64::from(id));
         }
-        let mut sum = vec![0; 20];
-        slots.sum_range(245, &mut sum);
+        let mut sum = Vec::new();
+        slots.sum_range(245, 20, &mut sum);
         let values: Vec<u64> = sum.iter().map(|raw| raw & VALUE).collect();
         assert_eq!(values[..6], [0, 0, 0, 0, 0, 250]);
         assert_eq!(values[14..], [259, 0, 0, 0, 0, 0]);

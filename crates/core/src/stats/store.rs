@@ -42,9 +42,11 @@ pub(super) struct Key {
     schema: usize,
 }
 
-struct Entry {
+pub(super) struct Entry {
     block: Weak<Block>,
-    schema: &'static Schema,
+    pub(super) schema: &'static Schema,
+    /// The first of the block's histograms.
+    pub(super) histograms: u32,
 }
 
 /// Cells that nobody can write any more, to be cleared and given to others.
@@ -177,9 +179,10 @@ impl Inner {
             slots,
             sets,
             histograms,
+            source: Mutex::default(),
             cold: OnceLock::new(),
         });
-        index.insert(key, Entry { block: Arc::downgrade(&block), schema });
+        index.insert(key, Entry { block: Arc::downgrade(&block), schema, histograms });
         block
     }
 
@@ -196,13 +199,13 @@ impl Inner {
         lock(&self.retired).push(retired);
     }
 
-    /// Up to `limit` blocks after `after` whose schema passes `wanted`, and the key to go on from (`None` at the
+    /// Up to `limit` blocks after `after` whose entry passes `wanted`, and the key to go on from (`None` at the
     /// end). No more than `scan` entries are looked at, so that the lock is held briefly.
     pub(super) fn blocks_after(
         &self,
         after: Option<&Key>,
         (limit, scan): (usize, usize),
-        wanted: impl Fn(&'static Schema) -> bool,
+        wanted: impl Fn(&Entry) -> bool,
         into: &mut impl Extend<Arc<Block>>,
     ) -> Option<Key> {
         use std::ops::Bound::{Excluded, Unbounded};
@@ -210,7 +213,7 @@ impl Inner {
         let start = after.map_or(Unbounded, |key| Excluded(key.clone()));
         let (mut found, mut seen) = (0, 0);
         for (key, entry) in index.range((start, Unbounded)) {
-            if wanted(entry.schema)
+            if wanted(entry)
                 && let Some(block) = entry.block.upgrade()
             {
                 into.extend([block]);

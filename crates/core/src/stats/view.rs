@@ -47,9 +47,13 @@ pub(super) struct View {
     fixed: &'static [Entry],
     dynamic: Vec<Entry>,
     used_only: bool,
-    /// Sums of the cells.
+    /// With `used_only`, when no thread wrote a cell: the only fixed stats that need a look.
+    few: Option<&'static [u16]>,
+    /// Sums of the cells; empty when none was written.
     slots: Vec<u64>,
     sets: Vec<(u64, bool)>,
+    /// Empty when nothing computes them.
+    derived: Vec<Option<u64>>,
     mask: Option<Arc<[Vec<u64>; 3]>>,
     at_fixed: usize,
     at_dynamic: usize,
@@ -72,16 +76,39 @@ impl View {
         if fixed.is_empty() && dynamic.is_empty() {
             return None;
         }
-        let (mut slots, mut sets) = (Vec::new(), Vec::new());
-        if section == Section::Numeric {
-            slots = vec![0; layout.slots as usize];
-            block.store.for_shards(|shard| shard.slots.sum_range(block.slots, &mut slots));
-            sets.extend((0..layout.sets).map(|offset| block.store.sets.read(block.sets + offset)));
+        let (mut slots, mut sets, mut derived) = (Vec::new(), Vec::new(), Vec::new());
+        match section {
+            Section::Numeric => {
+                let store = &block.store;
+                store.for_shards(|shard| shard.slots.sum_range(block.slots, layout.slots, &mut slots));
+                sets = store.sets.read_range(block.sets, layout.sets);
+                derived = block.derived();
+            }
+            Section::Histogram if used_only && dynamic.is_empty() => {
+                let mut all = block.histograms..block.histograms + layout.histograms;
+                if !all.any(|id| book.histogram(id).is_some()) {
+                    return None;
+                }
+            }
+            _ => {}
         }
+        let few = (used_only && slots.is_empty()).then_some(&layout.beside[section as usize][..]);
         let mask = settings.accept.as_ref().map(|_| mask(&block, book, settings));
         let (at_fixed, at_dynamic) = (0, 0);
-        let mut view =
-            Self { block, section, fixed, dynamic, used_only, slots, sets, mask, at_fixed, at_dynamic };
+        let mut view = Self {
+            block,
+            section,
+            fixed,
+            dynamic,
+            used_only,
+            few,
+            slots,
+            sets,
+            derived,
+            mask,
+            at_fixed,
+            at_dynamic,
+        };
         view.skip();
         view.current().is_some().then_some(view)
     }
@@ -109,25 +136,56 @@ impl View {
 
     /// Passes over fixed stats that are surely not to be shown: most of an idle cluster, so this must be quick.
     fn skip(&mut self) {
-        while let Some(entry) = self.fixed.get(self.at_fixed) {
-            let masked = self.mask.as_ref().is_some_and(|mask| {
-                mask[self.section as usize][self.at_fixed / 64] >> (self.at_fixed % 64) & 1 != 0
-            });
-            if !masked && !((entry.lazy || self.used_only) && self.is_surely_unused(entry.place)) {
-                return;
+        if let Some(few) = self.few {
+            let rest = few.iter().position(|at| usize::from(*at) >= self.at_fixed);
+            for (i, at) in few.iter().enumerate().skip(rest.unwrap_or(few.len())) {
+                if self.is_shown(usize::from(*at)) {
+                    self.few = Some(&few[i..]);
+                    self.at_fixed = usize::from(*at);
+                    return;
+                }
             }
+            self.few = Some(&[]);
+            self.at_fixed = self.fixed.len();
+            return;
+        }
+        while self.at_fixed < self.fixed.len() && !self.is_shown(self.at_fixed) {
             self.at_fixed += 1;
         }
     }
 
     #[inline]
+    fn is_shown(&self, at: usize) -> bool {
+        let masked =
+            self.mask.as_ref().is_some_and(|mask| mask[self.section as usize][at / 64] >> (at % 64) & 1 != 0);
+        let entry = &self.fixed[at];
+        !masked && !((entry.lazy || self.used_only) && self.is_surely_unused(entry.place))
+    }
+
+    #[inline]
     fn is_surely_unused(&self, place: Place) -> bool {
         match place {
-            Place::Counter(offset) | Place::Gauge(offset) => self.slots[offset as usize] & USED == 0,
-            Place::SharedCounter(offset) | Place::SetGauge(offset) => !self.sets[offset as usize].1,
-            Place::Derived(_) | Place::Text(_) => self.block.cold.get().is_none(),
+            Place::Counter(at) | Place::Gauge(at) => self.slot(at) & USED == 0,
+            Place::SharedCounter(at) | Place::SetGauge(at) => !self.set(at).1,
+            Place::Derived(at) => self.derived(at).is_none(),
+            Place::Text(_) => self.block.cold.get().is_none(),
             _ => false,
         }
+    }
+
+    #[inline]
+    fn slot(&self, at: u32) -> u64 {
+        self.slots.get(at as usize).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn set(&self, at: u32) -> (u64, bool) {
+        self.sets.get(at as usize).copied().unwrap_or((0, false))
+    }
+
+    #[inline]
+    fn derived(&self, at: u16) -> Option<u64> {
+        self.derived.get(usize::from(at)).copied().flatten()
     }
 
     /// The number of the stat at hand: fixed stats first, then those named at run time.
@@ -141,9 +199,7 @@ impl View {
 
     /// Reads the value of a stat of this view.
     pub(super) fn read(&self, entry: &Entry, book: &Book) -> Reading {
-        let slot = |offset: u32| self.slots[offset as usize];
-        let set = |offset: u32| self.sets[offset as usize];
-        read(&self.block, entry, book, slot, set)
+        read(&self.block, entry, book, |at| self.slot(at), |at| self.set(at), |at| self.derived(at))
     }
 
     /// The stats that were named at run time, as this view numbers them.
@@ -156,16 +212,17 @@ impl View {
 pub(super) fn read_one(block: &Block, entry: &Entry, book: &Book) -> Reading {
     let slot = |offset: u32| block.store.sum_slot(block.slots + offset);
     let set = |offset: u32| block.store.sets.read(block.sets + offset);
-    read(block, entry, book, slot, set)
+    read(block, entry, book, slot, set, |at| block.derived_at(at))
 }
 
-/// Reads a stat; `slot` and `set` give the raw sums of the block's cells.
+/// Reads a stat; `slot` and `set` give the raw sums of the block's cells, `derived` what is computed.
 fn read(
     block: &Block,
     entry: &Entry,
     book: &Book,
     slot: impl Fn(u32) -> u64,
     set: impl Fn(u32) -> (u64, bool),
+    derived: impl Fn(u16) -> Option<u64>,
 ) -> Reading {
     let reading = |value, used, cell| Reading { value, used, listed: !entry.lazy || used, cell };
     let is_used = |raw: u64| raw & USED != 0;
@@ -194,7 +251,7 @@ fn read(
             gauge(value, used)
         }
         Place::Derived(index) => {
-            let value = block.derived(index);
+            let value = derived(index);
             gauge(value.unwrap_or(0), value.is_some())
         }
         Place::Text(index) => {

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use super::block::Block;
 use super::book::Book;
-use super::schema::{Schema, Section};
+use super::schema::Section;
 use super::settings::Settings;
-use super::store::{Inner, Key};
+use super::store::{Entry, Inner, Key};
 use super::view::{Reading, Value, View};
 
 /// Which stats a walk shows.
@@ -34,6 +34,8 @@ pub(super) struct Walk {
     drained: bool,
     upcoming: VecDeque<Arc<Block>>,
     active: BinaryHeap<Active>,
+    /// The only active block has its turn to its end: the next prefix comes after all its names.
+    alone: bool,
     /// The name of the stat last returned.
     pub(super) name: String,
     /// Stats and blocks looked at; the caller resets it.
@@ -52,6 +54,8 @@ pub(super) enum Step {
 
 /// Blocks taken from the index at a time, and index entries looked at.
 const BATCH: (usize, usize) = (64, 1024);
+/// What looking at them costs, in stats.
+const FETCH_EFFORT: usize = 32;
 
 impl Walk {
     pub(super) fn new(store: Arc<Inner>, section: Section, shown: Shown) -> Self {
@@ -65,6 +69,7 @@ impl Walk {
             drained: false,
             upcoming: VecDeque::new(),
             active: BinaryHeap::new(),
+            alone: false,
             name: String::new(),
             effort: 0,
         }
@@ -82,9 +87,11 @@ impl Walk {
             }
             self.effort += 1;
             if self.upcoming.is_empty() && !self.drained {
-                self.fetch();
+                self.fetch(book);
                 continue;
             }
+            // Only the first stat after that may be another block's again.
+            let alone = self.alone;
             if self.activate(book) {
                 continue;
             }
@@ -93,19 +100,21 @@ impl Walk {
             let Some(entry) = view.current() else {
                 // Active views have a current stat; one without has nothing to give.
                 PeekMut::pop(top);
+                self.alone = false;
                 continue;
             };
             let reading = view.read(entry, book);
             let listed = self.shown.takes(&reading);
             let mut repeated = false;
             if listed {
-                repeated = is_joined(&self.name, &view.block.prefix, &entry.name);
+                repeated = !alone && is_joined(&self.name, &view.block.prefix, &entry.name);
                 self.name.clear();
                 self.name.push_str(&view.block.prefix);
                 self.name.push_str(&entry.name);
             }
             if !view.advance() {
                 PeekMut::pop(top);
+                self.alone = false;
             }
             if listed && !repeated {
                 return Step::Stat(reading);
@@ -113,25 +122,35 @@ impl Walk {
         }
     }
 
-    fn fetch(&mut self) {
+    fn fetch(&mut self, book: &Book) {
         let section = self.section as usize;
-        let has_any = |schema: &'static Schema| {
-            let layout = schema.layout();
-            !layout.entries[section].is_empty() || layout.dynamic[section]
+        let recorded = self.section == Section::Histogram && self.shown.used_only;
+        let has_any = |entry: &Entry| {
+            let layout = entry.schema.layout();
+            let mut histograms = entry.histograms..entry.histograms + layout.histograms;
+            layout.dynamic[section]
+                || !layout.entries[section].is_empty()
+                    && (!recorded || histograms.any(|id| book.histogram(id).is_some()))
         };
         self.resume = self.store.blocks_after(self.resume.as_ref(), BATCH, has_any, &mut self.upcoming);
         self.drained = self.resume.is_none();
-        self.effort += self.upcoming.len();
+        self.effort += self.upcoming.len() + FETCH_EFFORT;
+        self.alone = false;
     }
 
     /// Takes in the next block if its turn has come.
     fn activate(&mut self, book: &mut Book) -> bool {
+        if self.alone {
+            return false;
+        }
         let Some(block) = self.upcoming.front() else { return false };
         let due = match self.active.peek() {
             Some(top) => compare_joined((&block.prefix, ""), top.name()) != Ordering::Greater,
             None => true,
         };
         if !due {
+            let top = self.active.peek().filter(|_| self.active.len() == 1);
+            self.alone = top.is_some_and(|top| !block.prefix.starts_with(&*top.0.block.prefix));
             return false;
         }
         if let Some(block) = self.upcoming.pop_front()

@@ -11,7 +11,9 @@ use super::config::{ChainPlan, ListenerPlan};
 use super::socket::{self, Bound};
 use super::worker::{LocalListeners, Which};
 use crate::http::drain::Drain;
+use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
+use bytes::Bytes;
 use nuncio_api::envoy::config::listener::v3 as pb;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
@@ -52,7 +54,7 @@ pub struct ListenerEntry {
     /// The plan.
     pub plan: Arc<ListenerPlan>,
     /// Its configuration.
-    pub config: pb::Listener,
+    pub config: Kept<pb::Listener>,
     /// Where it came from, and when.
     pub revision: Revision,
     /// What it waits for while it is warming.
@@ -151,6 +153,14 @@ impl ListenerManager {
     pub fn add(&self, c: &pb::Listener, workers: usize, cx: &BuildCx<'_>) -> BuildResult<()> {
         self.set(c, Revision::fixed(), workers, cx, unwatched()).map(drop)
     }
+    /// Adds a static listener as [`add`](Self::add) does, from its message's bytes, which are kept.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn add_encoded(&self, bytes: Bytes, workers: usize, cx: &BuildCx<'_>) -> BuildResult<()> {
+        let (config, c) = Kept::encoded(bytes)?;
+        self.try_set(&c, Some(config), Revision::fixed(), workers, cx, unwatched()).map(drop)
+    }
     /// Adds a listener, or changes the one of this name, and binds its sockets, unless the configuration is only to be
     /// validated. Once workers run, it accepts as soon as it is warm; `done` runs when all workers have it.
     ///
@@ -165,7 +175,7 @@ impl ListenerManager {
         done: Done,
     ) -> BuildResult<Change> {
         let (via_api, at) = (revision.version.is_some(), revision.updated);
-        let set = self.try_set(c, revision, workers, cx, done);
+        let set = self.try_set(c, None, revision, workers, cx, done);
         if let (true, Err(e)) = (via_api, &set) {
             let failure = Failure { config: c.clone(), at, details: e.0.clone() };
             self.0.failures.borrow_mut().insert(c.name.clone(), failure);
@@ -175,6 +185,7 @@ impl ListenerManager {
     fn try_set(
         &self,
         c: &pb::Listener,
+        config: Option<Kept<pb::Listener>>,
         revision: Revision,
         workers: usize,
         cx: &BuildCx<'_>,
@@ -192,10 +203,10 @@ impl ListenerManager {
         }
         let of = |list| named(list, &c.name).filter(|_| !c.name.is_empty());
         let (active, warming) = (of(&self.0.listeners), of(&self.0.warming));
-        if [&active, &warming].into_iter().flatten().any(|l| l.config == *c) {
+        if [&active, &warming].into_iter().flatten().any(|l| l.config.same(c)) {
             // What is warming gives way when the configuration went back to what is active.
             if let (Some(a), Some(w)) = (&active, &warming)
-                && a.config == *c
+                && a.config.same(c)
             {
                 take_out(&self.0.warming, w);
                 self.count();
@@ -207,13 +218,14 @@ impl ListenerManager {
             return Ok(Change::Same);
         }
         let running = self.0.workers.borrow().is_some();
-        let in_place = active.as_ref().filter(|a| running && only_chains_differ(&a.config, c));
+        let before = active.as_ref().filter(|_| running).map(|a| (a, a.config.get()));
+        let in_place = before.as_ref().filter(|(_, config)| only_chains_differ(config, c));
         let init = Init::default();
         let cx = BuildCx { init: &init, ..*cx };
-        let plan = Arc::new(ListenerPlan::new(c, in_place.map(|a| (&a.config, &*a.plan)), &cx)?);
+        let plan = Arc::new(ListenerPlan::new(c, in_place.map(|(a, config)| (config, &*a.plan)), &cx)?);
         let old = warming.as_ref().or(active.as_ref());
         let shares = |l: &pb::Listener| l.enable_reuse_port.unwrap_or(true);
-        if old.is_some_and(|o| shares(&o.config) != shares(c)) {
+        if old.is_some_and(|o| shares(&o.config.get()) != shares(c)) {
             let e = format!("Listener {}: reuse port cannot be changed during an update", c.name);
             return Err(BuildError(e));
         }
@@ -227,9 +239,9 @@ impl ListenerManager {
         };
         let entry = Rc::new(ListenerEntry {
             addresses: plan.addresses.iter().enumerate().map(|(i, a)| bound(i, &a.address)).collect(),
-            continues: in_place.map(|a| a.plan.tag),
+            continues: in_place.map(|(a, _)| a.plan.tag),
             plan,
-            config: c.clone(),
+            config: config.unwrap_or_else(|| Kept::new(c)),
             revision,
             init,
             sockets: RefCell::new(sockets),

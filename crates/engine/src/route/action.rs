@@ -88,9 +88,9 @@ pub enum Action {
     /// Forward it.
     Cluster(Box<ClusterRoute>),
     /// Send the client elsewhere.
-    Redirect(Redirect),
+    Redirect(Box<Redirect>),
     /// Answer it.
-    Direct(DirectResponse),
+    Direct(Box<DirectResponse>),
     /// For listeners that forward nothing (`non_forwarding_action`).
     NonForwarding,
 }
@@ -157,9 +157,9 @@ impl Action {
                     .or(r.per_request_buffer_limit_bytes.map(u64::from));
                 Ok(Action::Cluster(Box::new(c)))
             }
-            Some(pb::route::Action::Redirect(a)) => Ok(Action::Redirect(Redirect::new(a, r)?)),
+            Some(pb::route::Action::Redirect(a)) => Ok(Action::Redirect(Box::new(Redirect::new(a, r)?))),
             Some(pb::route::Action::DirectResponse(a)) => {
-                Ok(Action::Direct(DirectResponse::new(a, max_body)?))
+                Ok(Action::Direct(Box::new(DirectResponse::new(a, max_body)?)))
             }
             Some(pb::route::Action::NonForwardingAction(_)) => Ok(Action::NonForwarding),
             Some(pb::route::Action::FilterAction(_)) => {

@@ -1,5 +1,6 @@
 //! Header rules of routes: `request_headers_to_add` and its like, at any of the four levels.
 
+use crate::proto;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::Exchange;
@@ -45,8 +46,8 @@ pub struct HeaderRules {
 
 #[derive(Default)]
 struct Rules {
-    add: Vec<Add>,
-    remove: Vec<HeaderName>,
+    add: Box<[Add]>,
+    remove: Box<[HeaderName]>,
 }
 
 impl HeaderRules {
@@ -126,12 +127,12 @@ fn cx<'a>(
 
 impl Rules {
     fn new(add: &[core::HeaderValueOption], remove: &[String]) -> BuildResult<Rules> {
-        let add = add.iter().map(Add::new).collect::<BuildResult<_>>()?;
-        let remove = remove.iter().map(|n| match is_fixed(n) {
+        let add = proto::each(add, Add::new)?;
+        let remove = proto::each(remove, |n| match is_fixed(n) {
             true => Err(BuildError::from(":-prefixed or host headers may not be removed")),
             false => Ok(HeaderName::new(n)),
-        });
-        Ok(Rules { add, remove: remove.collect::<BuildResult<_>>()? })
+        })?;
+        Ok(Rules { add, remove })
     }
     fn is_empty(&self) -> bool {
         self.add.is_empty() && self.remove.is_empty()

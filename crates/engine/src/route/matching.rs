@@ -1,5 +1,6 @@
 //! Whether a route matches a request (`RouteMatch`).
 
+use crate::proto;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -41,20 +42,26 @@ pub const COVERED: &[Covered] = &[
 pub struct Matcher {
     path: Path,
     case_sensitive: bool,
-    headers: Vec<HeaderMatcher>,
-    query: Vec<QueryParameterMatcher>,
+    headers: Box<[HeaderMatcher]>,
+    /// Apart, since most routes have none of it.
+    more: Option<Box<More>>,
+}
+
+#[derive(Default)]
+struct More {
+    query: Box<[QueryParameterMatcher]>,
     fraction: Option<RuntimeFraction>,
-    metadata: Vec<MetadataMatcher>,
+    metadata: Box<[MetadataMatcher]>,
     grpc: bool,
     tls: Option<pb::route_match::TlsContextMatchOptions>,
 }
 
 enum Path {
-    Prefix(Vec<u8>),
-    Exact(Vec<u8>),
+    Prefix(Box<[u8]>),
+    Exact(Box<[u8]>),
     /// The path is this, or goes on with `/`.
-    Separated(Vec<u8>),
-    Regex(Regex),
+    Separated(Box<[u8]>),
+    Regex(Box<Regex>),
     Connect,
 }
 
@@ -65,38 +72,35 @@ impl Matcher {
     /// The configuration is refused.
     pub fn new(m: &pb::RouteMatch, cx: &BuildCx<'_>) -> BuildResult<Matcher> {
         let path = match &m.path_specifier {
-            Some(PathSpecifier::Prefix(p)) => Path::Prefix(p.clone().into_bytes()),
-            Some(PathSpecifier::Path(p)) => Path::Exact(p.clone().into_bytes()),
-            Some(PathSpecifier::PathSeparatedPrefix(p)) => Path::Separated(p.clone().into_bytes()),
-            Some(PathSpecifier::SafeRegex(r)) => Path::Regex(Regex::new(r)?),
+            Some(PathSpecifier::Prefix(p)) => Path::Prefix(p.as_bytes().into()),
+            Some(PathSpecifier::Path(p)) => Path::Exact(p.as_bytes().into()),
+            Some(PathSpecifier::PathSeparatedPrefix(p)) => Path::Separated(p.as_bytes().into()),
+            Some(PathSpecifier::SafeRegex(r)) => Path::Regex(Box::new(Regex::new(r)?)),
             Some(PathSpecifier::ConnectMatcher(_)) => Path::Connect,
             _ => return Err(BuildError::not_implemented("RouteMatch.path_match_policy")),
         };
-        Ok(Matcher {
-            path,
-            case_sensitive: m.case_sensitive.unwrap_or(true),
-            headers: HeaderMatcher::list(&m.headers)?,
-            query: m.query_parameters.iter().map(QueryParameterMatcher::new).collect::<BuildResult<_>>()?,
+        let headers = HeaderMatcher::list(&m.headers)?.into();
+        let more = More {
+            query: proto::each(&m.query_parameters, QueryParameterMatcher::new)?,
             fraction: m.runtime_fraction.as_ref().map(|f| {
                 let default =
                     f.default_value.as_ref().map_or(FractionalPercent::NEVER, FractionalPercent::new);
                 cx.server.runtime().fraction(&f.runtime_key, default)
             }),
-            metadata: m.dynamic_metadata.iter().map(MetadataMatcher::new).collect::<BuildResult<_>>()?,
+            metadata: proto::each(&m.dynamic_metadata, MetadataMatcher::new)?,
             grpc: m.grpc.is_some(),
             tls: m.tls_context,
-        })
+        };
+        let more = (!more.is_empty()).then(|| Box::new(more));
+        Ok(Matcher { path, case_sensitive: m.case_sensitive.unwrap_or(true), headers, more })
     }
 
     /// Whether the request matches.
     pub fn matches(&self, head: &RequestHead, sx: &StreamShared) -> bool {
         self.path(head)
-            && (!self.grpc || head.is_grpc())
+            && self.more.as_ref().is_none_or(|more| !more.grpc || head.is_grpc())
             && matches_all(&self.headers, head)
-            && self.query.iter().all(|q| q.matches(head.path()))
-            && self.fraction.as_ref().is_none_or(|f| f.matches(sx.info.random.get()))
-            && self.tls(sx)
-            && self.metadata(sx)
+            && self.more.as_ref().is_none_or(|more| more.matches(head, sx))
     }
 
     fn path(&self, head: &RequestHead) -> bool {
@@ -122,6 +126,22 @@ impl Matcher {
             Some(start) => start.eq_ignore_ascii_case(with),
             None => false,
         }
+    }
+}
+
+impl More {
+    fn is_empty(&self) -> bool {
+        self.query.is_empty()
+            && self.fraction.is_none()
+            && self.metadata.is_empty()
+            && !self.grpc
+            && self.tls.is_none()
+    }
+    fn matches(&self, head: &RequestHead, sx: &StreamShared) -> bool {
+        self.query.iter().all(|q| q.matches(head.path()))
+            && self.fraction.as_ref().is_none_or(|f| f.matches(sx.info.random.get()))
+            && self.tls(sx)
+            && self.metadata(sx)
     }
     fn tls(&self, sx: &StreamShared) -> bool {
         let Some(t) = &self.tls else { return true };

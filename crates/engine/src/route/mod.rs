@@ -27,7 +27,7 @@ use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
-use nuncio_core::metadata::Metadata;
+use nuncio_core::metadata::{LazyMetadata, Metadata};
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
@@ -114,7 +114,7 @@ pub struct RouteTable {
 struct VirtualHost {
     shared: Arc<VirtualHostShared>,
     require_tls: RequireTls,
-    routes: Vec<(Matcher, Arc<RouteEntry>)>,
+    routes: Box<[(Matcher, Arc<RouteEntry>)]>,
 }
 
 /// What the routes of a virtual host share, and keep alive.
@@ -150,7 +150,7 @@ enum RequireTls {
 /// A route, as a stream keeps it.
 pub struct RouteEntry {
     name: String,
-    metadata: Metadata,
+    metadata: LazyMetadata,
     host: Arc<VirtualHostShared>,
     per_filter: PerFilter,
     headers: HeaderRules,
@@ -265,20 +265,20 @@ impl VirtualHost {
             buffer_limit: h.request_body_buffer_limit.or(h.per_request_buffer_limit_bytes.map(u64::from)),
             virtual_clusters: VirtualClusters::new(h, cx)?,
         });
-        let routes = h.routes.iter().map(|r| {
+        let routes = proto::each(&h.routes, |r| {
             let m = r
                 .r#match
                 .as_deref()
                 .ok_or_else(|| BuildError::from("RouteValidationError.Match: value is required"))?;
             Ok((Matcher::new(m, cx)?, Arc::new(RouteEntry::new(r, &shared, max_body, validate, cx)?)))
-        });
+        })?;
         Ok(VirtualHost {
             require_tls: match h.require_tls {
                 1 => RequireTls::External,
                 2 => RequireTls::All,
                 _ => RequireTls::No,
             },
-            routes: routes.collect::<BuildResult<_>>()?,
+            routes,
             shared,
         })
     }
@@ -295,7 +295,7 @@ impl RouteEntry {
         let action = Action::new(r, host, max_body, validate, cx)?;
         Ok(RouteEntry {
             name: r.name.clone(),
-            metadata: proto::metadata(r.metadata.as_ref()),
+            metadata: LazyMetadata::new(r.metadata.as_ref()),
             host: host.clone(),
             per_filter: per_filter(&r.typed_per_filter_config, cx)?,
             headers: HeaderRules::new(
@@ -316,11 +316,11 @@ impl RouteEntry {
     fn https_redirect(host: &Arc<VirtualHostShared>) -> RouteEntry {
         RouteEntry {
             name: String::new(),
-            metadata: Metadata::default(),
+            metadata: LazyMetadata::default(),
             host: host.clone(),
             per_filter: PerFilter::default(),
             headers: HeaderRules::default(),
-            action: Action::Redirect(Redirect::https()),
+            action: Action::Redirect(Box::new(Redirect::https())),
             rewrite: rewrite::Rewrite::default(),
             stats: None,
         }

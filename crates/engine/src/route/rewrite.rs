@@ -18,16 +18,16 @@ pub struct Rewrite {
 }
 
 enum PathRewrite {
-    Prefix { matched: usize, to: Vec<u8> },
-    Regex(RegexSubstitution),
+    Prefix { matched: usize, to: Box<[u8]> },
+    Regex(Box<RegexSubstitution>),
 }
 
 enum HostRewrite {
-    Literal(Vec<u8>),
+    Literal(Box<[u8]>),
     Header(HeaderName),
     /// The upstream host's name (`auto_host_rewrite`).
     Auto,
-    PathRegex(RegexSubstitution),
+    PathRegex(Box<RegexSubstitution>),
 }
 
 /// Length of what the route's prefix or path match covers; 0 for other matches.
@@ -54,18 +54,18 @@ impl Rewrite {
                         .into(),
                 );
             }
-            (_, Some(r)) => Some(PathRewrite::Regex(RegexSubstitution::new(r)?)),
+            (_, Some(r)) => Some(PathRewrite::Regex(Box::new(RegexSubstitution::new(r)?))),
             (p, None) if p.is_empty() => None,
-            (p, None) => Some(PathRewrite::Prefix { matched: matched_prefix(r), to: p.clone().into_bytes() }),
+            (p, None) => Some(PathRewrite::Prefix { matched: matched_prefix(r), to: p.as_bytes().into() }),
         };
         let host = match &a.host_rewrite_specifier {
             Some(HostRewriteSpecifier::HostRewriteLiteral(h)) => {
-                Some(HostRewrite::Literal(h.clone().into_bytes()))
+                Some(HostRewrite::Literal(h.as_bytes().into()))
             }
             Some(HostRewriteSpecifier::HostRewriteHeader(h)) => Some(HostRewrite::Header(HeaderName::new(h))),
             Some(HostRewriteSpecifier::AutoHostRewrite(true)) => Some(HostRewrite::Auto),
             Some(HostRewriteSpecifier::HostRewritePathRegex(r)) => {
-                Some(HostRewrite::PathRegex(RegexSubstitution::new(r)?))
+                Some(HostRewrite::PathRegex(Box::new(RegexSubstitution::new(r)?)))
             }
             _ => None,
         };
@@ -106,7 +106,7 @@ impl Rewrite {
 
     fn host(&self, r: &HostRewrite, head: &mut RequestHead, host: &Host, keep_original: bool) {
         let new = match r {
-            HostRewrite::Literal(h) => h.clone(),
+            HostRewrite::Literal(h) => h.to_vec(),
             HostRewrite::Header(h) => match head.headers.get(h) {
                 Some(v) if !v.is_empty() => v.to_vec(),
                 _ => return,

@@ -1,19 +1,19 @@
 //! Circuit breakers: limits of one cluster and priority, counted across all workers, as Envoy's contract asks.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// One limited resource. Relaxed: the count is exact, the moment at which another worker sees it is not.
 #[derive(Debug)]
 pub struct Resource {
-    used: AtomicU64,
+    used: AtomicU32,
+    configured: u32,
     max: AtomicU64,
-    configured: u64,
 }
 
 impl Resource {
     /// A resource with a limit.
-    pub fn new(max: u64) -> Resource {
-        Resource { used: AtomicU64::new(0), max: AtomicU64::new(max), configured: max }
+    pub fn new(max: u32) -> Resource {
+        Resource { used: AtomicU32::new(0), configured: max, max: AtomicU64::new(max.into()) }
     }
     /// Takes one unless the limit is reached.
     pub fn try_take(&self) -> bool {
@@ -21,7 +21,8 @@ impl Resource {
     }
     /// Takes one unless `max` are taken.
     pub fn try_take_of(&self, max: u64) -> bool {
-        self.used.fetch_update(Relaxed, Relaxed, |n| (n < max).then_some(n + 1)).is_ok()
+        let one_more = |n: u32| n.checked_add(1).filter(|more| u64::from(*more) <= max);
+        self.used.fetch_update(Relaxed, Relaxed, one_more).is_ok()
     }
     /// Takes one, whatever the limit says.
     pub fn take(&self) {
@@ -29,7 +30,7 @@ impl Resource {
     }
     /// True while another one may be taken.
     pub fn can_take(&self) -> bool {
-        self.used.load(Relaxed) < self.max()
+        self.used() < self.max()
     }
     /// Gives one back.
     pub fn give(&self) {
@@ -37,7 +38,7 @@ impl Resource {
     }
     /// How many are taken.
     pub fn used(&self) -> u64 {
-        self.used.load(Relaxed)
+        self.used.load(Relaxed).into()
     }
     /// The limit.
     pub fn max(&self) -> u64 {
@@ -45,7 +46,7 @@ impl Resource {
     }
     /// The limit of the configuration, which counts where the runtime says nothing.
     pub fn configured(&self) -> u64 {
-        self.configured
+        self.configured.into()
     }
     /// Changes the limit.
     pub fn set_max(&self, max: u64) {
@@ -74,7 +75,7 @@ pub struct Breakers {
     /// `max_retries`
     pub retries: Resource,
     /// `retry_budget`, which replaces `max_retries`.
-    pub budget: Option<RetryBudget>,
+    pub budget: Option<Box<RetryBudget>>,
     /// There has been a retry.
     pub retried: AtomicBool,
 }
@@ -82,7 +83,7 @@ pub struct Breakers {
 impl Breakers {
     /// How many retries may be under way.
     pub fn max_retries(&self) -> u64 {
-        match self.budget {
+        match &self.budget {
             None => self.retries.max(),
             Some(b) => {
                 let active = self.requests.used() + self.pending.used();
@@ -144,7 +145,7 @@ mod tests {
     }
     #[test]
     fn a_budget_follows_the_requests_under_way() {
-        let budget = Some(RetryBudget { percent: 20.0, min: 1 });
+        let budget = Some(Box::new(RetryBudget { percent: 20.0, min: 1 }));
         let b = Breakers { budget, ..Breakers::default() };
         assert!(b.try_take_retry() && !b.try_take_retry());
         (0..12).for_each(|_| b.requests.take());

@@ -3,7 +3,7 @@
 use super::breakers::Breakers;
 use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
-use nuncio_core::metadata::Metadata;
+use nuncio_core::metadata::LazyMetadata;
 use nuncio_core::rng;
 use nuncio_core::runtime::{RuntimeNumber, Snapshot};
 use nuncio_core::stats::Scope;
@@ -84,7 +84,7 @@ pub struct ClusterPlan {
     /// The prefix of the stats, for codec stats that are made with the first connection.
     pub scope: Scope,
     /// `Cluster.metadata`
-    pub metadata: Arc<Metadata>,
+    pub metadata: LazyMetadata,
     /// From a control plane.
     pub added_via_api: bool,
     /// Runtime key `upstream.maintenance_mode.<name>`: this many requests of a hundred are refused.

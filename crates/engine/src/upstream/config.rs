@@ -17,12 +17,14 @@ use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::HostInfo;
-use nuncio_core::metadata::Metadata;
+use nuncio_core::metadata::LazyMetadata;
 use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats::sanitize;
-use nuncio_wire::h1;
+use nuncio_wire::{h1, h2};
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::thread::LocalKey;
 use std::time::Duration;
 use up::http_protocol_options::UpstreamProtocolOptions as U;
 use up::http_protocol_options::explicit_http_config::ProtocolConfig as P;
@@ -115,7 +117,7 @@ pub struct Endpoint {
     /// Region, zone, sub-zone.
     pub locality: Arc<[String; 3]>,
     /// `LbEndpoint.metadata`
-    pub metadata: Arc<Metadata>,
+    pub metadata: LazyMetadata,
     /// `load_balancing_weight`
     pub weight: u32,
 }
@@ -202,7 +204,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         breakers,
         stats: ClusterStats::new(&scope),
         remaining,
-        metadata: Arc::new(proto::metadata(c.metadata.as_ref())),
+        metadata: LazyMetadata::new(c.metadata.as_ref()),
         added_via_api,
         maintenance: AtomicU32::new(0),
         use_http2: cx.server.runtime().number("upstream.use_http2", 100),
@@ -260,15 +262,17 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
     let thresholds = c.map(|c| &c.thresholds[..]).unwrap_or_default();
     [0, 1].map(|priority| {
         let t = thresholds.iter().find(|t| t.priority == priority);
-        let max = |v: Option<Option<u32>>, default| Resource::new(v.flatten().unwrap_or(default).into());
+        let max = |v: Option<Option<u32>>, default| Resource::new(v.flatten().unwrap_or(default));
         Arc::new(Breakers {
             connections: max(t.map(|t| t.max_connections), 1024),
             pending: max(t.map(|t| t.max_pending_requests), 1024),
             requests: max(t.map(|t| t.max_requests), 1024),
             retries: max(t.map(|t| t.max_retries), 3),
-            budget: t.and_then(|t| t.retry_budget.as_ref()).map(|b| RetryBudget {
-                percent: b.budget_percent.as_ref().map_or(20.0, |p| p.value),
-                min: b.min_retry_concurrency.unwrap_or(3).into(),
+            budget: t.and_then(|t| t.retry_budget.as_ref()).map(|b| {
+                Box::new(RetryBudget {
+                    percent: b.budget_percent.as_ref().map_or(20.0, |p| p.value),
+                    min: b.min_retry_concurrency.unwrap_or(3).into(),
+                })
             }),
             ..Breakers::default()
         })
@@ -331,24 +335,42 @@ fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
     let h1o = h1o.unwrap_or_default();
     Ok(UpstreamHttp {
         protocol,
-        h1: Arc::new(h1::ClientSettings {
-            max_head_bytes: head_kb(80) * 1024,
-            max_headers: common.max_headers_count.unwrap_or(100) as usize,
-            enable_trailers: h1o.enable_trailers,
-            allow_chunked_length: h1o.allow_chunked_length,
-            header_case: if h1o.header_key_format.is_some() {
-                h1::HeaderCase::Proper
-            } else {
-                h1::HeaderCase::Lower
+        h1: shared(
+            &LAST_H1,
+            h1::ClientSettings {
+                max_head_bytes: head_kb(80) * 1024,
+                max_headers: common.max_headers_count.unwrap_or(100) as usize,
+                enable_trailers: h1o.enable_trailers,
+                allow_chunked_length: h1o.allow_chunked_length,
+                header_case: if h1o.header_key_format.is_some() {
+                    h1::HeaderCase::Proper
+                } else {
+                    h1::HeaderCase::Lower
+                },
+                ..Default::default()
             },
-            ..Default::default()
-        }),
-        h2: Arc::new(h2_settings(h2o.as_ref(), &common, head_kb(60) * 1024)?),
+        ),
+        h2: shared(&LAST_H2, h2_settings(h2o.as_ref(), &common, head_kb(60) * 1024)?),
         idle_timeout: match &common.idle_timeout {
             None => Some(Duration::from_secs(3600)),
             some => duration(some)?.filter(|d| !d.is_zero()),
         },
         max_requests_per_connection: common.max_requests_per_connection.or(old_max).unwrap_or(0),
+    })
+}
+
+thread_local! {
+    static LAST_H1: Last<h1::ClientSettings> = const { RefCell::new(None) };
+    static LAST_H2: Last<h2::Settings> = const { RefCell::new(None) };
+}
+
+type Last<T> = RefCell<Option<Arc<T>>>;
+
+/// What the cluster before has too, the two share: nearly all clusters of a configuration have the same settings.
+fn shared<T: PartialEq>(last: &'static LocalKey<Last<T>>, new: T) -> Arc<T> {
+    last.with_borrow_mut(|last| match last {
+        Some(same) if **same == new => same.clone(),
+        _ => last.insert(Arc::new(new)).clone(),
     })
 }
 
@@ -402,7 +424,7 @@ fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>
                     (h, _, _) => h.clone(),
                 },
                 locality: locality.clone(),
-                metadata: Arc::new(proto::metadata(e.metadata.as_ref())),
+                metadata: LazyMetadata::new(e.metadata.as_ref()),
                 weight: e.load_balancing_weight.unwrap_or(1),
             });
         }

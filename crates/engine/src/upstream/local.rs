@@ -143,7 +143,22 @@ impl Drop for Cluster {
 /// All clusters of this thread.
 #[derive(Default)]
 pub struct Clusters {
-    by_name: RefCell<HashMap<Arc<str>, Rc<Cluster>>>,
+    by_name: RefCell<HashMap<Arc<str>, Known>>,
+}
+
+/// A cluster of which this thread knows.
+enum Known {
+    /// Nobody asked for it yet: of ten thousand clusters most are idle on most threads.
+    Idle(Arc<ClusterPlan>, Arc<HostSet>),
+    InUse(Rc<Cluster>),
+}
+
+impl Known {
+    fn drain(self) {
+        if let Known::InUse(c) = self {
+            c.drain();
+        }
+    }
 }
 
 impl Clusters {
@@ -153,23 +168,46 @@ impl Clusters {
     }
     /// The cluster of a name.
     pub fn get(&self, name: &str) -> Option<Rc<Cluster>> {
-        self.by_name.borrow().get(name).cloned()
+        match self.by_name.borrow().get(name)? {
+            Known::InUse(c) => return Some(c.clone()),
+            Known::Idle(..) => {}
+        }
+        self.begin(name)
+    }
+    #[cold]
+    fn begin(&self, name: &str) -> Option<Rc<Cluster>> {
+        let mut all = self.by_name.borrow_mut();
+        let known = all.get_mut(name)?;
+        let cluster = match known {
+            Known::InUse(c) => return Some(c.clone()),
+            Known::Idle(plan, hosts) => {
+                let cluster = Cluster::new(plan.clone());
+                cluster.set_hosts(hosts);
+                cluster
+            }
+        };
+        *known = Known::InUse(cluster.clone());
+        Some(cluster)
+    }
+    /// Makes room for this many more clusters.
+    pub fn reserve(&self, more: usize) {
+        self.by_name.borrow_mut().reserve(more);
     }
     /// Adds a cluster, or replaces the one of its name (whose connections drain).
-    pub fn set(&self, plan: Arc<ClusterPlan>, hosts: &HostSet) {
-        let name = plan.name.clone();
-        let cluster = Cluster::new(plan);
-        cluster.set_hosts(hosts);
-        let old = self.by_name.borrow_mut().insert(name, cluster);
+    pub fn set(&self, plan: Arc<ClusterPlan>, hosts: Arc<HostSet>) {
+        let old = self.by_name.borrow_mut().insert(plan.name.clone(), Known::Idle(plan, hosts));
         if let Some(old) = old {
             old.drain();
         }
     }
     /// Replaces a cluster's hosts.
-    pub fn set_hosts(&self, name: &str, hosts: &HostSet) {
-        if let Some(c) = self.get(name) {
-            c.set_hosts(hosts);
-        }
+    pub fn set_hosts(&self, name: &str, hosts: &Arc<HostSet>) {
+        let in_use = match self.by_name.borrow_mut().get_mut(name) {
+            None => return,
+            Some(Known::Idle(_, known)) => return worker::retire(std::mem::replace(known, hosts.clone())),
+            Some(Known::InUse(c)) => c.clone(),
+        };
+        in_use.set_hosts(hosts);
     }
     /// Removes a cluster; its connections drain.
     pub fn remove(&self, name: &str) {

@@ -9,9 +9,11 @@ use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
 use super::host::{Host, HostSet};
 use super::local::Clusters;
-use super::members::{self, Members};
+use super::members::Members;
 use super::resolve;
+use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
+use bytes::Bytes;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -19,7 +21,6 @@ use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats::Scope;
 use nuncio_core::worker::Workers;
 use nuncio_core::{log, stats};
-use prost::Message;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -52,8 +53,8 @@ pub struct ClusterEntry {
     pub dns: DnsOptions,
     /// Where it came from, and when.
     pub revision: Revision,
-    /// Its configuration, encoded: a tenth of what the message takes in memory.
-    config: Box<[u8]>,
+    /// Its configuration.
+    pub config: Kept<pb::Cluster>,
     /// What is configured, until the hosts are made of it.
     endpoints: RefCell<Vec<Endpoint>>,
     discovery: Discovery,
@@ -67,10 +68,6 @@ impl ClusterEntry {
     /// The hosts at this moment.
     pub fn hosts(&self) -> Arc<HostSet> {
         self.members.hosts()
-    }
-    /// Its configuration.
-    pub fn config(&self) -> pb::Cluster {
-        pb::Cluster::decode(&*self.config).unwrap_or_default() // it was encoded here
     }
     /// Hands out what is configured, once.
     pub fn take_endpoints(&self) -> Vec<Endpoint> {
@@ -154,6 +151,17 @@ impl ClusterManager {
         }
         self.set(c, Revision::fixed(), cx, unwatched()).map(drop)
     }
+    /// Adds a cluster from the bootstrap, from its message's bytes, which are kept.
+    ///
+    /// # Errors
+    /// As of [`add`](Self::add).
+    pub fn add_encoded(&self, bytes: Bytes, cx: &BuildCx<'_>) -> BuildResult<()> {
+        let (config, c) = Kept::<pb::Cluster>::encoded(bytes)?;
+        if self.has(&c.name) {
+            return Err(BuildError(format!("cluster manager: duplicate cluster '{}'", c.name)));
+        }
+        self.set_kept(&c, Some(config), Revision::fixed(), cx, unwatched()).map(drop)
+    }
     /// Adds a cluster, or changes the one of its name. `done` runs when it is warm and all workers have it.
     ///
     /// # Errors
@@ -165,9 +173,18 @@ impl ClusterManager {
         cx: &BuildCx<'_>,
         done: Done,
     ) -> BuildResult<Change> {
-        let config = c.encode_to_vec();
+        self.set_kept(c, None, revision, cx, done)
+    }
+    fn set_kept(
+        &self,
+        c: &pb::Cluster,
+        config: Option<Kept<pb::Cluster>>,
+        revision: Revision,
+        cx: &BuildCx<'_>,
+        done: Done,
+    ) -> BuildResult<Change> {
         let there = self.warming(&c.name).or_else(|| self.get(&c.name));
-        if there.as_ref().is_some_and(|e| *e.config == config[..]) {
+        if there.as_ref().is_some_and(|e| e.config.same(c)) {
             done();
             return Ok(Change::Same);
         }
@@ -176,11 +193,11 @@ impl ClusterManager {
             dns.servers = self.0.servers.borrow().clone();
         }
         let entry = Rc::new(ClusterEntry {
+            members: Arc::new(Members::new(plan.breakers.clone())),
             plan,
-            members: Arc::default(),
             dns,
             revision,
-            config: config.into(),
+            config: config.unwrap_or_else(|| Kept::new(c)),
             endpoints: RefCell::new(endpoints),
             discovery,
             initialized: Cell::new(false),
@@ -202,6 +219,10 @@ impl ClusterManager {
             let old = self.0.warming.borrow_mut().insert(c.name.clone(), entry.clone());
             old.iter().for_each(|o| o.end());
             self.count();
+            match self.get(&c.name) {
+                Some(active) => active.members.set_initialized(false),
+                None => entry.plan.stats.group().derive(entry.members.clone()),
+            }
             self.begin(&entry);
         } else {
             self.activate(&entry);
@@ -269,16 +290,14 @@ impl ClusterManager {
         *self.0.workers.borrow_mut() = Some(workers.clone());
         let entries = self.list();
         let all: Vec<_> = entries.iter().map(|c| (c.plan.clone(), c.hosts())).collect();
-        let here = Clusters::here();
-        all.iter().for_each(|(plan, hosts)| here.set(plan.clone(), hosts));
         let done: Vec<Done> = entries.iter().filter_map(|c| c.done.take()).collect();
-        workers.run_on_all(
-            move |_| {
-                let here = Clusters::here();
-                all.iter().for_each(|(plan, hosts)| here.set(plan.clone(), hosts));
-            },
-            || done.into_iter().for_each(|d| d()),
-        );
+        let tell = move || {
+            let here = Clusters::here();
+            here.reserve(all.len());
+            all.iter().for_each(|(plan, hosts)| here.set(plan.clone(), hosts.clone()));
+        };
+        tell();
+        workers.run_on_all(move |_| tell(), || done.into_iter().for_each(|d| d()));
     }
 
     fn get(&self, name: &str) -> Option<Rc<ClusterEntry>> {
@@ -307,7 +326,7 @@ impl ClusterManager {
         let name = c.plan.name.to_string();
         self.0.warming.borrow_mut().remove(&name);
         // From now on the gauges of this name speak of it.
-        members::derive(&c.plan.stats, &c.members, &c.plan.breakers);
+        c.plan.stats.group().derive(c.members.clone());
         let old = self.0.clusters.borrow_mut().insert(name, c.clone());
         self.count();
         if self.0.workers.borrow().is_none() {
@@ -316,7 +335,7 @@ impl ClusterManager {
         let (plan, hosts) = (c.plan.clone(), c.hosts());
         let done = c.done.take().unwrap_or_else(unwatched);
         let old = old.inspect(|o| o.end()).map(|o| o.plan.clone());
-        self.on_all(move |here| here.set(plan.clone(), &hosts), old, done);
+        self.on_all(move |here| here.set(plan.clone(), hosts.clone()), old, done);
     }
     /// Changes the clusters here and on the workers. `kept` is freed, and `done` runs, when all have done so.
     fn on_all(&self, f: impl Fn(&Clusters) + Send + Sync + 'static, kept: impl Send + 'static, done: Done) {
@@ -361,6 +380,7 @@ impl ClusterManager {
         if c.initialized.replace(true) {
             return;
         }
+        c.members.set_initialized(true);
         if self.warming(&c.plan.name).is_some_and(|w| Rc::ptr_eq(&w, c)) {
             log!(Upstream, Debug, "warming cluster {} complete", c.plan.name);
             self.activate(c);

@@ -4,18 +4,27 @@
 
 use super::breakers::{Breakers, Resource};
 use super::host::HostSet;
-use crate::stats::{ClusterStats, RemainingStats};
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::stats::RemainingStats;
+use nuncio_core::stats::{DeriveGauges, DerivedGauges};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
-/// The hosts of a cluster, set on main.
+/// The hosts of a cluster, set on main, and its limits. It computes all derived gauges of the cluster
+/// ([`Group::derive`](nuncio_core::stats::Group::derive)): an idle cluster costs next to nothing.
 #[derive(Debug, Default)]
 pub struct Members {
     hosts: RwLock<Arc<HostSet>>,
+    count: AtomicU32,
+    breakers: [Arc<Breakers>; 2],
     max_host_weight: AtomicU32,
+    initialized: AtomicBool,
 }
 
 impl Members {
+    /// No hosts yet.
+    pub fn new(breakers: [Arc<Breakers>; 2]) -> Members {
+        Members { breakers, ..Members::default() }
+    }
     /// The hosts at this moment.
     pub fn hosts(&self) -> Arc<HostSet> {
         // A poisoned lock still guards a whole `Arc`.
@@ -23,7 +32,12 @@ impl Members {
     }
     /// Replaces them.
     pub fn set(&self, hosts: Arc<HostSet>) {
+        self.count.store(hosts.hosts.len() as u32, Relaxed);
         *self.hosts.write().unwrap_or_else(|e| e.into_inner()) = hosts;
+    }
+    /// The first hosts are there, or it is known that there are none; false while a cluster of the same name is warming.
+    pub fn set_initialized(&self, initialized: bool) {
+        self.initialized.store(initialized, Relaxed);
     }
     /// The largest weight of the hosts that discovery named last, at least 1; 0 before that, and for ever where hosts
     /// are not discovered.
@@ -32,69 +46,70 @@ impl Members {
     }
 }
 
-/// Lets one function compute all derived gauges of a cluster when somebody reads: an idle cluster costs next to
-/// nothing.
-pub fn derive(stats: &ClusterStats, members: &Arc<Members>, breakers: &[Arc<Breakers>; 2]) {
-    let (members, breakers) = (members.clone(), breakers.clone());
-    stats.group().derive(move |gauge| {
-        let count = || members.hosts().hosts.len() as u64;
-        match gauge {
-            "membership_total" | "membership_healthy" => Some(count()),
-            "membership_degraded" | "membership_excluded" => Some(0),
-            "max_host_weight" => Some(members.max_host_weight.load(Relaxed).into()).filter(|w| *w != 0),
-            _ => open(gauge, &breakers),
+impl DeriveGauges for Members {
+    fn derive(&self, gauges: &mut DerivedGauges<'_>) {
+        let [default, high] = &self.breakers;
+        // A breaker that is closed counts as never used, and there is no limit of pools.
+        let mut open = |gauge, open: bool| {
+            if open {
+                gauges.set(gauge, 1);
+            }
+        };
+        open("default_cx_open", !default.connections.can_take());
+        open("default_rq_open", !default.requests.can_take());
+        open("default_rq_pending_open", !default.pending.can_take());
+        open("default_rq_retry_open", default.retries_open());
+        open("high_cx_open", !high.connections.can_take());
+        open("high_rq_open", !high.requests.can_take());
+        open("high_rq_pending_open", !high.pending.can_take());
+        open("high_rq_retry_open", high.retries_open());
+        match self.max_host_weight.load(Relaxed) {
+            0 => {}
+            weight => gauges.set("max_host_weight", weight.into()),
         }
-    });
-}
-
-/// A breaker that is open; a closed one counts as never used.
-fn open(gauge: &str, [default, high]: &[Arc<Breakers>; 2]) -> Option<u64> {
-    let (breakers, which) = match gauge.strip_prefix("high_") {
-        Some(which) => (high, which),
-        None => (default, gauge.strip_prefix("default_")?),
-    };
-    let resource: &Resource = match which {
-        "cx_open" => &breakers.connections,
-        "rq_open" => &breakers.requests,
-        "rq_pending_open" => &breakers.pending,
-        "rq_retry_open" => return breakers.retries_open().then_some(1),
-        _ => return None, // there is no limit of pools
-    };
-    (!resource.can_take()).then_some(1)
+        let count = self.count.load(Relaxed).into();
+        gauges.set("membership_degraded", 0);
+        gauges.set("membership_excluded", 0);
+        gauges.set("membership_healthy", count);
+        gauges.set("membership_total", count);
+        gauges.set("warming_state", u64::from(!self.initialized.load(Relaxed)));
+    }
 }
 
 /// Lets one function compute what is left of each resource (`track_remaining`).
 pub fn derive_remaining(stats: &RemainingStats, breakers: &Arc<Breakers>) {
     let breakers = breakers.clone();
-    stats.group().derive(move |gauge| {
+    stats.group().derive(Arc::new(move |gauges: &mut DerivedGauges<'_>| {
         let left = |r: &Resource| r.max().saturating_sub(r.used());
-        Some(match gauge {
-            "remaining_cx" => left(&breakers.connections),
-            "remaining_pending" => left(&breakers.pending),
-            // As in Envoy: with a budget it depends on what changes without it.
-            "remaining_retries" if breakers.budget.is_some() => 0,
-            "remaining_retries" => left(&breakers.retries),
-            "remaining_rq" => left(&breakers.requests),
-            _ => u64::MAX, // there is no limit of pools
-        })
-    });
+        let b = &breakers;
+        gauges.set("remaining_cx", left(&b.connections));
+        gauges.set("remaining_cx_pools", u64::MAX); // there is no limit of pools
+        gauges.set("remaining_pending", left(&b.pending));
+        // As in Envoy: with a budget it depends on what changes without it.
+        gauges.set("remaining_retries", if b.budget.is_some() { 0 } else { left(&b.retries) });
+        gauges.set("remaining_rq", left(&b.requests));
+    }));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stats::ClusterStats;
     use nuncio_core::stats::Store;
 
     #[test]
     fn gauges_follow_hosts_and_breakers() {
         let store = Store::new();
         let stats = ClusterStats::new(&store.scope("cluster.c"));
-        let members = Arc::new(Members::default());
-        let breakers: [Arc<Breakers>; 2] =
-            [Arc::default(), Arc::new(Breakers { requests: Resource::new(1), ..Default::default() })];
-        derive(&stats, &members, &breakers);
+        let high = Arc::new(Breakers { requests: Resource::new(1), ..Default::default() });
+        let breakers = [Arc::default(), high];
+        let members = Arc::new(Members::new(breakers.clone()));
+        stats.group().derive(members.clone());
         let remaining = RemainingStats::new(&store.scope("cluster.c.circuit_breakers.high"));
         derive_remaining(&remaining, &breakers[1]);
+        assert_eq!(stats.warming_state().value(), 1);
+        members.set_initialized(true);
+        assert_eq!(stats.warming_state().value(), 0);
         assert_eq!((stats.membership_total().value(), stats.max_host_weight().value()), (0, 0));
         members.set_max_host_weight(3);
         assert_eq!(stats.max_host_weight().value(), 3);

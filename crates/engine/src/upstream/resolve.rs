@@ -150,7 +150,7 @@ mod tests {
             target: Target::Name("web.test".into(), 80),
             hostname: "web.test".into(),
             locality: Arc::default(),
-            metadata: Arc::default(),
+            metadata: Default::default(),
             weight: 1,
         }
     }

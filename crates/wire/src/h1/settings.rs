@@ -92,7 +92,7 @@ impl Default for ServerSettings {
 }
 
 /// Settings of upstream connections, shared by all of a cluster's.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSettings {
     /// Largest response head in bytes (`max_response_headers_kb` × 1024; Envoy's default is 80 KiB).
     pub max_head_bytes: usize,

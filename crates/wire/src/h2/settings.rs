@@ -13,7 +13,7 @@ pub enum Underscores {
 }
 
 /// Our side: `envoy.config.core.v3.Http2ProtocolOptions` and the limits of `HttpProtocolOptions`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `hpack_table_size` in bytes: advertised for decoding, and the most our encoder uses.
     pub header_table_size: u32,

@@ -146,7 +146,7 @@ fn permits_are_held_until_the_next_decision() {
 
 #[test]
 fn a_budget_limits_retries() {
-    let budget = Some(RetryBudget { percent: 50.0, min: 0 });
+    let budget = Some(Box::new(RetryBudget { percent: 50.0, min: 0 }));
     let b = Arc::new(Breakers { budget, ..Default::default() });
     let p = policy("5xx", 5, None);
     let mut r = Retry::new(Some(&p), &request(&[]), &b, &runtime()).unwrap();
