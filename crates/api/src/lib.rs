@@ -26,6 +26,9 @@
 //! | [`extensions`] | which extensions Envoy knows |
 //! | [`wire`] | protobuf's wire format |
 
+// Who knows that it cannot happen says why, in a reason.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 /// The generated prost structs, one module per proto package.
 #[allow(missing_docs, unused_qualifications, clippy::all, clippy::pedantic)]
 pub mod pb {

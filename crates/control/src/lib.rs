@@ -3,6 +3,9 @@
 //! In start-up order: [`options`] (what the command line asked for) → [`bootstrap`] (what the configuration asks for) →
 //! [`server`] (start, serve, stop) → [`admin`] (what operators see).
 
+// Who knows that it cannot happen says why, in a reason.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod admin;
 pub mod bootstrap;
 pub mod options;

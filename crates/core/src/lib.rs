@@ -8,6 +8,9 @@
 //! [`pipeline`] (how a chain runs) → [`registry`] and [`kinds`] (how extensions are found) → [`worker`] and
 //! [`live`] (how the main thread changes what workers see).
 
+// Who knows that it cannot happen says why, in a reason.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod access_log;
 pub mod address;
 pub mod body;

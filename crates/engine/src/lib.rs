@@ -11,6 +11,9 @@
 //! A request's way: [`listener`] accepts → [`http`] (codec, connection manager, filters) → [`router`] →
 //! [`upstream`] (cluster, host, pool, connection) and back.
 
+// Who knows that it cannot happen says why, in a reason.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod admin;
 mod builtin;
 mod guard;

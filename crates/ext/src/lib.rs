@@ -6,6 +6,9 @@
 //! The README is the module's documentation and its section of `docs/extensions.md` (`cargo run -p xtask -- docs`).
 //! Tests of this crate hold every registered extension to that.
 
+// Who knows that it cannot happen says why, in a reason.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 use nuncio_core::Registry;
 use nuncio_core::coverage::Coverage;
 

@@ -11,6 +11,9 @@
 //! * [`h2`] – HTTP/2 (RFC 9113) with HPACK (RFC 7541).
 //! * [`tls`] – what a TLS client says first, for those who only look (RFC 8446).
 
+// Who knows that it cannot happen says why, in a reason.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 pub mod buf;
 pub mod h1;
 pub mod h2;

@@ -4,7 +4,7 @@
 //! each other by index and names are slices of one string, so the tables need no relocation and cost nothing until read.
 
 mod rule;
-#[allow(clippy::all, clippy::pedantic)]
+#[allow(clippy::all, clippy::pedantic, reason = "generated")]
 mod tables {
     use super::rule::{Bound, HEADER_NAME, HEADER_VALUE, NO_LINE_BREAK, Rule};
     use super::{Enum, EnumValue, Field, Kind, Message, Oneof, Presence, Span, Text, Type};

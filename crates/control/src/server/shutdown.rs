@@ -33,8 +33,7 @@ impl Signals {
         })))
     }
     /// Resolves when the server is told to end; serves the other signals meanwhile. One caller at a time.
-    // The borrow is held over the wait on purpose: there is one caller, and nobody else borrows.
-    #[allow(clippy::await_holding_refcell_ref)]
+    #[expect(clippy::await_holding_refcell_ref, reason = "there is one caller, and nobody else borrows")]
     pub async fn end(&self, server: &Server) {
         let Ok(mut k) = self.0.try_borrow_mut() else { return std::future::pending().await };
         let k = &mut *k;

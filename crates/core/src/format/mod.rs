@@ -122,8 +122,9 @@ impl Formatter {
         Ok(Formatter { kind, omit_empty: false, purpose, content_type: Some("application/json".into()) })
     }
     /// [`DEFAULT_ACCESS_LOG`].
+    #[expect(clippy::expect_used, reason = "a constant, and a test makes it")]
     pub fn default_access_log() -> Formatter {
-        Formatter::text(DEFAULT_ACCESS_LOG, Purpose::Log).expect("the default format is valid (tested)")
+        Formatter::text(DEFAULT_ACCESS_LOG, Purpose::Log).expect("the default format is valid")
     }
     /// `content_type` of a body made with this format: as configured, else `application/json` for JSON, else none
     /// (the caller's `text/plain`).

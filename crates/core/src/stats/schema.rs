@@ -219,6 +219,7 @@ impl Layout {
 }
 
 /// The number of the member whose accessor is `field`. Evaluated at compile time by the macro.
+#[expect(clippy::panic, reason = "at compile time, where it is an error of the compiler")]
 pub const fn index_of(members: &[Member], field: &str) -> u16 {
     let mut at = 0;
     while at < members.len() {

@@ -82,6 +82,7 @@ impl ReadBuf {
     }
     /// Room for at least `min` more bytes (1 or more); the caller reads into it and then says [`filled`](Self::filled).
     /// The block grows without a limit of its own: who reads heads checks `len` against the head's limit first.
+    #[expect(clippy::expect_used, reason = "both ways to the end leave a block that nobody shares")]
     pub fn space(&mut self, min: usize) -> &mut [u8] {
         let need = self.len() + min;
         let fits = match &mut self.block {
@@ -110,7 +111,7 @@ impl ReadBuf {
             self.block = Some(new);
         }
         let end = self.end;
-        // Both branches above leave a block that nobody shares; an empty slice would read as end of file, so never return one.
+        // An empty slice would read as end of file, so never return one.
         self.block
             .as_mut()
             .and_then(Block::bytes_mut)
@@ -317,9 +318,8 @@ impl OutBuf {
                 .unwrap_or_else(|| Vec::with_capacity(4096));
             self.queue.push_back(Piece::Text { text, from: 0 });
         }
-        let Some(Piece::Text { text, .. }) = self.queue.back_mut() else {
-            unreachable!("a text piece was just pushed")
-        };
+        #[expect(clippy::unreachable, reason = "a text piece was just pushed")]
+        let Some(Piece::Text { text, .. }) = self.queue.back_mut() else { unreachable!() };
         let before = text.len();
         let r = f(text);
         self.len += text.len() - before;
