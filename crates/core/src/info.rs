@@ -221,6 +221,8 @@ pub struct ConnInfo {
     pub handshake_done: Cell<Option<Instant>>,
     /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
     pub transport_failure: RefCell<Cow<'static, str>>,
+    /// `%DOWNSTREAM_LOCAL_CLOSE_REASON%`: why we closed it; empty when we did not, or for no reason worth a name.
+    pub local_close_reason: RefCell<Cow<'static, str>>,
     /// `%CONNECTION_TERMINATION_DETAILS%`.
     pub termination: RefCell<Cow<'static, str>>,
     /// Objects that live as long as the connection.
@@ -249,6 +251,7 @@ impl ConnInfo {
             filter_chain_name: OnceCell::new(),
             handshake_done: Cell::new(None),
             transport_failure: RefCell::default(),
+            local_close_reason: RefCell::default(),
             termination: RefCell::default(),
             filter_state: RefCell::default(),
             metadata: RefCell::default(),

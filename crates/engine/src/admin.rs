@@ -7,6 +7,7 @@ use crate::listener::chains::Chains;
 use crate::listener::config::{ChainPlan, ListenerPlan};
 use crate::listener::filters::Filters;
 use crate::listener::socket::Listen;
+use crate::listener::terminal::{Terminal, TerminalPlan};
 use crate::listener::worker::LocalListeners;
 use crate::route::RouteTable;
 use crate::stats::ListenerStats;
@@ -53,7 +54,7 @@ pub fn serve(
             name: "admin".into(),
             tls: None,
             handshake_timeout: None,
-            hcm: Some(hcm.clone()),
+            terminal: Some(TerminalPlan::Http(hcm.clone())),
         })],
         access_logs: vec![],
         backlog: 128,
@@ -65,7 +66,7 @@ pub fn serve(
     };
     let hcm = Hcm::new(hcm, Last::Handler(handler));
     LocalListeners::here()
-        .start(Arc::new(plan), vec![Some(hcm)], vec![socket], "main_thread")
+        .start(Arc::new(plan), vec![Some(Terminal::Http(hcm))], vec![socket], "main_thread")
         .map_err(|e| BuildError(e.to_string()))?;
     Ok(bound)
 }

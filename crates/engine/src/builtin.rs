@@ -25,6 +25,12 @@ pub fn register(r: &mut Registry) {
         &["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"],
         "Makes HTTP requests of a connection's bytes.",
     );
+    add(
+        Kind::NetworkFilter,
+        "envoy.filters.network.tcp_proxy",
+        &["envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"],
+        "Sends a connection's bytes to a host of a cluster, and back.",
+    );
     let raw = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
     let sockets = [
         (Kind::DownstreamTransportSocket, format!("{TLS}.DownstreamTlsContext")),

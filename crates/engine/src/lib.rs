@@ -28,6 +28,7 @@ pub mod route;
 pub mod router;
 mod slab;
 pub mod stats;
+pub mod tcp;
 pub mod tls;
 pub mod upstream;
 
@@ -48,4 +49,5 @@ pub fn cover(c: &mut Coverage) {
     c.add(upstream::dns::COVERED);
     c.add(tls::COVERED);
     c.add(listener::config::COVERED);
+    c.add(tcp::config::COVERED);
 }

@@ -13,6 +13,7 @@ pub struct Config {
     name: Option<String>,
     port: u16,
     hcm: Vec<String>,
+    tcp: Option<String>,
     listener: Vec<String>,
     chain: Vec<String>,
     routes: Vec<String>,
@@ -41,6 +42,11 @@ impl Config {
     /// Fields of the `HttpConnectionManager`.
     pub fn hcm(mut self, fields: &str) -> Config {
         self.hcm.push(fields.into());
+        self
+    }
+    /// A TCP proxy instead of the connection manager; fields of the `TcpProxy`.
+    pub fn tcp(mut self, fields: &str) -> Config {
+        self.tcp = Some(fields.into());
         self
     }
     /// Fields of the `Listener`.
@@ -131,6 +137,20 @@ impl Config {
     }
     /// The filter chain.
     pub fn chain_yaml(&self) -> String {
+        let mut y = match &self.tcp {
+            Some(fields) => format!(
+                "filters:\n- {{name: tcp, typed_config: {{'@type': \
+                 type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: ingress, \
+                 {fields}}}}}\n"
+            ),
+            None => self.connection_manager(),
+        };
+        for c in &self.chain {
+            let _ = writeln!(y, "{c}"); // as above
+        }
+        y
+    }
+    fn connection_manager(&self) -> String {
         let mut y = String::from("filters:\n- name: hcm\n  typed_config:\n");
         y.push_str("    '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager\n");
         if !self.hcm.iter().any(|h| h.contains("stat_prefix: ")) {
@@ -150,9 +170,6 @@ impl Config {
                 .into(),
         );
         let _ = writeln!(y, "    http_filters: [{}]", filters.join(", "));
-        for c in &self.chain {
-            let _ = writeln!(y, "{c}");
-        }
         y
     }
 }

@@ -23,7 +23,7 @@ pub mod joined;
 pub mod name;
 pub mod tls;
 
-pub use buf::{Chunk, OutBuf, ReadBuf};
+pub use buf::{BLOCK, Chunk, OutBuf, ReadBuf};
 pub use head::{RequestHead, ResponseHead, Version};
 pub use headers::HeaderMap;
 pub use name::{AsName, HeaderName, Id, IdSet};

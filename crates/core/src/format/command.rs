@@ -86,6 +86,7 @@ fn plain(name: &str) -> BuildResult<Option<Op>> {
         "CUSTOM_FLAGS" => S::CustomFlags,
         "DOWNSTREAM_DETECTED_CLOSE_TYPE" => S::DetectedCloseType,
         "DOWNSTREAM_HANDSHAKE_DURATION" => S::HandshakeDuration,
+        "DOWNSTREAM_LOCAL_CLOSE_REASON" => S::DownstreamLocalCloseReason,
         "DOWNSTREAM_TRANSPORT_FAILURE_REASON" => S::DownstreamTransportFailure,
         "DURATION" => S::Duration,
         "FILTER_CHAIN_NAME" => S::FilterChainName,
@@ -130,7 +131,6 @@ fn plain(name: &str) -> BuildResult<Option<Op>> {
         | "SPAN_ID"
         | "ROUNDTRIP_DURATION"
         | "DOWNSTREAM_CX_RTT"
-        | "DOWNSTREAM_LOCAL_CLOSE_REASON"
         | "TLS_JA3_FINGERPRINT"
         | "TLS_JA4_FINGERPRINT" => return Ok(Some(Op::Unset)),
         "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1"

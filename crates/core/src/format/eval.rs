@@ -226,6 +226,7 @@ fn simple(s: Simple, cx: &FormatCx<'_>, out: &mut Out<'_>) -> bool {
         S::CustomFlags => out.text(b"", None),
         S::DetectedCloseType => out.text(b"Normal", None),
         // A fact of connections: the entry of a request has none.
+        S::DownstreamLocalCloseReason => out.nonempty(conn.local_close_reason.borrow().as_bytes()),
         S::DownstreamTransportFailure => {
             cx.request.is_none() && underscored(&conn.transport_failure.borrow(), |b| *b == b' ', out)
         }

@@ -84,6 +84,7 @@ pub(super) enum Simple {
     ConnectionTerminationDetails,
     CustomFlags,
     DetectedCloseType,
+    DownstreamLocalCloseReason,
     DownstreamTransportFailure,
     Duration,
     FilterChainName,

@@ -3,7 +3,7 @@
 use super::chains::Chains;
 use super::filters::Filters;
 use super::socket::Listen;
-use crate::http::HcmPlan;
+use super::terminal::TerminalPlan;
 use crate::http::config::ListenerCx;
 use crate::proto;
 use crate::stats::{ListenerConfigStats, ListenerStats};
@@ -141,8 +141,8 @@ pub struct ChainPlan {
     pub tls: Option<ServerTls>,
     /// `transport_socket_connect_timeout`
     pub handshake_timeout: Option<Duration>,
-    /// The connection manager; without one every connection is closed at once.
-    pub hcm: Option<Arc<HcmPlan>>,
+    /// The last network filter; without one every connection is closed at once.
+    pub terminal: Option<TerminalPlan>,
 }
 
 static NEXT_TAG: AtomicU64 = AtomicU64::new(0);
@@ -240,13 +240,13 @@ impl ChainPlan {
         NEXT_CHAIN.fetch_add(1, Relaxed)
     }
     fn new(c: &pb::FilterChain, listener: &ListenerCx<'_>, cx: &BuildCx<'_>) -> BuildResult<ChainPlan> {
-        let hcm = ChainPlan::connection_manager(c, listener, cx)?;
+        let terminal = TerminalPlan::new(&c.filters, listener, cx)?;
         Ok(ChainPlan {
             tag: ChainPlan::next_tag(),
             name: c.name.as_str().into(),
             tls: tls(c.transport_socket.as_ref(), listener.scope, cx)?,
             handshake_timeout: proto::duration(&c.transport_socket_connect_timeout)?.filter(|d| !d.is_zero()),
-            hcm,
+            terminal,
         })
     }
     /// The chain of `old` that is the same as `c`, or differs in its routes only. Unlike Envoy's, a chain does not
@@ -263,34 +263,14 @@ impl ChainPlan {
         let Some((new, rest)) = without_routes(c) else { return Ok(None) };
         let like = |o: &pb::FilterChain| without_routes(o).is_some_and(|(_, r)| r == rest);
         let Some((_, kept)) = chains().find(|(o, _)| like(o)) else { return Ok(None) };
-        let Some(hcm) = &kept.hcm else { return Ok(None) };
+        let Some(TerminalPlan::Http(hcm)) = &kept.terminal else { return Ok(None) };
         let Some(hcm) = hcm.with_routes(&new, cx)? else { return Ok(None) };
-        Ok(Some(Arc::new(ChainPlan { hcm: Some(Arc::new(hcm)), ..(**kept).clone() })))
-    }
-    fn connection_manager(
-        c: &pb::FilterChain,
-        listener: &ListenerCx<'_>,
-        cx: &BuildCx<'_>,
-    ) -> BuildResult<Option<Arc<HcmPlan>>> {
-        let Some((last, before)) = c.filters.split_last() else { return Ok(None) };
-        if let Some(f) = before.first() {
-            return Err(BuildError::not_implemented(format_args!(
-                "network filter {} before the last",
-                f.name
-            )));
-        }
-        let Some(pb::filter::ConfigType::TypedConfig(any)) = &last.config_type else {
-            return Err(nuncio_api::extensions::unregistered(&last.name, "").into());
-        };
-        if any.type_url.rsplit('/').next() != Some(HCM) {
-            // The registry has the right words; it holds no network filter yet.
-            let e = cx.registry.find::<()>(Kind::NetworkFilter, &last.name, &any.type_url);
-            return Err(e.err().unwrap_or_else(|| BuildError::not_implemented(&last.name)));
-        }
-        HcmPlan::new(&proto::unpack(any)?, listener, cx).map(|h| Some(Arc::new(h)))
+        let terminal = Some(TerminalPlan::Http(Arc::new(hcm)));
+        Ok(Some(Arc::new(ChainPlan { terminal, ..(**kept).clone() })))
     }
 }
 
+/// The one filter whose configuration may change under its connections.
 const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /// A filter chain that is one connection manager with routes in it: the manager, and the chain without these routes.

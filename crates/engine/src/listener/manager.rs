@@ -418,8 +418,9 @@ impl ListenerManager {
                 continue;
             };
             workers.run_on(i, move || {
-                let hcms = plan.chains.iter().map(|c| c.hcm.as_ref().map(|h| h.instantiate())).collect();
-                match LocalListeners::here().start(plan, hcms, own, &format!("worker_{i}")) {
+                let terminals =
+                    plan.chains.iter().map(|c| c.terminal.as_ref().map(|t| t.instantiate(None))).collect();
+                match LocalListeners::here().start(plan, terminals, own, &format!("worker_{i}")) {
                     Ok(()) => created.listener_create_success().inc(),
                     Err(_) => created.listener_create_failure().inc(),
                 }

@@ -2,13 +2,15 @@
 //!
 //! Main builds a plan ([`config`]), binds one SO_REUSEPORT socket per worker ([`socket`]) and keeps the list
 //! ([`manager`]). Every worker accepts from a socket of its own ([`worker`]), lets listener filters look at what it
-//! accepted ([`filters`]), chooses a filter chain ([`chains`]) and hands the connection to it.
+//! accepted ([`filters`]), chooses a filter chain ([`chains`]) and hands the connection to its last filter
+//! ([`terminal`]).
 
 pub mod chains;
 pub mod config;
 pub mod filters;
 pub mod manager;
 pub mod socket;
+pub mod terminal;
 pub mod worker;
 
 use nuncio_core::address::Address;

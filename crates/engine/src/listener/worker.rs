@@ -5,23 +5,23 @@ use super::chains::Facts;
 use super::config::{ChainPlan, ListenerPlan};
 use super::filters::Inspected;
 use super::socket::Bound;
+use super::terminal::Terminal;
 use crate::guard;
 use crate::http::CloseReason;
 use crate::http::codec::{self, Counted};
 use crate::http::drain::Drain;
-use crate::http::{Hcm, HcmPlan};
 use crate::io::Io;
 use crate::stats::HandlerStats;
+use crate::tcp::{self, Session};
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::flags::Flag;
-use nuncio_core::format::FormatCx;
 use nuncio_core::info::{ConnInfo, Direction};
 use nuncio_core::listener_filter::Detected;
 use nuncio_core::worker;
 use nuncio_wire::ReadBuf;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -51,8 +51,8 @@ struct LocalListener {
 /// A listener's plan on one worker. It is replaced when filter chains change.
 struct Serving {
     plan: Arc<ListenerPlan>,
-    /// The connection managers of the filter chains, in their order.
-    hcms: Vec<Option<Rc<Hcm>>>,
+    /// What serves the connections of each filter chain, in their order.
+    terminals: Vec<Option<Terminal>>,
 }
 
 /// A connection, as its listener knows it.
@@ -111,14 +111,14 @@ impl LocalListeners {
     pub fn start(
         &self,
         plan: Arc<ListenerPlan>,
-        hcms: Vec<Option<Rc<Hcm>>>,
+        terminals: Vec<Option<Terminal>>,
         sockets: Vec<Bound>,
         handler: &str,
     ) -> io::Result<()> {
         let acceptors = sockets.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
         let handler = HandlerStats::new(&plan.scope.scope(handler));
         let l = Rc::new(LocalListener {
-            serving: RefCell::new(Rc::new(Serving { plan, hcms })),
+            serving: RefCell::new(Rc::new(Serving { plan, terminals })),
             handler,
             acceptors: RefCell::default(),
             connections: RefCell::default(),
@@ -145,7 +145,7 @@ impl LocalListeners {
     }
     /// Asks clients to go elsewhere; listening goes on.
     pub fn drain(&self, which: Which, drain: Drain) {
-        self.each(which, |l| l.serving().hcms.iter().flatten().for_each(|h| h.drain.begin(drain)));
+        self.each(which, |l| l.serving().terminals.iter().flatten().for_each(|t| t.drain(drain)));
     }
     /// Stops to accept; connections go on.
     pub fn stop(&self, which: Which) {
@@ -208,20 +208,15 @@ impl LocalListener {
     fn update(&self, plan: Arc<ListenerPlan>, drain: Drain) {
         let old = self.serving();
         let of_chain = |c: &ChainPlan| {
-            let stays = |(o, h): &(&Arc<ChainPlan>, &Option<Rc<Hcm>>)| o.tag == c.tag && h.is_some();
-            let kept = old.plan.chains.iter().zip(&old.hcms).find(stays).and_then(|(_, h)| h.clone());
-            match (&c.hcm, kept) {
-                (Some(new), Some(kept)) => {
-                    kept.set_routes(new.routes.clone());
-                    Some(kept)
-                }
-                (new, _) => new.as_ref().map(HcmPlan::instantiate),
-            }
+            let kept = old.plan.chains.iter().zip(&old.terminals).find(|(o, _)| o.tag == c.tag);
+            c.terminal.as_ref().map(|t| t.instantiate(kept.and_then(|(_, t)| t.as_ref())))
         };
-        let hcms: Vec<_> = plan.chains.iter().map(|c| of_chain(c)).collect();
-        let stays = |h: &Rc<Hcm>| hcms.iter().flatten().any(|n| Rc::ptr_eq(n, h));
-        old.hcms.iter().flatten().filter(|h| !stays(h)).for_each(|h| h.drain.begin(drain));
-        *self.serving.borrow_mut() = Rc::new(Serving { plan, hcms });
+        let terminals = plan.chains.iter().map(|c| of_chain(c)).collect();
+        let stays = |tag: u32| plan.chains.iter().any(|c| c.tag == tag);
+        for (_, t) in old.plan.chains.iter().zip(&old.terminals).filter(|(o, _)| !stays(o.tag)) {
+            t.iter().for_each(|t| t.drain(drain));
+        }
+        *self.serving.borrow_mut() = Rc::new(Serving { plan, terminals });
     }
     fn accepted(self: &Rc<Self>, io: Io, remote: Address, local: Address) {
         let serving = self.serving();
@@ -244,7 +239,8 @@ impl LocalListener {
             all.len() as u32 - 1
         });
         let plain = plan.filters.is_empty();
-        let cx = Connection { listener: self.clone(), info, active: Cell::new(false), place };
+        let (active, at_end) = (Cell::new(false), OnceCell::new());
+        let cx = Connection { listener: self.clone(), info, active, place, at_end };
         let task = if plain {
             let Some(chain) = cx.choose(&Detected::default()) else { return };
             guard::spawn("connection", serve(cx, chain, io, ReadBuf::new()))
@@ -270,6 +266,8 @@ struct Connection {
     active: Cell<bool>,
     /// Of its task in `connections`.
     place: u32,
+    /// Writes the TCP proxy's access log.
+    at_end: OnceCell<tcp::log::AtEnd>,
 }
 
 impl Connection {
@@ -304,25 +302,6 @@ impl Connection {
         self.listener.handler.downstream_cx_active().inc();
         Some(Chosen(serving, chain))
     }
-    /// Writes the listener's access log.
-    fn log(&self) {
-        let Some(info) = self.info.logged.get() else { return };
-        let metadata = self.info.metadata.borrow();
-        if !metadata.0.is_empty() {
-            *info.metadata.borrow_mut() = Some(Box::new(metadata.clone()));
-        }
-        let cx = FormatCx {
-            request: None,
-            response: None,
-            trailers: None,
-            info,
-            conn: &self.info,
-            route: None,
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
-        };
-        self.listener.serving().plan.access_logs.iter().for_each(|l| l.log(&cx));
-    }
 }
 
 impl Drop for Connection {
@@ -342,7 +321,7 @@ impl Drop for Connection {
             plan.stats.downstream_cx_length_ms().record(lived.as_millis() as u64);
         }
         if !std::thread::panicking() {
-            self.log();
+            tcp::log::write(&plan.access_logs, &self.info, AccessLogType::NotSet);
         }
     }
 }
@@ -397,40 +376,66 @@ async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<Chosen
     }
 }
 
-async fn serve(cx: Connection, chosen: Chosen, mut io: Io, mut read: ReadBuf) {
+async fn serve(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) {
     let Chosen(serving, chain) = chosen;
-    let plan = &serving.plan.chains[chain];
-    // A chain without filters closes what comes.
-    let Some(hcm) = serving.hcms[chain].clone() else { return };
-    let counted = Counted::new(hcm, cx.info.clone(), plan.tls.is_some());
-    if let Some(tls) = &plan.tls {
-        // Boxed: its state is large and short-lived.
-        let handshake = Box::pin(tls.accept(io, std::mem::take(&mut read)));
-        let done = match plan.handshake_timeout {
-            None => Ok(handshake.await),
-            Some(t) => clock::timeout(TimerKind::TransportSocketConnect, t, handshake).await,
-        };
-        io = match done {
-            Ok(Ok(io)) => io,
-            Ok(Err(e)) => {
-                if e.kind() == io::ErrorKind::InvalidData {
-                    *cx.info.transport_failure.borrow_mut() = e.to_string().into();
-                }
-                return counted.ended(CloseReason::Remote);
+    let Some(terminal) = serving.terminals[chain].clone() else { return }; // without filters it is closed at once
+    match terminal {
+        Terminal::Http(hcm) => {
+            let tls = serving.plan.chains[chain].tls.is_some();
+            let counted = Counted::new(hcm, cx.info.clone(), tls);
+            match secure(&cx, Chosen(serving, chain), io, read).await {
+                Ok((io, read)) => codec::serve(io, read, counted).await,
+                Err(reason) => counted.ended(reason),
             }
-            Err(_) => {
-                serving.plan.stats.downstream_cx_transport_socket_connect_timeout().inc();
-                return counted.ended(CloseReason::Local);
-            }
-        };
+        }
+        Terminal::Tcp(plan) => {
+            // Set once, here; dropped after this connection's own entry was written.
+            let _ = cx.at_end.set(tcp::log::AtEnd::new(plan.clone(), cx.info.clone()));
+            let session = Session::begin(plan, cx.info.clone());
+            let client = async { secure(&cx, Chosen(serving, chain), io, read).await.ok() };
+            // Boxed: larger than what an idle HTTP connection needs.
+            Box::pin(session.serve(client)).await;
+        }
     }
+}
+
+/// Runs the TLS handshake, if the chain asks for one. What was read and not consumed comes with the stream.
+async fn secure(
+    cx: &Connection,
+    chosen: Chosen,
+    mut io: Io,
+    mut read: ReadBuf,
+) -> Result<(Io, ReadBuf), CloseReason> {
+    let Chosen(serving, chain) = chosen;
+    let plan = &serving.plan;
+    let ChainPlan { tls: Some(tls), handshake_timeout, .. } = &*plan.chains[chain] else {
+        return Ok((io, read));
+    };
+    // Boxed: its state is large and short-lived.
+    let handshake = Box::pin(tls.accept(io, std::mem::take(&mut read)));
+    let done = match handshake_timeout {
+        None => Ok(handshake.await),
+        Some(t) => clock::timeout(TimerKind::TransportSocketConnect, *t, handshake).await,
+    };
+    io = match done {
+        Ok(Ok(io)) => io,
+        Ok(Err(e)) => {
+            if e.kind() == io::ErrorKind::InvalidData {
+                *cx.info.transport_failure.borrow_mut() = e.to_string().into();
+            }
+            return Err(CloseReason::Remote);
+        }
+        Err(_) => {
+            plan.stats.downstream_cx_transport_socket_connect_timeout().inc();
+            return Err(CloseReason::Local);
+        }
+    };
     if let Some(t) = io.tls_info() {
         cx.info.handshake_done.set(Some(clock::now()));
         // Set once, here. The name in it is not what `%REQUESTED_SERVER_NAME%` prints: that is the TLS inspector's.
         let _ = cx.info.tls.set(t);
     }
-    drop(serving);
-    codec::serve(io, read, counted).await;
+    Ok((io, read))
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 //!
 //! Main builds [`cluster::ClusterPlan`]s and keeps their host sets up to date ([`manager`], [`resolve`], [`dns`]); every worker has a
 //! [`local::Cluster`] for each plan, with connection pools of its own ([`pool`]) over the two kinds of connection
-//! ([`h1`], [`h2`]). The router asks for a [`stream::UpStream`] and never sees which kind it got.
+//! ([`h1`], [`h2`]). The router asks for a [`stream::UpStream`] and never sees which kind it got;
+//! the TCP proxy asks for plain [`bytes`].
 
 pub mod breakers;
+pub mod bytes;
 pub mod client;
 pub mod cluster;
 pub mod config;

@@ -147,11 +147,19 @@ impl Charge {
             cluster.plan.stats.upstream_rq_active_overflow().inc();
             return None;
         }
+        Some(Charge::taken(cluster, host, priority))
+    }
+    /// Takes a request slot, whatever the circuit breaker says: for a stream of bytes.
+    pub fn take_any(cluster: &Rc<Cluster>, host: &Arc<Host>) -> Charge {
+        cluster.plan.breakers[0].requests.take();
+        Charge::taken(cluster, host, 0)
+    }
+    fn taken(cluster: &Rc<Cluster>, host: &Arc<Host>, priority: usize) -> Charge {
         cluster.plan.stats.upstream_rq_total().inc();
         cluster.plan.stats.upstream_rq_active().inc();
         HostCounters::inc(&host.counters.rq_total);
         HostCounters::inc(&host.counters.rq_active);
-        Some(Charge { cluster: cluster.clone(), host: host.clone(), priority })
+        Charge { cluster: cluster.clone(), host: host.clone(), priority }
     }
 }
 

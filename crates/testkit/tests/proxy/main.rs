@@ -10,6 +10,7 @@
 //! * [`grpc`] – messages that go both ways in turn.
 //! * [`panics`] – filters that panic.
 //! * [`retries`] – requests that are sent again.
+//! * [`tcp`] – the TCP proxy.
 //! * [`tls`] – TLS on either side.
 //! * [`upgrades`] – WebSocket and its like.
 
@@ -24,5 +25,6 @@ mod pairings;
 mod panics;
 mod peers;
 mod retries;
+mod tcp;
 mod tls;
 mod upgrades;

@@ -1,0 +1,151 @@
+//! Builds a TCP proxy from its proto, on main.
+
+use crate::proto;
+use crate::stats::TcpStats;
+use nuncio_api::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
+use nuncio_core::access_log::{self, Logger};
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
+use nuncio_core::rng;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PROXY: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+
+/// What is read of `TcpProxy` and the messages in it.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        PROXY,
+        &[
+            "stat_prefix",
+            "cluster",
+            "weighted_clusters",
+            "idle_timeout",
+            "access_log",
+            "max_connect_attempts",
+            "max_downstream_connection_duration",
+            "max_downstream_connection_duration_jitter_percentage",
+            "access_log_flush_interval",
+            "flush_access_log_on_connected",
+            "access_log_options",
+        ],
+    )
+    .ignoring(&[
+        ("downstream_idle_timeout", "Envoy has no use for it either"),
+        ("upstream_idle_timeout", "Envoy has no use for it either"),
+    ]),
+    Covered::new(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TcpAccessLogOptions",
+        &["access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start"],
+    ),
+    Covered::new("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster", &["clusters"]),
+    Covered::new(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
+        &["name", "weight"],
+    ),
+];
+
+/// A TCP proxy as main builds it.
+pub struct TcpPlan {
+    /// `tcp.<stat_prefix>.`
+    pub stats: TcpStats,
+    /// The clusters with the sums of their weights up to and with each.
+    clusters: Vec<(Arc<str>, u64)>,
+    /// `idle_timeout`; none: no limit.
+    pub idle: Option<Duration>,
+    /// `max_connect_attempts`
+    pub max_connect_attempts: u32,
+    /// `max_downstream_connection_duration`
+    max_duration: Option<Duration>,
+    /// `max_downstream_connection_duration_jitter_percentage`, as a part of 1.
+    jitter: f64,
+    /// `access_log`
+    pub access_logs: Vec<Logger>,
+    /// When it is written besides the end.
+    pub log: LogMoments,
+}
+
+/// `TcpAccessLogOptions`
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogMoments {
+    /// `flush_access_log_on_start`
+    pub start: bool,
+    /// `flush_access_log_on_connected`
+    pub connected: bool,
+    /// `access_log_flush_interval`
+    pub interval: Option<Duration>,
+}
+
+impl TcpPlan {
+    /// Builds a TCP proxy.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(c: &pb::TcpProxy, cx: &BuildCx<'_>) -> BuildResult<TcpPlan> {
+        let log = log_moments(c)?;
+        let idle = match &c.idle_timeout {
+            None => Some(Duration::from_secs(3600)),
+            some => proto::duration(some)?.filter(|d| !d.is_zero()),
+        };
+        let jitter = c.max_downstream_connection_duration_jitter_percentage.as_ref().map_or(0.0, |p| p.value);
+        Ok(TcpPlan {
+            stats: TcpStats::new(&cx.scope.store().root().scope("tcp").scope(&c.stat_prefix)),
+            clusters: clusters(c)?,
+            idle,
+            max_connect_attempts: c.max_connect_attempts.unwrap_or(1),
+            max_duration: proto::duration(&c.max_downstream_connection_duration)?,
+            jitter: jitter / 100.0,
+            access_logs: access_log::build(&c.access_log, cx)?,
+            log,
+        })
+    }
+    /// Chooses the cluster of a connection.
+    pub fn choose(&self, random: u64) -> &Arc<str> {
+        let total = self.clusters.last().map_or(1, |c| c.1).max(1);
+        let at = self.clusters.partition_point(|c| c.1 <= random % total);
+        &self.clusters[at].0
+    }
+    /// How long a connection may live, jitter included.
+    pub fn max_duration(&self) -> Option<Duration> {
+        let d = self.max_duration?;
+        Some(if self.jitter > 0.0 { d.mul_f64(1.0 + self.jitter * rng::f64()) } else { d })
+    }
+}
+
+/// At least one; the weights are above 0 (validation).
+fn clusters(c: &pb::TcpProxy) -> BuildResult<Vec<(Arc<str>, u64)>> {
+    use pb::tcp_proxy::ClusterSpecifier as C;
+    match &c.cluster_specifier {
+        Some(C::Cluster(name)) => Ok(vec![(name.as_str().into(), 1)]),
+        Some(C::WeightedClusters(w)) => {
+            let mut sum = 0;
+            let sums = w.clusters.iter().map(|c| {
+                sum += u64::from(c.weight);
+                (c.name.as_str().into(), sum)
+            });
+            Ok(sums.collect())
+        }
+        None => Err(BuildError::from("TcpProxy: cluster_specifier must be set")),
+    }
+}
+
+fn log_moments(c: &pb::TcpProxy) -> BuildResult<LogMoments> {
+    #[allow(deprecated, reason = "the fields before access_log_options still mean the same")]
+    let (interval, connected) = (&c.access_log_flush_interval, c.flush_access_log_on_connected);
+    Ok(match &c.access_log_options {
+        None => LogMoments { start: false, connected, interval: proto::duration(interval)? },
+        Some(_) if interval.is_some() || connected => {
+            let which = match interval.is_some() {
+                true => "access_log_flush_interval",
+                false => "flush_access_log_on_connected",
+            };
+            return Err(format!("Only one of {which} or access_log_options can be specified.").into());
+        }
+        Some(o) => LogMoments {
+            start: o.flush_access_log_on_start,
+            connected: o.flush_access_log_on_connected,
+            interval: proto::duration(&o.access_log_flush_interval)?,
+        },
+    })
+}

@@ -1,0 +1,273 @@
+//! Moves bytes both ways between a client and an upstream.
+
+use super::config::TcpPlan;
+use crate::io::Io;
+use crate::upstream::bytes::BytesUp;
+use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::info::{ConnInfo, StreamInfo};
+use nuncio_wire::{BLOCK, OutBuf, ReadBuf};
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Bytes that may wait for one side before the other is not read further.
+const HIGH_WATER: usize = 4 * BLOCK;
+/// Reads of one side in one turn, so that one busy connection does not keep the others waiting.
+const BUDGET: u32 = 16;
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Both sides have ended, or the client is gone.
+    Closed,
+    /// The upstream reset its connection.
+    UpstreamReset,
+    /// Nothing moved for `idle_timeout`.
+    Idle,
+}
+
+/// What goes one way.
+#[derive(Default)]
+struct Leg {
+    read: ReadBuf,
+    out: OutBuf,
+    /// The reading side has ended.
+    eof: bool,
+    /// The writing side was told so.
+    fin: bool,
+    /// Reading waits for writing.
+    paused: bool,
+    /// Bytes moved in this turn: read, written.
+    moved: (u64, u64),
+    /// Bytes that wait, as counted.
+    waits: usize,
+}
+
+/// Which side failed, and whether it was with RST.
+enum Broken {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+impl Leg {
+    /// Moves what can be moved. Ready when this direction has come to its end.
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Io, to: &mut Io) -> Poll<Result<(), Broken>> {
+        for _ in 0..BUDGET {
+            let mut stuck = false;
+            let waits = self.out.len();
+            if waits > 0 {
+                let r = to.poll_write(cx, &mut self.out);
+                self.moved.1 += (waits - self.out.len()) as u64;
+                match r {
+                    Poll::Ready(r) => r.map_err(Broken::Writing)?,
+                    Poll::Pending => stuck = true,
+                }
+            }
+            if self.fin {
+                return Poll::Ready(Ok(()));
+            }
+            if self.eof {
+                if !stuck && to.poll_shutdown(cx).map_err(Broken::Writing)?.is_ready() {
+                    self.fin = true;
+                    return Poll::Ready(Ok(()));
+                }
+                return Poll::Pending;
+            }
+            if stuck && self.out.len() >= HIGH_WATER {
+                self.paused = true;
+                return Poll::Pending;
+            }
+            match from.poll_read_at_least(cx, &mut self.read, BLOCK) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => self.eof = true,
+                Poll::Ready(Ok(_)) => self.forward(),
+                Poll::Ready(Err(e)) => return Poll::Ready(Err(Broken::Reading(e))),
+            }
+        }
+        // There may be more: the others first.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+    /// What was read is to be written.
+    fn forward(&mut self) {
+        let n = self.read.len();
+        self.moved.0 += n as u64;
+        self.out.chunk(self.read.take(n));
+    }
+}
+
+/// Two streams and what goes between them.
+pub struct Relay<'a> {
+    plan: &'a TcpPlan,
+    conn: &'a ConnInfo,
+    info: &'a StreamInfo,
+    client: Io,
+    up: BytesUp,
+    /// From the client to the upstream.
+    down: Leg,
+    /// From the upstream to the client.
+    back: Leg,
+    active: Instant,
+    idle: Option<Sleep>,
+    periodic: Option<Sleep>,
+    flushing: bool,
+}
+
+impl<'a> Relay<'a> {
+    /// Between `client`, of which `read` was read already, and `up`.
+    pub fn new(
+        plan: &'a TcpPlan,
+        conn: &'a ConnInfo,
+        info: &'a StreamInfo,
+        client: Io,
+        read: ReadBuf,
+        up: BytesUp,
+    ) -> Relay<'a> {
+        let mut down = Leg { read, ..Leg::default() };
+        if !down.read.is_empty() {
+            down.forward();
+        }
+        let idle = plan.idle.map(|t| clock::sleep(TimerKind::Other, t));
+        let periodic = plan.log.interval.map(|t| clock::sleep(TimerKind::Other, t));
+        let (back, active, flushing) = (Leg::default(), clock::now(), false);
+        Relay { plan, conn, info, client, up, down, back, active, idle, periodic, flushing }
+    }
+
+    /// Runs to the end; `log` is called every `access_log_flush_interval`.
+    pub async fn run(mut self, log: impl Fn()) -> End {
+        poll_fn(|cx| {
+            if let Poll::Ready(end) = self.poll_bytes(cx) {
+                return Poll::Ready(end);
+            }
+            self.poll_log(cx, &log);
+            self.poll_idle(cx)
+        })
+        .await
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let (paused_down, paused_back) = (self.down.paused, self.back.paused);
+        (self.down.paused, self.back.paused) = (false, false);
+        let down = self.down.poll(cx, &mut self.client, &mut self.up.io);
+        let ended_before = self.down.fin;
+        let back = self.back.poll(cx, &mut self.up.io, &mut self.client);
+        if self.back.eof && !self.up.ended.get() {
+            // Whoever ends last closes the connection.
+            self.up.ended.set(true);
+            self.up.remote.set(ended_before);
+        }
+        self.count(paused_down, paused_back);
+        match (down, back) {
+            (Poll::Ready(Err(Broken::Reading(e))), _) | (_, Poll::Ready(Err(Broken::Writing(e)))) => {
+                if is_reset(&e) {
+                    self.up.io.set_reset_on_close();
+                }
+                Poll::Ready(End::Closed)
+            }
+            (_, Poll::Ready(Err(Broken::Reading(e)))) | (Poll::Ready(Err(Broken::Writing(e))), _) => {
+                self.up.remote.set(true);
+                match is_reset(&e) {
+                    true => {
+                        self.client.set_reset_on_close();
+                        Poll::Ready(End::UpstreamReset)
+                    }
+                    false => Poll::Ready(End::Closed),
+                }
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Closed),
+            (Poll::Pending, Poll::Ready(Ok(()))) if self.down.eof => {
+                self.flushes();
+                Poll::Pending
+            }
+            _ => Poll::Pending,
+        }
+    }
+    /// The client is gone, but the upstream has not taken everything yet.
+    fn flushes(&mut self) {
+        if !std::mem::replace(&mut self.flushing, true) {
+            self.plan.stats.upstream_flush_total().inc();
+            self.plan.stats.upstream_flush_active().inc();
+        }
+    }
+
+    fn count(&mut self, paused_down: bool, paused_back: bool) {
+        let (t, c) = (&self.plan.stats, &self.up.cluster.plan.stats);
+        let (received, to_up) = std::mem::take(&mut self.down.moved);
+        let (from_up, sent) = std::mem::take(&mut self.back.moved);
+        if received + to_up + from_up + sent > 0 {
+            self.active = clock::now();
+            t.downstream_cx_rx_bytes_total().add(received);
+            t.downstream_cx_tx_bytes_total().add(sent);
+            c.upstream_cx_rx_bytes_total().add(from_up);
+            c.upstream_cx_tx_bytes_total().add(to_up);
+            self.conn.count_bytes(received, from_up);
+            let (d, u) = (&self.info.downstream, &self.info.upstream_meter);
+            add(&d.wire_rx, received);
+            add(&d.wire_tx, from_up);
+            add(&u.wire_rx, from_up);
+            add(&u.wire_tx, received);
+        }
+        let waits = (self.down.out.len(), self.back.out.len());
+        if waits != (self.down.waits, self.back.waits) {
+            let gauge = t.downstream_cx_tx_bytes_buffered();
+            gauge.add(waits.1 as u64);
+            gauge.sub(self.back.waits as u64);
+            let gauge = c.upstream_cx_tx_bytes_buffered();
+            gauge.add(waits.0 as u64);
+            gauge.sub(self.down.waits as u64);
+            (self.down.waits, self.back.waits) = waits;
+        }
+        match (paused_down, self.down.paused) {
+            (false, true) => t.downstream_flow_control_paused_reading_total().inc(),
+            (true, false) => t.downstream_flow_control_resumed_reading_total().inc(),
+            _ => {}
+        }
+        match (paused_back, self.back.paused) {
+            (false, true) => c.upstream_flow_control_paused_reading_total().inc(),
+            (true, false) => c.upstream_flow_control_resumed_reading_total().inc(),
+            _ => {}
+        }
+    }
+
+    /// Armed once and looked at lazily.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let (Some(timeout), Some(sleep)) = (self.plan.idle, &mut self.idle) else { return Poll::Pending };
+        while Pin::new(&mut *sleep).poll(cx).is_ready() {
+            let left = (self.active + timeout).saturating_duration_since(clock::now());
+            if left.is_zero() {
+                return Poll::Ready(End::Idle);
+            }
+            sleep.reset(left);
+        }
+        Poll::Pending
+    }
+    fn poll_log(&mut self, cx: &mut Context<'_>, log: &impl Fn()) {
+        let (Some(every), Some(sleep)) = (self.plan.log.interval, &mut self.periodic) else { return };
+        while Pin::new(&mut *sleep).poll(cx).is_ready() {
+            log();
+            sleep.reset(every.max(Duration::from_millis(1)));
+        }
+    }
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        let (t, c) = (&self.plan.stats, &self.up.cluster.plan.stats);
+        t.downstream_cx_tx_bytes_buffered().sub(self.back.waits as u64);
+        c.upstream_cx_tx_bytes_buffered().sub(self.down.waits as u64);
+        if self.flushing {
+            t.upstream_flush_active().dec();
+        }
+    }
+}
+
+fn add(cell: &Cell<u64>, n: u64) {
+    cell.set(cell.get() + n);
+}
+
+fn is_reset(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,194 @@
+//! One proxied connection: the cluster and a host are chosen and connected to as soon as the client is there, then the
+//! bytes go both ways until both sides have ended, or a limit is reached.
+
+use super::config::TcpPlan;
+use super::log;
+use super::relay::{End, Relay};
+use crate::io::Io;
+use crate::upstream::bytes::{self, BytesUp};
+use crate::upstream::local::{Cluster, Clusters};
+use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
+use nuncio_core::clock::{self, TimerKind};
+use nuncio_core::error::ResetReason;
+use nuncio_core::flags::Flag;
+use nuncio_core::info::{ConnInfo, StreamInfo};
+use nuncio_wire::ReadBuf;
+use std::borrow::Cow;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+
+/// A connection that is proxied.
+pub struct Session {
+    plan: Arc<TcpPlan>,
+    conn: Rc<ConnInfo>,
+    /// `max_downstream_connection_duration` ends it then.
+    deadline: Option<Instant>,
+}
+
+/// Why there is no upstream connection, as `tcp_initializion_failure:<n>` (Envoy's spelling) numbers it.
+#[derive(Clone, Copy)]
+enum Failure {
+    ConnectFailed = 0,
+    NoHealthyUpstream = 1,
+    ResourceLimitExceeded = 2,
+    NoRoute = 3,
+}
+
+impl Session {
+    /// A connection that begins. Counts it.
+    pub fn begin(plan: Arc<TcpPlan>, conn: Rc<ConnInfo>) -> Session {
+        let deadline = plan.max_duration().map(|d| conn.start + d);
+        let s = Session { plan, conn, deadline };
+        s.info();
+        s.plan.stats.downstream_cx_total().inc();
+        if s.plan.log.start {
+            s.log(AccessLogType::TcpConnectionStart);
+        }
+        s
+    }
+    /// What is noted of the connection as a whole.
+    fn info(&self) -> &StreamInfo {
+        let new = || Box::new(StreamInfo { start: self.conn.start, ..StreamInfo::new() });
+        self.conn.logged.get_or_init(new)
+    }
+    fn log(&self, kind: AccessLogType) {
+        log::write(&self.plan.access_logs, &self.conn, kind);
+    }
+    fn closes(&self, reason: impl Into<Cow<'static, str>>) {
+        *self.conn.local_close_reason.borrow_mut() = reason.into();
+    }
+
+    /// Serves the connection to its end. `client` makes the client's stream ready, perhaps by a handshake, while the
+    /// upstream is connected to; it gives none when that failed.
+    pub async fn serve(self, client: impl Future<Output = Option<(Io, ReadBuf)>>) {
+        let work = pin!(self.run(client));
+        let Some(at) = self.deadline else { return work.await };
+        let left = at.saturating_duration_since(clock::now());
+        if clock::timeout(TimerKind::Other, left, work).await.is_err() {
+            const REASON: &str = "max_connection_duration_reached";
+            self.plan.stats.max_downstream_connection_duration().inc();
+            self.info().set_flag(Flag::DurationTimeout);
+            self.closes(REASON);
+            self.info().upstream.borrow_mut().local_close_reason = REASON.into();
+        }
+    }
+
+    async fn run(&self, client: impl Future<Output = Option<(Io, ReadBuf)>>) {
+        let (mut client, mut connect) = (pin!(client), pin!(self.connect()));
+        let (mut stream, mut up) = (None, None);
+        // Both at once; the first failure ends both.
+        let both = poll_fn(|cx| {
+            if stream.is_none()
+                && let Poll::Ready(s) = client.as_mut().poll(cx)
+            {
+                stream = Some(s);
+            }
+            if up.is_none()
+                && let Poll::Ready(u) = connect.as_mut().poll(cx)
+            {
+                up = Some(u);
+            }
+            match (&stream, &up) {
+                (Some(None), _) | (_, Some(None)) | (Some(_), Some(_)) => Poll::Ready(()),
+                _ => Poll::Pending,
+            }
+        });
+        both.await;
+        match (stream.flatten(), up.flatten()) {
+            (Some((io, read)), Some(up)) => self.relay(io, read, up).await,
+            // What was read and goes nowhere counts as not read: the connection ends with RST.
+            (Some((io, read)), None) if !read.is_empty() => io.set_reset_on_close(),
+            _ => {}
+        }
+    }
+
+    async fn relay(&self, io: Io, read: ReadBuf, up: BytesUp) {
+        if self.plan.log.connected {
+            self.log(AccessLogType::TcpUpstreamConnected);
+        }
+        let relay = Relay::new(&self.plan, &self.conn, self.info(), io, read, up);
+        match relay.run(|| self.log(AccessLogType::TcpPeriodic)).await {
+            End::Idle => {
+                const REASON: &str = "tcp_session_idle_timeout";
+                self.plan.stats.idle_timeout().inc();
+                self.closes(REASON);
+                self.info().upstream.borrow_mut().local_close_reason = REASON.into();
+            }
+            End::UpstreamReset => self.info().set_flag(Flag::UpstreamRemoteReset),
+            End::Closed => {}
+        }
+    }
+
+    /// Connects, as often as `max_connect_attempts` says.
+    async fn connect(&self) -> Option<BytesUp> {
+        let began = clock::now();
+        let info = self.info();
+        let name = self.plan.choose(info.random.get());
+        loop {
+            let Some(cluster) = Clusters::here().get(name) else {
+                self.plan.stats.downstream_cx_no_route().inc();
+                return self.failed(Some(Flag::NoClusterFound), Failure::NoRoute);
+            };
+            {
+                let mut up = info.upstream.borrow_mut();
+                up.cluster = Some(cluster.plan.name.clone());
+                up.cluster_observability = Some(cluster.plan.observability_name.clone());
+                up.cluster_metadata = Some(cluster.plan.metadata.clone());
+            }
+            let stats = &cluster.plan.stats;
+            if !cluster.plan.breakers[0].connections.can_take() {
+                stats.upstream_cx_overflow().inc();
+                return self.failed(Some(Flag::UpstreamOverflow), Failure::ResourceLimitExceeded);
+            }
+            let Some(host) = cluster.choose() else {
+                stats.upstream_cx_none_healthy().inc();
+                stats.lb_healthy_panic().inc();
+                return self.failed(Some(Flag::NoHealthyUpstream), Failure::NoHealthyUpstream);
+            };
+            info.attempts.set(info.attempts.get() + 1);
+            {
+                let mut up = info.upstream.borrow_mut();
+                up.host = Some(host.host.info.clone());
+                up.hosts_attempted.push(host.host.info.clone());
+            }
+            match bytes::open(&cluster, &host.host).await {
+                Ok(made) => {
+                    self.connected(&made, began);
+                    return Some(made);
+                }
+                Err(e) => {
+                    info.upstream.borrow_mut().transport_failure = e.transport;
+                    // A refusal of the pool's own is no failure of the host.
+                    if e.reason != ResetReason::PendingOverflow {
+                        info.set_flag(Flag::UpstreamConnectionFailure);
+                    }
+                    if info.attempts.get() >= self.plan.max_connect_attempts {
+                        return self.exhausted(&cluster);
+                    }
+                }
+            }
+        }
+    }
+    fn exhausted(&self, cluster: &Cluster) -> Option<BytesUp> {
+        cluster.plan.stats.upstream_cx_connect_attempts_exceeded().inc();
+        self.failed(Some(Flag::UpstreamRetryLimitExceeded), Failure::ConnectFailed)
+    }
+    fn failed(&self, flag: Option<Flag>, why: Failure) -> Option<BytesUp> {
+        flag.into_iter().for_each(|f| self.info().set_flag(f));
+        self.closes(format!("tcp_initializion_failure:{}", why as u8));
+        None
+    }
+    fn connected(&self, made: &BytesUp, began: Instant) {
+        let mut up = self.info().upstream.borrow_mut();
+        up.local_address = made.facts.local.clone();
+        up.remote_address = made.facts.remote.clone();
+        up.tls = made.facts.tls.clone();
+        up.connection_id = Some(made.id);
+        up.connections_attempted.push(made.id);
+        up.pool_ready = Some(clock::now().saturating_duration_since(began));
+    }
+}
