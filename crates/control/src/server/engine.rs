@@ -4,6 +4,7 @@ use super::build::Secrets;
 use super::certs;
 use crate::admin::view::{
     CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, Thresholds, View,
+    health,
 };
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::endpoint::v3 as endpoint;
@@ -14,6 +15,7 @@ use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_engine::listener::worker::Which;
 use nuncio_engine::upstream::breakers::Breakers;
+use nuncio_engine::upstream::health::HostHealth;
 use nuncio_engine::upstream::host::Host;
 use nuncio_engine::upstream::manager::ClusterEntry;
 use nuncio_engine::{ClusterManager, ListenerManager};
@@ -176,7 +178,7 @@ fn host(h: &Host) -> Option<HostView> {
         priority: 0,
         weight: h.weight,
         canary: h.info.canary,
-        health: 0,
+        health: health_bits(h.health.bits()),
         success_rate: -1.0,
         local_origin_success_rate: -1.0,
         stats: HostStats {
@@ -193,6 +195,18 @@ fn host(h: &Host) -> Option<HostView> {
     })
 }
 
+/// The engine's bits of a host's health as those of the admin interface.
+fn health_bits(bits: u8) -> u16 {
+    [
+        (HostHealth::FAILED_EDS_HEALTH, health::FAILED_EDS_HEALTH),
+        (HostHealth::EDS_STATUS_DRAINING, health::EDS_STATUS_DRAINING),
+        (HostHealth::DEGRADED_EDS_HEALTH, health::DEGRADED_EDS_HEALTH),
+    ]
+    .iter()
+    .filter(|(ours, _)| bits & ours != 0)
+    .fold(0, |all, (_, shown)| all | shown)
+}
+
 /// The hosts of a cluster as they are now, as Envoy dumps them.
 fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
     let hosts = c.hosts();
@@ -201,7 +215,7 @@ fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
         let [region, zone, sub_zone] = (*h.info.locality).clone();
         let locality = core::Locality { region, zone, sub_zone };
         let one = endpoint::LbEndpoint {
-            health_status: core::HealthStatus::Healthy.into(),
+            health_status: h.health.status().into(),
             load_balancing_weight: Some(h.weight),
             host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(Box::new(
                 endpoint::Endpoint {
@@ -227,7 +241,7 @@ fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
         cluster_name: c.plan.name.to_string(),
         endpoints: by_locality,
         policy: Some(endpoint::cluster_load_assignment::Policy {
-            overprovisioning_factor: Some(140),
+            overprovisioning_factor: Some(c.plan.panic.overprovisioning),
             ..Default::default()
         }),
         ..Default::default()

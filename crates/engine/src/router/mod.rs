@@ -118,7 +118,6 @@ impl Router {
         ex.sx.info.attempts.set(1);
         let Some(host) = cluster.choose() else {
             cluster.plan.stats.upstream_cx_none_healthy().inc();
-            cluster.plan.stats.lb_healthy_panic().inc();
             account.reply(None, ex, 503);
             return counted(replies::no_healthy_upstream(), c, &ex.sx);
         };

@@ -1,6 +1,7 @@
 //! A cluster as main builds it: immutable, shared by all workers. Its host set changes; the plan does not.
 
 use super::breakers::Breakers;
+use super::health::PanicPolicy;
 use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
 use nuncio_core::metadata::LazyMetadata;
@@ -70,6 +71,8 @@ pub struct ClusterPlan {
     pub connect_timeout: Duration,
     /// How a host is chosen.
     pub lb: LbPolicy,
+    /// When all hosts get requests, fit or not.
+    pub panic: PanicPolicy,
     /// HTTP options.
     pub http: UpstreamHttp,
     /// How connections are made.

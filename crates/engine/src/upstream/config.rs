@@ -3,6 +3,7 @@
 use super::breakers::{Breakers, Resource, RetryBudget};
 use super::cluster::{ClusterPlan, LbPolicy, Transport, UpstreamHttp, UpstreamProtocol};
 use super::dns::DnsOptions;
+use super::health::PanicPolicy;
 use super::host::Wanted;
 use super::members;
 use crate::http::config::h2_settings;
@@ -18,7 +19,7 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::HostInfo;
 use nuncio_core::metadata::LazyMetadata;
-use nuncio_core::runtime::Snapshot;
+use nuncio_core::runtime::{Runtime, Snapshot};
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{h1, h2};
 use std::cell::RefCell;
@@ -53,6 +54,7 @@ pub const COVERED: &[Covered] = &[
             "transport_socket",
             "metadata",
             "max_requests_per_connection",
+            "common_lb_config",
         ],
     )
     .ignoring(&[
@@ -80,9 +82,17 @@ pub const COVERED: &[Covered] = &[
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds.RetryBudget",
         &["budget_percent", "min_retry_concurrency"],
     ),
-    Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints"]),
+    Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints", "policy"]),
+    Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", &["overprovisioning_factor"]),
+    Covered::new("envoy.config.cluster.v3.Cluster.CommonLbConfig", &["healthy_panic_threshold"]).ignoring(&[
+        (
+            "update_merge_window",
+            "merges changes of weight, metadata and health, of which discovery makes none yet",
+        ),
+        ("ignore_new_hosts_until_first_hc", "there are no health checks to wait for; they are refused"),
+    ]),
     Covered::new("envoy.config.endpoint.v3.LocalityLbEndpoints", &["locality", "lb_endpoints"]),
-    Covered::new("envoy.config.endpoint.v3.LbEndpoint", &["endpoint", "metadata"]),
+    Covered::new("envoy.config.endpoint.v3.LbEndpoint", &["endpoint", "metadata", "health_status"]),
     Covered::new("envoy.config.endpoint.v3.Endpoint", &["address", "hostname"]),
     Covered::new(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -120,6 +130,8 @@ pub struct Endpoint {
     pub metadata: LazyMetadata,
     /// `load_balancing_weight`
     pub weight: u32,
+    /// `health_status`
+    pub status: core::HealthStatus,
 }
 
 /// What an endpoint is found by.
@@ -145,7 +157,7 @@ impl Endpoint {
                 .is_some_and(|v| matches!(v.kind, Some(prost_types::value::Kind::BoolValue(true)))),
             address: Some(address),
         };
-        Wanted { info: Arc::new(info), weight: self.weight, others: Box::default() }
+        Wanted { info: Arc::new(info), weight: self.weight, others: Box::default(), status: self.status }
     }
 }
 
@@ -199,6 +211,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
             }
             Err(_) => return Err("unknown lb_policy".into()),
         },
+        panic: panic_policy(c, &cx.server.runtime()),
         transport: transport(c, &http, &scope, cx)?,
         http,
         breakers,
@@ -256,6 +269,17 @@ fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
         }
     }
     Ok(found)
+}
+
+fn panic_policy(c: &pb::Cluster, runtime: &Runtime) -> PanicPolicy {
+    let threshold = c.common_lb_config.as_ref().and_then(|l| l.healthy_panic_threshold.as_ref());
+    // In whole percent, as in Envoy.
+    let threshold = threshold.map_or(50, |p| p.value.round() as u64);
+    let policy = c.load_assignment.as_ref().and_then(|a| a.policy.as_ref());
+    PanicPolicy {
+        threshold: runtime.number("upstream.healthy_panic_threshold", threshold),
+        overprovisioning: policy.and_then(|p| p.overprovisioning_factor).unwrap_or(140),
+    }
 }
 
 fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
@@ -426,6 +450,7 @@ fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>
                 locality: locality.clone(),
                 metadata: LazyMetadata::new(e.metadata.as_ref()),
                 weight: e.load_balancing_weight.unwrap_or(1),
+                status: e.health_status(),
             });
         }
     }

@@ -1,5 +1,7 @@
 //! Hosts: the members of a cluster, shared by all workers.
 
+use super::health::HostHealth;
+use nuncio_api::envoy::config::core::v3::HealthStatus;
 use nuncio_core::address::Address;
 use nuncio_core::info::HostInfo;
 use std::sync::Arc;
@@ -47,6 +49,8 @@ pub struct Host {
     pub weight: u32,
     /// More addresses of the same host, tried after the first (`LOGICAL_DNS`).
     pub others: Box<[Address]>,
+    /// How fit it is.
+    pub health: HostHealth,
     /// Counters; a host that stays over an update keeps them.
     pub counters: HostCounters,
 }
@@ -67,6 +71,8 @@ pub struct Wanted {
     pub weight: u32,
     /// More addresses.
     pub others: Box<[Address]>,
+    /// `health_status`
+    pub status: HealthStatus,
 }
 
 impl Host {
@@ -79,10 +85,14 @@ impl Host {
                     && h.weight == w.weight
                     && h.others == w.others
             });
-            same.cloned().unwrap_or_else(|| {
-                let Wanted { info, weight, others } = w;
-                Arc::new(Host { info, weight, others, counters: HostCounters::default() })
-            })
+            let status = w.status;
+            let host = same.cloned().unwrap_or_else(|| {
+                let Wanted { info, weight, others, .. } = w;
+                let (health, counters) = Default::default();
+                Arc::new(Host { info, weight, others, health, counters })
+            });
+            host.health.set_status(status);
+            host
         });
         hosts.collect()
     }
@@ -100,7 +110,8 @@ mod tests {
     #[test]
     fn hosts_that_stay_keep_their_counters() {
         let wanted = |ports: &[u16]| -> Vec<Wanted> {
-            ports.iter().map(|p| Wanted { info: info(*p), weight: 1, others: [].into() }).collect()
+            let status = HealthStatus::Unknown;
+            ports.iter().map(|p| Wanted { info: info(*p), weight: 1, others: [].into(), status }).collect()
         };
         let a = Host::continued(&[], wanted(&[1, 2]));
         HostCounters::inc(&a[1].counters.rq_total);

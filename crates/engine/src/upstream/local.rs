@@ -1,12 +1,13 @@
 //! Clusters on one worker: the plan, the current hosts, the balancer's cursor, and a pool per host.
 
 use super::cluster::{ClusterPlan, LbPolicy};
+use super::health::{HostList, Parts};
 use super::host::{Host, HostSet};
 use super::pool::HostPool;
 use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
 use nuncio_core::stats::{OVERFLOW, sanitize};
 use nuncio_core::{rng, worker};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use std::sync::Arc;
 pub struct Cluster {
     /// What main built.
     pub plan: Arc<ClusterPlan>,
-    hosts: RefCell<Vec<Rc<LocalHost>>>,
-    cursor: Cell<usize>,
+    hosts: RefCell<HostList>,
+    /// Some host is not healthy.
+    parts: RefCell<Option<Box<Parts>>>,
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
     retry: OnceCell<RetryStats>,
@@ -40,9 +42,8 @@ impl Cluster {
     fn new(plan: Arc<ClusterPlan>) -> Rc<Cluster> {
         Rc::new(Cluster {
             plan,
-            hosts: RefCell::default(),
-            // A start of its own per worker, so that workers do not march in step.
-            cursor: Cell::new(rng::u64() as usize >> 1),
+            hosts: RefCell::new(HostList::new(vec![])),
+            parts: RefCell::default(),
             http1: OnceCell::new(),
             http2: OnceCell::new(),
             retry: OnceCell::new(),
@@ -51,7 +52,7 @@ impl Cluster {
     }
     /// Replaces the hosts; those that stay keep their pools, the others' idle connections are closed.
     pub fn set_hosts(self: &Rc<Self>, set: &HostSet) {
-        let old = std::mem::take(&mut *self.hosts.borrow_mut());
+        let old = std::mem::take(&mut self.hosts.borrow_mut().hosts);
         let mut by_host: HashMap<*const Host, Rc<LocalHost>> =
             old.into_iter().map(|h| (Arc::as_ptr(&h.host), h)).collect();
         let new = set.hosts.iter().map(|h| {
@@ -60,23 +61,32 @@ impl Cluster {
                 Rc::new(LocalHost { host: h.clone(), pool, zone: OnceCell::new() })
             })
         });
-        let new = new.collect();
-        *self.hosts.borrow_mut() = new;
+        let new: Vec<_> = new.collect();
+        *self.parts.borrow_mut() = Parts::of(&new, &self.plan.panic);
+        self.hosts.borrow_mut().hosts = new;
         for gone in by_host.into_values() {
             gone.pool.drain();
         }
     }
     /// Chooses a host; `None` when there is none.
     pub fn choose(&self) -> Option<Rc<LocalHost>> {
-        let hosts = self.hosts.borrow();
+        let (all, parts) = (self.hosts.borrow(), self.parts.borrow());
+        let list = match &*parts {
+            None => &all,
+            Some(p) => p.choose().unwrap_or_else(|| {
+                self.plan.stats.lb_healthy_panic().inc();
+                &all
+            }),
+        };
+        let hosts = &list.hosts;
         let n = hosts.len();
         if n == 0 {
             return None;
         }
         let i = match self.plan.lb {
             LbPolicy::RoundRobin => {
-                let i = self.cursor.get();
-                self.cursor.set(i.wrapping_add(1));
+                let i = list.cursor.get();
+                list.cursor.set(i.wrapping_add(1));
                 i % n
             }
             LbPolicy::Random => rng::below(n as u64) as usize,
@@ -127,7 +137,8 @@ impl Cluster {
         known.entry(name.into()).or_insert_with(make).clone()
     }
     fn drain(&self) {
-        for h in self.hosts.take() {
+        *self.parts.borrow_mut() = Parts::of(&[], &self.plan.panic);
+        for h in std::mem::take(&mut self.hosts.borrow_mut().hosts) {
             h.pool.drain();
         }
     }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_types, reason = "only main comes here, and whoever reads its stats")]
 
 use super::breakers::{Breakers, Resource};
+use super::health::{Health, HostHealth};
 use super::host::HostSet;
 use crate::stats::RemainingStats;
 use nuncio_core::stats::{DeriveGauges, DerivedGauges};
@@ -14,7 +15,8 @@ use std::sync::{Arc, RwLock};
 #[derive(Debug, Default)]
 pub struct Members {
     hosts: RwLock<Arc<HostSet>>,
-    count: AtomicU32,
+    /// Healthy, degraded, excluded, all.
+    counts: [AtomicU32; 4],
     breakers: [Arc<Breakers>; 2],
     max_host_weight: AtomicU32,
     initialized: AtomicBool,
@@ -32,7 +34,14 @@ impl Members {
     }
     /// Replaces them.
     pub fn set(&self, hosts: Arc<HostSet>) {
-        self.count.store(hosts.hosts.len() as u32, Relaxed);
+        let count = |f: &dyn Fn(&HostHealth) -> bool| hosts.hosts.iter().filter(|h| f(&h.health)).count();
+        let counts = [
+            count(&|h| h.get() == Health::Healthy),
+            count(&|h| h.get() == Health::Degraded),
+            count(&HostHealth::is_excluded),
+            hosts.hosts.len(),
+        ];
+        self.counts.iter().zip(counts).for_each(|(gauge, n)| gauge.store(n as u32, Relaxed));
         *self.hosts.write().unwrap_or_else(|e| e.into_inner()) = hosts;
     }
     /// The first hosts are there, or it is known that there are none; false while a cluster of the same name is warming.
@@ -67,11 +76,11 @@ impl DeriveGauges for Members {
             0 => {}
             weight => gauges.set("max_host_weight", weight.into()),
         }
-        let count = self.count.load(Relaxed).into();
-        gauges.set("membership_degraded", 0);
-        gauges.set("membership_excluded", 0);
-        gauges.set("membership_healthy", count);
-        gauges.set("membership_total", count);
+        let [healthy, degraded, excluded, total] = self.counts.each_ref().map(|c| c.load(Relaxed).into());
+        gauges.set("membership_degraded", degraded);
+        gauges.set("membership_excluded", excluded);
+        gauges.set("membership_healthy", healthy);
+        gauges.set("membership_total", total);
         gauges.set("warming_state", u64::from(!self.initialized.load(Relaxed)));
     }
 }

@@ -152,6 +152,7 @@ mod tests {
             locality: Arc::default(),
             metadata: Default::default(),
             weight: 1,
+            status: Default::default(),
         }
     }
     fn texts(w: &[Wanted]) -> Vec<String> {
