@@ -91,13 +91,22 @@ impl Config {
         ))
     }
     /// Adds a STATIC cluster with one host; `fields` of the `Cluster`.
-    pub fn cluster(mut self, name: &str, host: SocketAddr, fields: &str) -> Config {
+    pub fn cluster(self, name: &str, host: SocketAddr, fields: &str) -> Config {
+        self.cluster_of(name, &[(host, "")], fields)
+    }
+    /// Adds a STATIC cluster with these hosts, each with fields of its `LbEndpoint`.
+    pub fn cluster_of(mut self, name: &str, hosts: &[(SocketAddr, &str)], fields: &str) -> Config {
+        let host = |(host, fields): &(SocketAddr, &str)| {
+            let (ip, port) = (host.ip(), host.port());
+            format!(
+                "{{endpoint: {{address: {{socket_address: {{address: {ip}, port_value: {port}}}}}}}, {fields}}}"
+            )
+        };
+        let hosts: Vec<_> = hosts.iter().map(host).collect();
         self.clusters.push(format!(
             "{{name: {name}, type: STATIC, connect_timeout: 5s, load_assignment: {{cluster_name: {name}, endpoints: \
-             [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: {}, port_value: \
-             {}}}}}}}}}]}}]}}, {fields}}}",
-            host.ip(),
-            host.port()
+             [{{lb_endpoints: [{}]}}]}}, {fields}}}",
+            hosts.join(", ")
         ));
         self
     }

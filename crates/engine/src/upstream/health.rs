@@ -90,7 +90,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Of so many hosts.
+    /// Of so many hosts; `all` without those that are excluded.
     pub fn new(healthy: usize, degraded: usize, all: usize, threshold: u64, overprovisioning: u32) -> Shares {
         let eligible = all.max(1) as u64;
         let availability = |n: usize| {
@@ -151,7 +151,7 @@ impl Parts {
         let shares = Shares::new(
             healthy.len(),
             degraded.len(),
-            all.len(),
+            all.iter().filter(|h| !h.host.health.is_excluded()).count(),
             policy.threshold.get(),
             policy.overprovisioning,
         );

@@ -11,9 +11,11 @@
 //! * [`panics`] – filters that panic.
 //! * [`retries`] – requests that are sent again.
 //! * [`tcp`] – the TCP proxy.
+//! * [`balance`] – which host gets a request.
 //! * [`tls`] – TLS on either side.
 //! * [`upgrades`] – WebSocket and its like.
 
+mod balance;
 mod connections;
 mod failures;
 mod floods;
