@@ -264,6 +264,7 @@ async fn build(yaml: &str, workers: usize, store: &Store) -> Result<Control, Str
         Facts { clusters: clusters.clone(), runtime: Arc::new(Runtime::new(vec![])), state: Arc::default() };
     let mut registry = Registry::default();
     nuncio_ext::register(&mut registry, &mut Default::default());
+    nuncio_engine::register(&mut registry);
     probe::register(&mut registry);
     let (threads, jobs) = Workers::start(workers, store, |_| ()).map_err(|e| e.to_string())?;
     let threads = Rc::new(threads);
