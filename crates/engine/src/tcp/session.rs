@@ -146,7 +146,6 @@ impl Session {
             }
             let Some(host) = cluster.choose() else {
                 stats.upstream_cx_none_healthy().inc();
-                stats.lb_healthy_panic().inc();
                 return self.failed(Some(Flag::NoHealthyUpstream), Failure::NoHealthyUpstream);
             };
             info.attempts.set(info.attempts.get() + 1);
