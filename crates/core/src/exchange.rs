@@ -76,7 +76,7 @@ impl Exchange {
         let Some(route) = self.route() else { return smallvec::SmallVec::new() };
         let found = |c: &AnyConfig| c.clone().downcast().ok();
         route
-            .per_filter()
+            .per_filter(&self.sx)
             .into_iter()
             .flatten()
             .filter_map(|l| l.get(self.current))

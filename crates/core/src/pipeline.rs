@@ -105,7 +105,7 @@ impl Run {
         }
         let route = self.ex.route();
         for (i, f) in self.chain.filters.iter().enumerate().take(64) {
-            let levels = route.as_ref().map(|r| r.per_filter()).unwrap_or_default();
+            let levels = route.as_ref().map(|r| r.per_filter(&self.ex.sx)).unwrap_or_default();
             let said = levels.into_iter().flatten().find_map(|l| l.disabled(f.id));
             if said.unwrap_or(f.disabled) {
                 self.off |= 1 << i;

@@ -5,6 +5,7 @@ use crate::info::StreamShared;
 use crate::metadata::Metadata;
 use nuncio_wire::{HeaderMap, RequestHead};
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -72,7 +73,9 @@ pub trait Route: Any + Send + Sync {
     fn metadata(&self) -> &Metadata;
     /// Per-filter configs from the most to the least specific level:
     /// weighted cluster, route, virtual host, route configuration.
-    fn per_filter(&self) -> [Option<&PerFilter>; 4];
+    fn per_filter(&self, sx: &StreamShared) -> [Option<&PerFilter>; 4];
+    /// The cluster the request goes to; `None` when the route answers by itself.
+    fn cluster<'a>(&'a self, head: &'a RequestHead, sx: &StreamShared) -> Option<Cow<'a, str>>;
     /// Adds to the headers of a local reply what the route adds to responses.
     fn finalize_reply(&self, _status: u16, _headers: &mut HeaderMap, _ex: &Exchange) {}
 }

@@ -28,7 +28,7 @@ pub use json::append_value;
 pub use operator::Operator;
 pub use time::TimeFormat;
 
-use crate::error::{BuildError, BuildResult};
+use crate::error::BuildResult;
 use crate::info::{ConnInfo, StreamInfo};
 use crate::route::Route;
 use json::Node;
@@ -162,20 +162,7 @@ fn append_parts(parts: &[Part], cx: &FormatCx<'_>, out: &mut Out<'_>, unset: &st
 
 /// Reads a `DataSource` that holds a format.
 fn read(source: &pb::DataSource) -> BuildResult<String> {
-    use pb::data_source::Specifier as S;
-    let utf8 = |b: Vec<u8>| String::from_utf8(b).map_err(|_| BuildError::from("a format must be UTF-8"));
-    match &source.specifier {
-        Some(S::InlineString(s)) => Ok(s.clone()),
-        Some(S::InlineBytes(b)) => utf8(b.clone()),
-        Some(S::EnvironmentVariable(name)) => {
-            std::env::var(name).map_err(|_| BuildError(format!("Environment variable doesn't exist: {name}")))
-        }
-        Some(S::Filename(path)) => utf8(std::fs::read(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => BuildError(format!("Invalid path: {path}")),
-            _ => BuildError(format!("unable to read file: {path}: {e}")),
-        })?),
-        None => Err("field: \"specifier\", reason: is required".into()),
-    }
+    String::from_utf8(crate::data_source::read(source)?).map_err(|_| "a format must be UTF-8".into())
 }
 
 /// The value of a header from configuration (`HeaderValueOption` and the like).

@@ -3,12 +3,13 @@ use crate::address::Address;
 use crate::clock::sim::Sim;
 use crate::filter_state::{LifeSpan, StringObject};
 use crate::flags::Flag;
-use crate::info::{CertInfo, HostInfo, ListenerInfo, TlsInfo};
+use crate::info::{CertInfo, HostInfo, ListenerInfo, StreamShared, TlsInfo};
 use crate::metadata::Metadata;
 use crate::route::PerFilter;
-use nuncio_wire::Version;
+use nuncio_wire::{RequestHead, Version};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,8 +25,11 @@ impl Route for TestRoute {
     fn metadata(&self) -> &Metadata {
         &self.0
     }
-    fn per_filter(&self) -> [Option<&PerFilter>; 4] {
+    fn per_filter(&self, _: &StreamShared) -> [Option<&PerFilter>; 4] {
         [None; 4]
+    }
+    fn cluster<'a>(&'a self, _: &'a RequestHead, _: &StreamShared) -> Option<Cow<'a, str>> {
+        None
     }
 }
 

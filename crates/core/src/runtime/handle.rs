@@ -99,6 +99,11 @@ impl RuntimeNumber {
             Some(n) => n,
         }
     }
+    /// The number at this moment, if the runtime says one.
+    pub fn said(&self) -> Option<u64> {
+        let n = self.key.as_ref()?.number.load(Relaxed);
+        (n != NONE).then_some(n)
+    }
     /// Decides with the number as percent (Envoy's `featureEnabled`).
     pub fn percent(&self) -> bool {
         match self.get() {
@@ -119,8 +124,12 @@ pub struct RuntimeFraction {
 impl RuntimeFraction {
     /// The fraction at this moment.
     pub fn get(&self) -> FractionalPercent {
+        self.get_or(self.default)
+    }
+    /// As [`get`](Self::get), with a default of this moment.
+    pub fn get_or(&self, default: FractionalPercent) -> FractionalPercent {
         match self.key.as_ref().map(|k| k.fraction.load(Relaxed)) {
-            None | Some(NONE) => self.default,
+            None | Some(NONE) => default,
             Some(f) => FractionalPercent { numerator: (f >> 32) as u32, denominator: f as u32 },
         }
     }
@@ -146,8 +155,10 @@ mod tests {
         let (n, none) = (r.number("k", 7), r.number("", 8));
         let f = r.fraction("k", FractionalPercent::NEVER);
         assert_eq!((n.get(), none.get(), f.matches(0)), (7, 8, false));
+        assert_eq!((n.said(), f.get_or(FractionalPercent::ALWAYS)), (None, FractionalPercent::ALWAYS));
         r.set(snapshot("k", "30"));
         assert_eq!((n.get(), f.matches(29), f.matches(30)), (30, true, false));
+        assert_eq!((n.said(), f.get_or(FractionalPercent::NEVER).numerator), (Some(30), 30));
         assert_eq!(r.number("k", 7).get(), 30, "a handle made later knows the value");
         r.set(snapshot("k", "{numerator: 5, denominator: TEN_THOUSAND}"));
         assert_eq!((n.get(), f.matches(4), f.matches(5), f.matches(10_004)), (7, true, false, true));

@@ -45,6 +45,10 @@ impl Snapshot {
     pub fn number(&self, key: &str, default: u64) -> u64 {
         self.get(key).and_then(|v| v.number).unwrap_or(default)
     }
+    /// The value as a fraction.
+    pub fn fraction(&self, key: &str) -> Option<crate::matchers::FractionalPercent> {
+        self.get(key).and_then(RuntimeValue::as_fraction)
+    }
     /// True when a key begins with `prefix`.
     pub fn has_prefix(&self, prefix: &str) -> bool {
         let from = (Bound::Included(prefix), Bound::Unbounded);

@@ -132,7 +132,8 @@ pub struct Weighted {
     weight: RuntimeNumber,
     /// Its header rules.
     pub headers: HeaderRules,
-    per_filter: PerFilter,
+    /// Its configs of filters.
+    pub per_filter: PerFilter,
 }
 
 impl Action {
@@ -280,6 +281,15 @@ impl ClusterRoute {
     pub fn upgrade(&self, kind: &[u8]) -> Option<bool> {
         self.upgrades.iter().find(|u| kind.eq_ignore_ascii_case(u.0.as_bytes())).map(|u| u.1)
     }
+    /// Takes the random number from the header that carries it (`WeightedCluster.header_name`).
+    pub fn take_random(&self, head: &RequestHead, sx: &StreamShared) {
+        let Target::Weighted { header: Some(h), .. } = &self.target else { return };
+        if head.headers.get_all(h).count() == 1
+            && let Some(v) = head.headers.get_str(h).and_then(|v| v.parse().ok())
+        {
+            sx.info.random.set(v);
+        }
+    }
     /// The cluster for a request; empty when a header should name it and does not, `None` when the runtime has taken all
     /// weight away.
     pub fn cluster_name<'a>(&'a self, head: &'a RequestHead, sx: &StreamShared) -> Option<Cow<'a, str>> {
@@ -287,11 +297,8 @@ impl ClusterRoute {
         match &self.target {
             Target::Cluster(c) => Some(Cow::Borrowed(c)),
             Target::Header(h) => by_header(h),
-            Target::Weighted { header, all } => {
-                let given = header.as_ref().filter(|h| head.headers.get_all(*h).count() == 1);
-                if let Some(v) = given.and_then(|h| head.headers.get_str(h)).and_then(|v| v.parse().ok()) {
-                    sx.info.random.set(v);
-                }
+            Target::Weighted { all, .. } => {
+                self.take_random(head, sx);
                 match &weighted(all, sx.info.random.get())?.cluster {
                     Ok(c) => Some(Cow::Borrowed(c)),
                     Err(h) => by_header(h),
@@ -336,9 +343,6 @@ fn weighted_clusters(
     }
     if total > u64::from(u32::MAX) {
         return Err("The sum of weights of all weighted clusters of route exceeds 4294967295".into());
-    }
-    if all.iter().any(|w| !w.per_filter.is_empty()) {
-        return Err(BuildError::not_implemented("WeightedCluster.ClusterWeight.typed_per_filter_config"));
     }
     use pb::weighted_cluster::RandomValueSpecifier as R;
     let header = match &w.random_value_specifier {

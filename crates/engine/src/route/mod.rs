@@ -31,6 +31,7 @@ use nuncio_core::metadata::{LazyMetadata, Metadata};
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
+use std::borrow::Cow;
 use std::sync::Arc;
 use virtual_clusters::{VirtualCluster, VirtualClusters};
 
@@ -382,8 +383,15 @@ impl Route for RouteEntry {
     fn metadata(&self) -> &Metadata {
         &self.metadata
     }
-    fn per_filter(&self) -> [Option<&PerFilter>; 4] {
-        [None, Some(&self.per_filter), Some(&self.host.per_filter), Some(&self.host.config.per_filter)]
+    fn per_filter(&self, sx: &StreamShared) -> [Option<&PerFilter>; 4] {
+        let weighted = self.action.chosen(sx).map(|w| &w.per_filter);
+        [weighted, Some(&self.per_filter), Some(&self.host.per_filter), Some(&self.host.config.per_filter)]
+    }
+    fn cluster<'a>(&'a self, head: &'a RequestHead, sx: &StreamShared) -> Option<Cow<'a, str>> {
+        match &self.action {
+            Action::Cluster(c) => c.cluster_name(head, sx),
+            _ => None,
+        }
     }
     fn finalize_reply(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange) {
         // Other actions are replies themselves.
@@ -405,7 +413,11 @@ impl TableSource {
 }
 impl RouteSource for TableSource {
     fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<dyn Route>> {
-        self.0.choose(head, sx).map(|r| r as Arc<dyn Route>)
+        let route = self.0.choose(head, sx)?;
+        if let Action::Cluster(c) = &route.action {
+            c.take_random(head, sx);
+        }
+        Some(route)
     }
 }
 

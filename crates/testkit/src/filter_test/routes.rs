@@ -10,6 +10,7 @@ use nuncio_core::{BuildError, BuildResult, StreamShared};
 use nuncio_wire::RequestHead;
 use prost::{Message, Name};
 use prost_types::Any;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ struct TestRoute {
     name: String,
     virtual_host: String,
     metadata: Metadata,
+    cluster: Option<String>,
     /// From the most to the least specific level.
     levels: [Arc<PerFilter>; 4],
 }
@@ -56,6 +58,7 @@ impl Routes {
                     name: r.name.clone(),
                     virtual_host: vh.name.clone(),
                     metadata: metadata.unwrap_or_default(),
+                    cluster: cluster(r),
                     levels,
                 };
                 routes.push((matcher(r)?, Arc::new(route)));
@@ -73,6 +76,17 @@ fn weighted(r: &pb::Route) -> Option<&BTreeMap<String, Any>> {
     match &action.cluster_specifier {
         Some(WeightedClusters(w)) => w.clusters.first().map(|c| &c.typed_per_filter_config),
         _ => None,
+    }
+}
+
+/// The cluster, or the first of the weighted ones.
+fn cluster(r: &pb::Route) -> Option<String> {
+    use pb::route_action::ClusterSpecifier as S;
+    let Some(pb::route::Action::Route(action)) = &r.action else { return None };
+    match &action.cluster_specifier {
+        Some(S::Cluster(c)) => Some(c.clone()),
+        Some(S::WeightedClusters(w)) => w.clusters.first().map(|c| c.name.clone()),
+        _ => Some(String::new()),
     }
 }
 
@@ -118,8 +132,11 @@ impl Route for TestRoute {
     fn metadata(&self) -> &Metadata {
         &self.metadata
     }
-    fn per_filter(&self) -> [Option<&PerFilter>; 4] {
+    fn per_filter(&self, _: &StreamShared) -> [Option<&PerFilter>; 4] {
         self.levels.each_ref().map(|l| Some(&**l))
+    }
+    fn cluster<'a>(&'a self, _: &'a RequestHead, _: &StreamShared) -> Option<Cow<'a, str>> {
+        self.cluster.as_deref().map(Cow::Borrowed)
     }
 }
 

@@ -65,7 +65,11 @@ pub(super) fn exchange(test: &FilterTest, head: RequestHead, payload: Payload) -
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build_local(tokio::runtime::LocalOptions::default())
         .expect("a runtime");
-    runtime.block_on(run(built, reply, head, payload))
+    runtime.block_on(async {
+        // Timers of filters: real ones, unless the test has taken the clock over.
+        tokio::task::spawn_local(nuncio_core::clock::run_wheel());
+        run(built, reply, head, payload).await
+    })
 }
 
 async fn run(built: &Built, reply: Reply, head: RequestHead, payload: Payload) -> Seen {
