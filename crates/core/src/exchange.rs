@@ -26,6 +26,8 @@ pub struct Exchange {
     pub sx: Rc<StreamShared>,
     /// Changes what [`reply`](Self::reply) makes (`local_reply_config`).
     pub rewriter: Option<Rc<dyn ReplyRewriter>>,
+    /// Whether replies of the proxy are gRPC's, for filters that change the request's `content-type`; `None`: as it is now.
+    pub grpc_replies: Option<bool>,
     pub(crate) current: FilterId,
 }
 
@@ -47,6 +49,7 @@ impl Exchange {
             response_trailers: None,
             sx,
             rewriter: None,
+            grpc_replies: None,
             current: FilterId::NONE,
         }
     }
@@ -88,6 +91,12 @@ impl Exchange {
         let info = &self.sx.info;
         r.flags.iter().for_each(|f| info.set_flag(*f));
         info.set_details(std::mem::take(&mut r.details));
+        if r.as_is {
+            let headers = r.headers.unwrap_or_default();
+            self.response = Some(ResponseHead { status: r.status, headers, ..Default::default() });
+            self.response_body = Body::Empty;
+            return;
+        }
         if self.response.is_none() {
             self.add_route_headers(&mut r);
         }
@@ -99,7 +108,7 @@ impl Exchange {
         let mut head =
             ResponseHead { status: r.status, headers: r.headers.unwrap_or_default(), ..Default::default() };
         let h = &mut head.headers;
-        if self.request.is_grpc() {
+        if self.grpc_replies.unwrap_or_else(|| self.request.is_grpc()) {
             head.status = 200;
             h.set(name::CONTENT_TYPE, b"application/grpc");
             if h.get(name::GRPC_STATUS).is_none_or(<[u8]>::is_empty) {
@@ -176,6 +185,9 @@ pub struct LocalReply {
     pub headers: Option<HeaderMap>,
     /// gRPC status, when it is not to be derived from `status`.
     pub grpc_status: Option<u32>,
+    /// A response like any other, of status and headers alone (Envoy's `encodeHeaders`): neither the route nor
+    /// `local_reply_config` change it, nor is it put in gRPC's way.
+    pub as_is: bool,
 }
 
 impl LocalReply {
@@ -208,7 +220,7 @@ pub fn grpc_status_of(http: u16) -> u32 {
 }
 
 /// `grpc-message` is percent-encoded (gRPC over HTTP/2, "Responses").
-fn percent_encode(s: &[u8]) -> Vec<u8> {
+pub fn percent_encode(s: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(s.len());
     for &b in s {
         if (0x20..=0x7e).contains(&b) && b != b'%' {

@@ -34,19 +34,42 @@ impl StateObject for StringObject {
 /// The objects of one stream or one connection; few, so a list.
 #[derive(Default)]
 pub struct FilterState {
-    objects: Vec<(Arc<str>, LifeSpan, Rc<dyn StateObject>)>,
+    objects: Vec<Entry>,
+}
+
+struct Entry {
+    name: Arc<str>,
+    span: LifeSpan,
+    read_only: bool,
+    object: Rc<dyn StateObject>,
 }
 
 impl FilterState {
     /// Sets an object; the last one set under a name wins.
     pub fn set(&mut self, name: impl Into<Arc<str>>, span: LifeSpan, object: Rc<dyn StateObject>) {
         let name = name.into();
-        self.objects.retain(|o| o.0 != name);
-        self.objects.push((name, span, object));
+        self.objects.retain(|o| o.name != name);
+        self.objects.push(Entry { name, span, read_only: false, object });
+    }
+    /// As [`set`](Self::set), for objects that configuration names: one that is there stays if it is read-only, or if
+    /// the new one would be and it is not.
+    pub fn set_guarded(
+        &mut self,
+        name: &Arc<str>,
+        span: LifeSpan,
+        read_only: bool,
+        object: Rc<dyn StateObject>,
+    ) {
+        if !self.objects.iter().any(|o| o.name == *name && (o.read_only || read_only)) {
+            self.set(name.clone(), span, object);
+            if let Some(set) = self.objects.last_mut() {
+                set.read_only = read_only;
+            }
+        }
     }
     /// The object, whatever its type.
     pub fn get(&self, name: &str) -> Option<Rc<dyn StateObject>> {
-        self.objects.iter().find(|o| &*o.0 == name).map(|o| o.2.clone())
+        self.objects.iter().find(|o| &*o.name == name).map(|o| o.object.clone())
     }
     /// The object, when it has type `T`.
     pub fn get_as<T: StateObject>(&self, name: &str) -> Option<Rc<T>> {
@@ -55,11 +78,11 @@ impl FilterState {
     }
     /// What an internal redirect keeps.
     pub fn keep_from(&mut self, span: LifeSpan) {
-        self.objects.retain(|o| o.1 >= span);
+        self.objects.retain(|o| o.span >= span);
     }
     /// Name and object of each, in the order they were set.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Rc<dyn StateObject>)> {
-        self.objects.iter().map(|o| (&*o.0, &o.2))
+        self.objects.iter().map(|o| (&*o.name, &o.object))
     }
 }
 
@@ -77,5 +100,17 @@ mod tests {
         assert!(f.get("a").is_none());
         assert_eq!(f.get_as::<StringObject>("b").and_then(|o| o.text()).as_deref(), Some("3"));
         assert_eq!(f.iter().count(), 1);
+    }
+
+    #[test]
+    fn what_is_read_only_stays() {
+        let mut f = FilterState::default();
+        let mut set = |name: &str, read_only, text: &str| {
+            let object = Rc::new(StringObject(text.into()));
+            f.set_guarded(&name.into(), LifeSpan::FilterChain, read_only, object);
+            f.get_as::<StringObject>(name).and_then(|o| o.text()).unwrap_or_default()
+        };
+        assert_eq!((&*set("a", true, "1"), &*set("a", true, "2"), &*set("a", false, "3")), ("1", "1", "1"));
+        assert_eq!((&*set("b", false, "1"), &*set("b", true, "2"), &*set("b", false, "3")), ("1", "1", "3"));
     }
 }

@@ -39,13 +39,18 @@ macro_rules! extensions {
 }
 
 pub mod access_log;
+mod base64;
+mod config;
 pub mod docs;
+mod grpc;
 #[cfg(test)]
 mod guard;
 pub mod http;
 pub mod listener;
 #[cfg(test)]
 mod testing;
+mod throttle;
+mod token_bucket;
 
 /// Registers every extension of this crate, and what each reads of its configuration.
 pub fn register(r: &mut Registry, c: &mut Coverage) {

@@ -18,6 +18,10 @@ impl Finalizer for Hcm {
         if !sent || !received {
             self.stats.downstream_rq_rx_reset().inc();
         }
+        // What a filter's buffer has no room for.
+        if *info.details.borrow() == "request_payload_too_large" {
+            self.stats.downstream_rq_too_large().inc();
+        }
         if info.health_check.get() {
             self.plan.tracing.iter().for_each(|t| t.health_check().inc());
         }

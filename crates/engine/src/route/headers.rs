@@ -1,6 +1,5 @@
 //! Header rules of routes: `request_headers_to_add` and its like, at any of the four levels.
 
-use crate::proto;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::Exchange;

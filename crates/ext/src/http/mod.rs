@@ -1,3 +1,20 @@
 //! HTTP filters (`envoy.filters.http`).
 
-extensions![buffer, header_mutation, health_check];
+extensions![
+    bandwidth_limit,
+    basic_auth,
+    buffer,
+    cors,
+    csrf,
+    fault,
+    grpc_http1_bridge,
+    grpc_stats,
+    grpc_web,
+    header_mutation,
+    header_to_metadata,
+    health_check,
+    local_ratelimit,
+    rbac,
+    set_filter_state,
+    set_metadata,
+];

@@ -63,6 +63,7 @@ pub(super) fn exchange(test: &FilterTest, head: RequestHead, payload: Payload) -
     let built = test.built.get().expect("`FilterTest::request` has built it");
     let reply = test.reply.borrow().clone();
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
         .build_local(tokio::runtime::LocalOptions::default())
         .expect("a runtime");
     runtime.block_on(async {

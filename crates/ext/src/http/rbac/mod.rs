@@ -1,0 +1,209 @@
+use matcher::Matcher;
+use nuncio_api::envoy::config::rbac::v3 as rbac;
+use nuncio_api::envoy::extensions::filters::http::rbac::v3 as pb;
+use nuncio_core::coverage::Covered;
+use nuncio_core::filter::{BuildCx, HttpFilter, Step};
+use nuncio_core::registry::Docs;
+use nuncio_core::{BuildResult, Exchange, Registry, StreamShared, stats};
+use prost_types::value::Kind;
+use prost_types::{Struct, Value};
+use rbac::rbac::Action;
+use std::sync::Arc;
+
+mod matcher;
+
+/// Its well-known name, and the name space of the metadata it sets.
+pub const NAME: &str = "envoy.filters.http.rbac";
+
+/// What is read of its configuration.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.extensions.filters.http.rbac.v3.RBAC",
+        &["rules", "rules_stat_prefix", "shadow_rules", "shadow_rules_stat_prefix", "track_per_rule_stats"],
+    ),
+    Covered::new("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", &["rbac"]),
+    Covered::new("envoy.config.rbac.v3.RBAC", &["action", "policies"]),
+    Covered::new("envoy.config.rbac.v3.Policy", &["permissions", "principals"]),
+    matcher::COVERED[0],
+    matcher::COVERED[1],
+];
+
+/// Registers the filter.
+pub(super) fn register(r: &mut Registry, docs: Docs) {
+    r.http_filter::<Rbac>(NAME, docs);
+}
+
+stats! {
+    /// Below `http.<stat_prefix>.rbac.<rules_stat_prefix>.`
+    pub struct RbacStats {
+        allowed: Counter,
+        denied: Counter,
+        policy: CounterFamily = "policy.",
+    }
+    /// Below `http.<stat_prefix>.rbac.<shadow_rules_stat_prefix>.`
+    pub struct ShadowStats {
+        shadow_allowed: Counter,
+        shadow_denied: Counter,
+        policy: CounterFamily = "policy.",
+    }
+}
+
+/// The filter.
+pub struct Rbac {
+    config: Arc<Config>,
+    stats: RbacStats,
+    shadow_stats: ShadowStats,
+}
+
+/// The rules of the filter, or of a route.
+pub struct Config {
+    rules: Option<Engine>,
+    shadow: Option<Engine>,
+    rules_prefix: String,
+    shadow_prefix: String,
+    per_rule: bool,
+}
+
+/// Policies in the order of their names, and what becomes of a request that matches one.
+struct Engine {
+    action: Action,
+    policies: Vec<(String, Matcher, Matcher)>,
+}
+
+impl Engine {
+    fn new(r: &rbac::Rbac) -> BuildResult<Engine> {
+        let policies = r.policies.iter().map(|(name, p)| {
+            let (permissions, principals) = (&p.permissions, &p.principals);
+            Ok((name.clone(), Matcher::permissions(permissions)?, Matcher::principals(principals)?))
+        });
+        Ok(Engine { action: r.action(), policies: policies.collect::<BuildResult<_>>()? })
+    }
+    /// Whether the request is allowed, and the policy that matches.
+    fn decide(&self, ex: &Exchange) -> (bool, Option<&str>) {
+        let matched = self.policies.iter().find(|p| p.1.matches(ex) && p.2.matches(ex)).map(|p| &*p.0);
+        let allowed = match self.action {
+            Action::Allow => matched.is_some(),
+            Action::Deny => matched.is_none(),
+            Action::Log => true,
+        };
+        (allowed, matched)
+    }
+}
+
+impl Config {
+    fn new(c: &pb::Rbac) -> BuildResult<Config> {
+        let engine = |r: Option<&rbac::Rbac>| r.map(Engine::new).transpose();
+        Ok(Config {
+            rules: engine(c.rules.as_ref())?,
+            shadow: engine(c.shadow_rules.as_ref())?,
+            rules_prefix: c.rules_stat_prefix.clone(),
+            shadow_prefix: c.shadow_rules_stat_prefix.clone(),
+            per_rule: c.track_per_rule_stats,
+        })
+    }
+}
+
+fn text(s: &str) -> Value {
+    Value { kind: Some(Kind::StringValue(s.to_owned())) }
+}
+
+/// `envoy.common: access_log_hint`, for loggers that ask for it.
+fn hint(sx: &StreamShared, log: bool) {
+    let value = Value { kind: Some(Kind::BoolValue(log)) };
+    sx.info.set_metadata("envoy.common", Struct { fields: [("access_log_hint".to_owned(), value)].into() });
+}
+
+/// The details of a refusal; blanks would look like the next field of a log.
+fn details(policy: Option<&str>) -> String {
+    let policy = policy.unwrap_or("none").replace(|c: char| c.is_ascii_whitespace() || c == '\x0b', "_");
+    format!("rbac_access_denied_matched_policy[{policy}]")
+}
+
+/// A prefix that a route sets, or else the filter's.
+fn prefix<'a>(of_route: Option<&'a str>, own: &'a str) -> &'a str {
+    of_route.filter(|p| !p.is_empty()).unwrap_or(own)
+}
+
+impl Rbac {
+    /// Decides, counts, and notes the result in `result`.
+    fn shadow(&self, config: &Config, engine: &Engine, ex: &Exchange, result: &mut Struct) {
+        let (allowed, policy) = engine.decide(ex);
+        let stats = &self.shadow_stats;
+        let (counter, name) = match allowed {
+            true => (stats.shadow_allowed(), "shadow_allowed"),
+            false => (stats.shadow_denied(), "shadow_denied"),
+        };
+        counter.inc();
+        let prefix = prefix(Some(&config.shadow_prefix), &self.config.shadow_prefix);
+        if let Some(policy) = policy {
+            if config.per_rule {
+                stats.policy().get(&format!("{policy}.{name}")).inc();
+            }
+            result.fields.insert(format!("{prefix}shadow_effective_policy_id"), text(policy));
+        }
+        let said = if allowed { "allowed" } else { "denied" };
+        result.fields.insert(format!("{prefix}shadow_engine_result"), text(said));
+    }
+    /// As [`shadow`](Self::shadow); says with which details the request is refused, if it is.
+    fn enforce(&self, config: &Config, engine: &Engine, ex: &Exchange, result: &mut Struct) -> Option<String> {
+        let (allowed, policy) = engine.decide(ex);
+        if engine.action == Action::Log {
+            hint(&ex.sx, policy.is_some());
+        }
+        let (counter, name) = match allowed {
+            true => (self.stats.allowed(), "allowed"),
+            false => (self.stats.denied(), "denied"),
+        };
+        counter.inc();
+        let prefix = prefix(Some(&config.rules_prefix), &self.config.rules_prefix);
+        if let Some(policy) = policy {
+            if config.per_rule {
+                self.stats.policy().get(&format!("{policy}.{name}")).inc();
+            }
+            result.fields.insert(format!("{prefix}enforced_effective_policy_id"), text(policy));
+        }
+        result.fields.insert(format!("{prefix}enforced_engine_result"), text(name));
+        (!allowed).then(|| details(policy))
+    }
+}
+
+impl HttpFilter for Rbac {
+    type Config = pb::Rbac;
+    type RouteConfig = pb::RbacPerRoute;
+    type Route = Config;
+    type Stream = ();
+
+    fn new(config: pb::Rbac, cx: &BuildCx<'_>) -> BuildResult<Rbac> {
+        let scope = cx.scope.scope("rbac");
+        Ok(Rbac {
+            config: Arc::new(Config::new(&config)?),
+            stats: RbacStats::new(&scope.scope(&config.rules_stat_prefix)),
+            shadow_stats: ShadowStats::new(&scope.scope(&config.shadow_rules_stat_prefix)),
+        })
+    }
+    fn route(config: pb::RbacPerRoute, _: &BuildCx<'_>) -> BuildResult<Config> {
+        // Without rules everybody may pass.
+        Config::new(&config.rbac.unwrap_or_default())
+    }
+
+    fn on_request<'a>(self: &'a Arc<Self>, (): &'a mut (), ex: &'a mut Exchange) -> Step<'a> {
+        let config = ex.route_config::<Config>();
+        let config = config.as_ref().unwrap_or(&self.config);
+        if config.rules.is_none() && config.shadow.is_none() {
+            return Step::Next;
+        }
+        let mut result = Struct::default();
+        if let Some(engine) = &config.shadow {
+            self.shadow(config, engine, ex, &mut result);
+        }
+        let refused = config.rules.as_ref().and_then(|engine| self.enforce(config, engine, ex, &mut result));
+        ex.sx.info.set_metadata(NAME, result);
+        match refused {
+            None => Step::Next,
+            Some(details) => Step::reply(403, "RBAC: access denied", details),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

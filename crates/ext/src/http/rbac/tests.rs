@@ -1,0 +1,170 @@
+//! Values were measured on Envoy 1.40.
+
+use crate::testing::filters;
+use nuncio_testkit::FilterTest;
+use nuncio_testkit::filter_test::Seen;
+use prost_types::value::Kind;
+
+const TYPE: &str = "'@type': type.googleapis.com/envoy.extensions.filters.http.rbac.v3";
+
+fn test(config: &str) -> FilterTest {
+    filters(&format!("- {{name: r, typed_config: {{{TYPE}.RBAC, {config}}}}}"))
+}
+
+fn policy(permission: &str, principal: &str) -> String {
+    format!("{{permissions: [{{{permission}}}], principals: [{{{principal}}}]}}")
+}
+
+fn rules(action: &str, permission: &str, principal: &str) -> String {
+    format!("{{action: {action}, policies: {{'my policy': {}}}}}", policy(permission, principal))
+}
+
+fn stats(t: &FilterTest) -> [u64; 4] {
+    ["allowed", "denied", "shadow_allowed", "shadow_denied"].map(|n| t.stat(&format!("http.test.rbac.{n}")))
+}
+
+fn metadata(seen: &Seen, namespace: &str, key: &str) -> Option<Kind> {
+    seen.sx.info.metadata.borrow().as_ref()?.get(namespace, [key])?.kind.clone()
+}
+
+const ANY: &str = "any: true";
+
+#[test]
+fn actions() {
+    let b = "header: {name: x, string_match: {exact: b}}";
+    let send = |action: &str, x: &str| {
+        let t = test(&format!("rules: {}", rules(action, b, ANY)));
+        let seen = t.request("GET /").header("x", x).send();
+        (seen.status, seen.details, stats(&t))
+    };
+    let denied = |policy: &str| format!("rbac_access_denied_matched_policy[{policy}]");
+    assert_eq!(send("ALLOW", "b"), (200, "via_upstream".into(), [1, 0, 0, 0]));
+    assert_eq!(send("ALLOW", "a"), (403, denied("none"), [0, 1, 0, 0]));
+    assert_eq!(send("DENY", "b"), (403, denied("my_policy"), [0, 1, 0, 0]));
+    assert_eq!(send("DENY", "a"), (200, "via_upstream".into(), [1, 0, 0, 0]));
+    assert_eq!(send("LOG", "a"), (200, "via_upstream".into(), [1, 0, 0, 0]));
+    let seen = test(&format!("rules: {}", rules("DENY", ANY, ANY))).request("GET /").send();
+    assert_eq!((&*seen.body, &*seen.flags, seen.upstream.is_none()), ("RBAC: access denied", "-", true));
+    assert_eq!(test("rules: {}").request("GET /").send().status, 403);
+    assert_eq!(test("").request("GET /").send().status, 200);
+}
+
+#[test]
+fn results_are_metadata() {
+    let t = test(&format!(
+        "rules: {}, shadow_rules: {}, shadow_rules_stat_prefix: sh_, track_per_rule_stats: true",
+        rules("LOG", ANY, ANY),
+        rules("DENY", ANY, ANY)
+    ));
+    let seen = t.request("GET /").send();
+    let own = |key: &str| metadata(&seen, "envoy.filters.http.rbac", key);
+    let text = |s: &str| Some(Kind::StringValue(s.into()));
+    assert_eq!((own("enforced_engine_result"), own("sh_shadow_engine_result")), (text("allowed"), text("denied")));
+    assert_eq!(own("enforced_effective_policy_id"), text("my policy"));
+    assert_eq!(own("sh_shadow_effective_policy_id"), text("my policy"));
+    assert_eq!(metadata(&seen, "envoy.common", "access_log_hint"), Some(Kind::BoolValue(true)));
+    assert_eq!((t.stat("http.test.rbac.allowed"), t.stat("http.test.rbac.sh_.shadow_denied")), (1, 1));
+    assert_eq!(t.stat("http.test.rbac.policy.my policy.allowed"), 1);
+    assert_eq!(t.stat("http.test.rbac.sh_.policy.my policy.shadow_denied"), 1);
+}
+
+#[test]
+fn permissions() {
+    let holds = |p: &str| {
+        let t = test(&format!("rules: {}", rules("ALLOW", p, ANY)));
+        t.request("GET /admin/x?q").header("x", "a").header("x", "b").send().status == 200
+    };
+    for (yes, no) in [
+        ("url_path: {path: {exact: /admin/x}}", "url_path: {path: {prefix: /other}}"),
+        ("destination_port: 80", "destination_port: 81"),
+        ("destination_port_range: {start: 80, end: 81}", "destination_port_range: {start: 70, end: 80}"),
+        ("destination_ip: {address_prefix: 127.0.0.0, prefix_len: 8}", "destination_ip: {address_prefix: 10.0.0.0, prefix_len: 8}"),
+        ("not_rule: {destination_port: 81}", "not_rule: {any: true}"),
+        ("and_rules: {rules: [{any: true}, {destination_port: 80}]}", "and_rules: {rules: [{any: true}, {destination_port: 8}]}"),
+        ("or_rules: {rules: [{destination_port: 8}, {any: true}]}", "or_rules: {rules: [{destination_port: 8}]}"),
+        // Each value of a repeated header counts by itself.
+        ("header: {name: x, string_match: {exact: b}}", "header: {name: x, string_match: {exact: c}}"),
+        ("requested_server_name: {exact: ''}", "requested_server_name: {exact: a}"),
+        ("metadata: {filter: f, path: [{key: k}], value: {present_match: true}, invert: true}", "metadata: {filter: f, path: [{key: k}], value: {present_match: true}}"),
+    ] {
+        assert!(holds(yes), "{yes}");
+        assert!(!holds(no), "{no}");
+    }
+}
+
+#[test]
+fn principals() {
+    let holds = |p: &str| {
+        let t = test(&format!("rules: {}", rules("ALLOW", ANY, p))).route_config(
+            "virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: c}, metadata: {filter_metadata: {f: {k: v}}}}]}]",
+        );
+        t.request("GET /p").header("x", "a").send().status == 200
+    };
+    let range = |field: &str, ip: &str| format!("{field}: {{address_prefix: {ip}, prefix_len: 32}}");
+    for field in ["source_ip", "direct_remote_ip", "remote_ip"] {
+        assert!(holds(&range(field, "127.0.0.1")) && !holds(&range(field, "127.0.0.2")), "{field}");
+    }
+    for (yes, no) in [
+        ("url_path: {path: {exact: /p}}", "url_path: {path: {exact: /q}}"),
+        ("header: {name: x, present_match: true}", "header: {name: yy, present_match: true}"),
+        ("not_id: {header: {name: yy}}", "not_id: {any: true}"),
+        ("and_ids: {ids: [{any: true}]}", "and_ids: {ids: [{any: true}, {header: {name: yy}}]}"),
+        ("or_ids: {ids: [{header: {name: yy}}, {any: true}]}", "or_ids: {ids: [{header: {name: yy}}]}"),
+        ("not_id: {authenticated: {}}", "authenticated: {}"),
+        ("sourced_metadata: {metadata_matcher: {filter: f, path: [{key: k}], value: {string_match: {exact: v}}}, metadata_source: ROUTE}", "sourced_metadata: {metadata_matcher: {filter: f, path: [{key: k}], value: {string_match: {exact: v}}}}"),
+        ("not_id: {filter_state: {key: k, string_match: {exact: v}}}", "filter_state: {key: k, string_match: {exact: v}}"),
+    ] {
+        assert!(holds(yes), "{yes}");
+        assert!(!holds(no), "{no}");
+    }
+}
+
+#[test]
+fn objects_of_the_filter_state() {
+    let state = "- {name: s, typed_config: {'@type': type.googleapis.com/envoy.extensions.filters.http.set_filter_state.v3.Config, on_request_headers: [{object_key: k, factory_key: envoy.string, format_string: {text_format_source: {inline_string: '%REQ(x)%'}}}]}}";
+    let config = rules("ALLOW", ANY, "filter_state: {key: k, string_match: {exact: v}}");
+    let t = filters(&format!("{state}\n- {{name: r, typed_config: {{{TYPE}.RBAC, rules: {config}}}}}"));
+    let status = |x: &str| t.request("GET /").header("x", x).send().status;
+    assert_eq!((status("v"), status("w")), (200, 403));
+}
+
+#[test]
+fn routes() {
+    let level = |c: &str| format!("typed_per_filter_config: {{r: {{{TYPE}.RBACPerRoute, {c}}}}}");
+    let t = test(&format!("rules: {}", rules("DENY", ANY, ANY))).route_config(&format!(
+        "virtual_hosts: [{{name: v, domains: ['*'], routes: [
+           {{match: {{prefix: /open}}, route: {{cluster: c}}, {}}},
+           {{match: {{prefix: /a}}, route: {{cluster: c}}, {}}},
+           {{match: {{prefix: /}}, route: {{cluster: c}}}}]}}]",
+        level(""),
+        level(&format!("rbac: {{rules: {}}}", rules("ALLOW", "header: {name: x}", ANY)))
+    ));
+    let status = |p: &str| t.request(p).send().status;
+    assert_eq!((status("GET /open"), status("GET /a"), status("GET /b")), (200, 403, 403));
+    assert_eq!(t.request("GET /a").header("x", "1").send().status, 200);
+    assert_eq!(stats(&t), [1, 2, 0, 0]);
+}
+
+#[test]
+fn the_policy_with_the_first_name_is_named() {
+    let policies = ["b", "a", "c"].map(|n| format!("{n}: {}", policy(ANY, ANY))).join(", ");
+    let seen = test(&format!("rules: {{action: DENY, policies: {{{policies}}}}}")).request("GET /").send();
+    assert_eq!(seen.details, "rbac_access_denied_matched_policy[a]");
+}
+
+#[test]
+fn refusals() {
+    let refusal = |p: &str| test(&format!("rules: {}", rules("ALLOW", p, ANY))).refusal();
+    assert_eq!(refusal("destination_port_range: {start: -1, end: 5}"), "range start -1 is out of bounds");
+    assert_eq!(refusal("destination_port_range: {start: 1, end: 70000}"), "range end 70000 is out of bounds");
+    assert_eq!(
+        refusal("destination_port_range: {start: 5, end: 5}"),
+        "range start 5 cannot be greater or equal than range end 5"
+    );
+    let condition = format!("permissions: [{{{ANY}}}], principals: [{{{ANY}}}], condition: {{const_expr: {{bool_value: true}}}}");
+    assert_eq!(
+        test(&format!("rules: {{policies: {{p: {{{condition}}}}}}}")).refusal(),
+        "not implemented yet: Policy.condition"
+    );
+    assert_eq!(test("matcher: {}").refusal(), "not implemented yet: RBAC.matcher");
+}
