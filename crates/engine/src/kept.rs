@@ -4,19 +4,20 @@
 use bytes::Bytes;
 use nuncio_core::error::{BuildError, BuildResult};
 use prost::Message;
+use std::cell::RefCell;
 use std::marker::PhantomData;
 
 /// A message as its bytes.
 #[derive(Clone)]
 pub struct Kept<M> {
-    bytes: Bytes,
+    bytes: RefCell<Bytes>,
     message: PhantomData<fn() -> M>,
 }
 
 impl<M: Message + Default + PartialEq> Kept<M> {
     /// Encodes it.
     pub fn new(message: &M) -> Kept<M> {
-        Kept { bytes: message.encode_to_vec().into(), message: PhantomData }
+        Kept { bytes: RefCell::new(message.encode_to_vec().into()), message: PhantomData }
     }
     /// A message that is encoded already, and the message.
     ///
@@ -24,16 +25,25 @@ impl<M: Message + Default + PartialEq> Kept<M> {
     /// The bytes are no such message.
     pub fn encoded(bytes: Bytes) -> BuildResult<(Kept<M>, M)> {
         let message = M::decode(&*bytes).map_err(|e| BuildError(format!("Unable to parse protobuf: {e}")))?;
-        Ok((Kept { bytes, message: PhantomData }, message))
+        Ok((Kept { bytes: RefCell::new(bytes), message: PhantomData }, message))
     }
     /// The message.
     pub fn get(&self) -> M {
         // These bytes were encoded or decoded here; if they did not decode, there would be nothing to show.
-        M::decode(&*self.bytes).unwrap_or_default()
+        M::decode(&**self.bytes.borrow()).unwrap_or_default()
     }
     /// Whether another message says the same.
     pub fn same(&self, other: &M) -> bool {
         self.get() == *other
+    }
+    /// Whether these are its bytes.
+    pub fn is(&self, bytes: &Bytes) -> bool {
+        *self.bytes.borrow() == *bytes
+    }
+    /// Keeps the same message from now on in the bytes of another one, which are part of a newer file: the memory of the
+    /// older file is no longer needed.
+    pub fn renew(&self, other: Kept<M>) {
+        self.bytes.swap(&other.bytes);
     }
 }
 
@@ -50,7 +60,10 @@ mod tests {
         assert!(kept.same(&cluster));
         assert!(!kept.same(&Cluster { name: "b".into(), ..Default::default() }));
         let (again, decoded) = Kept::<Cluster>::encoded(cluster.encode_to_vec().into()).unwrap();
+        assert!(kept.is(&cluster.encode_to_vec().into()));
         assert_eq!((again.get(), decoded), (cluster.clone(), cluster));
+        kept.renew(again.clone());
+        assert_eq!(kept.bytes.borrow().as_ptr(), again.bytes.borrow().as_ptr());
         assert!(Kept::<Cluster>::encoded(Bytes::from_static(&[0x0a, 9])).is_err());
     }
 }

@@ -18,27 +18,59 @@ const CHUNK: usize = 32 << 10;
 struct Section {
     /// Its message, without the package.
     message: &'static str,
-    /// Its list, the field of the list's elements that holds the configuration, and where its elements come from.
-    list: Option<(&'static str, &'static str, Dumped)>,
+    lists: &'static [List],
+}
+
+/// A list of a section.
+struct List {
+    /// Its field.
+    name: &'static str,
+    /// The field of its elements that holds the configuration; empty when the configuration is all there is.
+    field: &'static str,
+    /// Where its elements come from.
+    of: Dumped,
     /// Elements say when they were taken over.
     dated: bool,
 }
 
-const fn section(message: &'static str, list: &'static str, field: &'static str, of: Dumped) -> Section {
-    Section { message, list: Some((list, field, of)), dated: true }
+const fn list(name: &'static str, field: &'static str, of: Dumped) -> List {
+    List { name, field, of, dated: true }
 }
 
 /// The sections after the bootstrap, in Envoy's order. Those without a list are never filled yet.
 const SECTIONS: &[Section] = &[
-    section("ClustersConfigDump", "static_clusters", "cluster", Dumped::Clusters),
     Section {
-        dated: false,
-        ..section("EndpointsConfigDump", "static_endpoint_configs", "endpoint_config", Dumped::Endpoints)
+        message: "ClustersConfigDump",
+        lists: &[
+            list("static_clusters", "cluster", Dumped::Clusters),
+            list("dynamic_active_clusters", "cluster", Dumped::DynamicClusters),
+            list("dynamic_warming_clusters", "cluster", Dumped::WarmingClusters),
+        ],
     },
-    section("ListenersConfigDump", "static_listeners", "listener", Dumped::Listeners),
-    Section { message: "ScopedRoutesConfigDump", list: None, dated: false },
-    section("RoutesConfigDump", "static_route_configs", "route_config", Dumped::Routes),
-    section("SecretsConfigDump", "static_secrets", "secret", Dumped::Secrets),
+    Section {
+        message: "EndpointsConfigDump",
+        lists: &[List {
+            dated: false,
+            ..list("static_endpoint_configs", "endpoint_config", Dumped::Endpoints)
+        }],
+    },
+    Section {
+        message: "ListenersConfigDump",
+        lists: &[
+            list("static_listeners", "listener", Dumped::Listeners),
+            list("dynamic_listeners", "", Dumped::DynamicListeners),
+        ],
+    },
+    Section { message: "ScopedRoutesConfigDump", lists: &[] },
+    Section {
+        message: "RoutesConfigDump",
+        lists: &[list("static_route_configs", "route_config", Dumped::Routes)],
+    },
+    // Static secrets were never updated: they have no time.
+    Section {
+        message: "SecretsConfigDump",
+        lists: &[List { dated: false, ..list("static_secrets", "secret", Dumped::Secrets) }],
+    },
 ];
 
 const BOOTSTRAP: &str = "BootstrapConfigDump";
@@ -100,13 +132,14 @@ fn all(
         Some(mask) => parts.extend(trimmed(BOOTSTRAP, bootstrap, mask).map(Part::Whole)),
     }
     for s in SECTIONS.iter().filter(|s| shown(s, params)) {
-        let elements = s.list.map_or_else(VecDeque::new, |(.., of)| items(cx, of, filter));
+        let lists = s.lists.iter().map(|l| (l, items(cx, l.of, filter)));
+        let lists: VecDeque<_> = lists.filter(|(_, elements)| !elements.is_empty()).collect();
         match mask {
-            None => parts.push_back(Part::List(s, elements)),
+            None => parts.push_back(Part::Lists(s, lists)),
             Some(mask) => {
                 let mut o = Map::new();
-                if let Some((list, ..)) = s.list.filter(|_| !elements.is_empty()) {
-                    o.insert(list.into(), elements.iter().map(|e| element(s, e)).collect());
+                for (l, elements) in lists {
+                    o.insert(l.name.into(), elements.iter().map(|e| element(l, e)).collect());
                 }
                 parts.extend(trimmed(s.message, typed(s.message, Value::Object(o)), mask).map(Part::Whole));
             }
@@ -117,7 +150,7 @@ fn all(
         debug_assert_eq!(*mask, Mask::parse(text));
         return Err((400, format!("FieldMask {text} could not be successfully applied to any configs.")));
     }
-    Ok(Response::chunks(JSON, Dump { parts, begun: false, list_begun: false }))
+    Ok(Response::chunks(JSON, Dump::new(parts)))
 }
 
 /// `?resource=`: the elements of one list.
@@ -141,12 +174,12 @@ fn one_list(
             return Err((400, text));
         }
         let element_type = field.ty.message();
-        let list = section.and_then(|s| Some((s, s.list?))).filter(|(_, (list, ..))| *list == resource);
-        let elements = list.map_or_else(VecDeque::new, |(_, (.., of))| items(cx, of, filter));
+        let list = section.and_then(|s| s.lists.iter().find(|l| l.name == resource));
+        let elements = list.map_or_else(VecDeque::new, |l| items(cx, l.of, filter));
         let mut parts = VecDeque::new();
         for e in &elements {
-            let Some((s, m)) = section.zip(element_type) else { continue };
-            let mut value = element(s, e);
+            let Some((l, m)) = list.zip(element_type) else { continue };
+            let mut value = element(l, e);
             if mask.is_some_and(|mask| !mask.trim_resource(m, &mut value)) {
                 let text = mask.map(Mask::debug).unwrap_or_default();
                 return Err((400, format!("FieldMask \n{text} could not be successfully used.")));
@@ -158,7 +191,7 @@ fn one_list(
             }
             parts.push_back(Part::Whole(Value::Object(o)));
         }
-        return Ok(Response::chunks(JSON, Dump { parts, begun: false, list_begun: false }));
+        return Ok(Response::chunks(JSON, Dump::new(parts)));
     }
     Err((404, format!("{resource} not found in config dump")))
 }
@@ -180,17 +213,24 @@ fn trimmed(name: &str, mut value: Value, mask: &Mask) -> Option<Value> {
     mask.trim(message(name)?, &mut value).then(|| typed(name, value))
 }
 
-/// One element of a section's list.
-fn element(s: &Section, c: &ConfigView) -> Value {
-    let (mut o, config) = (Map::new(), proto_json::any(&(c.config)()));
-    let Some((_, field, of)) = s.list else { return Value::Object(o) };
-    if of == Dumped::Secrets {
-        o.insert("name".into(), c.name.clone().into()); // static ones were never updated: they have no time
-        o.insert(field.into(), config);
-        return Value::Object(o);
+/// One element of a list.
+fn element(l: &List, c: &ConfigView) -> Value {
+    let mut config = proto_json::any(&(c.config)());
+    if l.field.is_empty() {
+        if let Value::Object(o) = &mut config {
+            o.shift_remove("@type");
+        }
+        return config;
     }
-    o.insert(field.into(), config);
-    if s.dated {
+    let mut o = Map::new();
+    if l.of == Dumped::Secrets {
+        o.insert("name".into(), c.name.clone().into());
+    }
+    if let Some(v) = c.version.as_ref().filter(|v| !v.is_empty()) {
+        o.insert("version_info".into(), v.to_string().into());
+    }
+    o.insert(l.field.into(), config);
+    if l.dated {
         o.insert("last_updated".into(), rfc3339_millis(c.last_updated).into());
     }
     Value::Object(o)
@@ -198,52 +238,67 @@ fn element(s: &Section, c: &ConfigView) -> Value {
 
 enum Part {
     Whole(Value),
-    List(&'static Section, VecDeque<ConfigView>),
+    /// A section and its lists, none of them empty.
+    Lists(&'static Section, VecDeque<(&'static List, VecDeque<ConfigView>)>),
 }
 
 struct Dump {
     parts: VecDeque<Part>,
     begun: bool,
-    /// The first part is a list and its beginning is written.
+    /// Of the first part, which is a section, the beginning is written.
+    section_begun: bool,
+    /// And that of its first list.
     list_begun: bool,
 }
 
 impl Dump {
+    fn new(parts: VecDeque<Part>) -> Dump {
+        Dump { parts, begun: false, section_begun: false, list_begun: false }
+    }
     /// Writes one element; true when its part is done.
     fn step(&mut self, out: &mut String) -> bool {
         let Some(part) = self.parts.front_mut() else { return true };
-        if !self.list_begun {
+        if !self.section_begun {
             out.push_str(if self.begun { ",\n  " } else { "{\n \"configs\": [\n  " });
             self.begun = true;
         }
-        match part {
+        let (s, lists) = match part {
             Part::Whole(v) => {
                 json::write(v, 2, out);
-                true
+                return true;
             }
-            Part::List(s, elements) => {
-                let Some(e) = elements.pop_front() else {
-                    match self.list_begun {
-                        true => out.push_str("\n   ]\n  }"),
-                        false => json::write(&typed(s.message, Value::Null), 2, out),
-                    }
-                    self.list_begun = false;
-                    return true;
-                };
-                if self.list_begun {
-                    out.push_str(",\n    ");
-                } else {
-                    self.list_begun = true;
-                    out.push_str("{\n   \"@type\": ");
-                    json::string(&format!("type.googleapis.com/{}", full_name(s.message)), out);
-                    out.push_str(",\n   ");
-                    json::string(s.list.map_or("", |(list, ..)| list), out);
-                    out.push_str(": [\n    ");
-                }
-                json::write(&element(s, &e), 4, out);
-                false
+            Part::Lists(s, lists) => (s, lists),
+        };
+        let Some((l, elements)) = lists.front_mut() else {
+            match self.section_begun {
+                true => out.push_str("\n  }"),
+                false => json::write(&typed(s.message, Value::Null), 2, out),
             }
+            self.section_begun = false;
+            return true;
+        };
+        if !self.section_begun {
+            self.section_begun = true;
+            out.push_str("{\n   \"@type\": ");
+            json::string(&format!("type.googleapis.com/{}", full_name(s.message)), out);
         }
+        if self.list_begun {
+            out.push_str(",\n    ");
+        } else {
+            self.list_begun = true;
+            out.push_str(",\n   ");
+            json::string(l.name, out);
+            out.push_str(": [\n    ");
+        }
+        if let Some(e) = elements.pop_front() {
+            json::write(&element(l, &e), 4, out);
+        }
+        if elements.is_empty() {
+            self.list_begun = false;
+            out.push_str("\n   ]");
+            lists.pop_front();
+        }
+        false
     }
 }
 

@@ -7,6 +7,7 @@ use crate::options::Options;
 use crate::server::runtime::Layers;
 use crate::server::{Parts, Phase};
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::address::Address;
 use nuncio_core::stats::Store;
@@ -90,7 +91,7 @@ fn config<M: Message + Name + Default>(name: &str, yaml: &str) -> ConfigView {
     let m = parse_message::<M>(yaml.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse).unwrap();
     let any = prost_types::Any { type_url: M::type_url(), value: m.message.encode_to_vec() };
     let last_updated = UNIX_EPOCH + Duration::from_millis(1_795_234_025_007);
-    ConfigView { name: name.into(), config: Rc::new(move || any.clone()), last_updated }
+    ConfigView { name: name.into(), config: Rc::new(move || any.clone()), last_updated, version: None }
 }
 
 struct Setup {
@@ -99,8 +100,15 @@ struct Setup {
 }
 
 fn setup() -> Setup {
-    use nuncio_api::envoy::config::cluster::v3::Cluster;
     use nuncio_api::envoy::config::listener::v3::Listener;
+    setup_with(vec![
+        (Dumped::Clusters, config::<Cluster>("c", "{name: c, alt_stat_name: x}")),
+        (Dumped::Clusters, config::<Cluster>("d", "name: d")),
+        (Dumped::Listeners, config::<Listener>("l", "name: l\naddress: {pipe: {path: /p}}")),
+    ])
+}
+
+fn setup_with(configs: Vec<(Dumped, ConfigView)>) -> Setup {
     let loaded =
         parse_message::<Bootstrap>(BOOTSTRAP.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse).unwrap();
     let store = Store::new();
@@ -117,15 +125,8 @@ fn setup() -> Setup {
         node_message: loaded.message.node,
         flush_on_admin: false,
     });
-    let view = Rc::new(Fake {
-        clusters: vec![cluster("blackhole"), cluster("zoo")],
-        configs: vec![
-            (Dumped::Clusters, config::<Cluster>("c", "{name: c, alt_stat_name: x}")),
-            (Dumped::Clusters, config::<Cluster>("d", "name: d")),
-            (Dumped::Listeners, config::<Listener>("l", "name: l\naddress: {pipe: {path: /p}}")),
-        ],
-        ..Default::default()
-    });
+    let view =
+        Rc::new(Fake { clusters: vec![cluster("blackhole"), cluster("zoo")], configs, ..Default::default() });
     server.set_view(view.clone());
     server.set_phase(Phase::Live);
     Setup { server, view }
@@ -458,6 +459,43 @@ fn config_dump_in_full() {
     let named = s.json("/config_dump?name_regex=d");
     assert_eq!(named["configs"][1]["static_clusters"].as_array().unwrap().len(), 1);
     assert!(named["configs"][2].get("static_listeners").is_none());
+}
+
+#[test]
+fn config_dump_of_a_control_plane() {
+    use nuncio_api::envoy::admin::v3::listeners_config_dump::DynamicListener;
+    let of = |version: &str, yaml: &str| {
+        let c = config::<Cluster>("x", yaml);
+        ConfigView { version: Some(version.into()), ..c }
+    };
+    let listener = "{name: l, warming_state: {version_info: '8'}, error_state: {details: refused}}";
+    let s = setup_with(vec![
+        (Dumped::Clusters, config::<Cluster>("a", "name: a")),
+        (Dumped::DynamicClusters, of("7", "name: b")),
+        (Dumped::DynamicClusters, of("", "name: c")),
+        (Dumped::WarmingClusters, of("8", "name: b")),
+        (Dumped::DynamicListeners, config::<DynamicListener>("l", listener)),
+    ]);
+    let v = s.json("/config_dump");
+    let cluster =
+        |name: &str| json!({"@type": "type.googleapis.com/envoy.config.cluster.v3.Cluster", "name": name});
+    let at = "2026-11-21T04:07:05.007Z";
+    let expected = json!({
+        "@type": "type.googleapis.com/envoy.admin.v3.ClustersConfigDump",
+        "static_clusters": [{"cluster": cluster("a"), "last_updated": at}],
+        "dynamic_active_clusters": [
+            {"version_info": "7", "cluster": cluster("b"), "last_updated": at},
+            {"cluster": cluster("c"), "last_updated": at},
+        ],
+        "dynamic_warming_clusters": [{"version_info": "8", "cluster": cluster("b"), "last_updated": at}],
+    });
+    assert_eq!(v["configs"][1], expected);
+    let listeners =
+        json!([{"name": "l", "warming_state": {"version_info": "8"}, "error_state": {"details": "refused"}}]);
+    assert_eq!(v["configs"][2]["dynamic_listeners"], listeners);
+    assert_eq!(s.get("/config_dump"), json::pretty(&v) + "\n");
+    let warming = s.json("/config_dump?resource=dynamic_warming_clusters&mask=version_info");
+    assert_eq!(warming["configs"][0]["version_info"], "8");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use nuncio_core::address::Address;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// The engine, as operators see it. All calls are made on main.
@@ -36,12 +37,18 @@ pub struct Drain {
 /// Sections of `/config_dump` that the engine fills.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Dumped {
-    /// `envoy.config.cluster.v3.Cluster`
+    /// `envoy.config.cluster.v3.Cluster`, static ones.
     Clusters,
+    /// The same, active ones of a control plane.
+    DynamicClusters,
+    /// The same, those that wait for their first hosts.
+    WarmingClusters,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment`, as the hosts are now.
     Endpoints,
-    /// `envoy.config.listener.v3.Listener`
+    /// `envoy.config.listener.v3.Listener`, static ones.
     Listeners,
+    /// `envoy.admin.v3.ListenersConfigDump.DynamicListener`: those of a control plane, in all states.
+    DynamicListeners,
     /// `envoy.config.route.v3.RouteConfiguration`
     Routes,
     /// `envoy.extensions.transport_sockets.tls.v3.Secret`
@@ -57,6 +64,8 @@ pub struct ConfigView {
     pub config: Rc<dyn Fn() -> prost_types::Any>,
     /// When it was taken over.
     pub last_updated: SystemTime,
+    /// `version_info` of the control plane's response; none for static resources.
+    pub version: Option<Arc<str>>,
 }
 
 /// A listener.

@@ -15,6 +15,7 @@ use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{Scope, Store};
 use nuncio_core::{log, log_lines};
 use nuncio_engine::{ClusterManager, ListenerManager};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -73,23 +74,28 @@ pub fn ground(options: &Options, made: &Made) -> Result<Ground, Refusal> {
     Ok(Ground { loaded, node, store, runtime, flush })
 }
 
-/// The secrets of the bootstrap, in their order.
+/// The static secrets, in their order.
 #[derive(Default)]
-pub struct Secrets(Vec<Arc<Secret>>);
+pub struct Secrets(RefCell<Vec<Arc<Secret>>>);
 
 impl Secrets {
     /// Takes them from the configuration.
     pub fn new(b: &Bootstrap) -> Rc<Secrets> {
-        let all = b.static_resources.iter().flat_map(|s| &s.secrets);
-        Rc::new(Secrets(all.cloned().map(Arc::new).collect()))
+        let secrets = Secrets::default();
+        secrets.replace(b.static_resources.as_ref().map(|s| &s.secrets[..]).unwrap_or_default());
+        Rc::new(secrets)
     }
     /// The secret of this name.
     pub fn get(&self, name: &str) -> Option<Arc<Secret>> {
-        self.0.iter().find(|s| s.name == name).cloned()
+        self.0.borrow().iter().find(|s| s.name == name).cloned()
     }
     /// All of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Secret>> {
-        self.0.iter()
+    pub fn list(&self) -> Vec<Arc<Secret>> {
+        self.0.borrow().clone()
+    }
+    /// Takes others; what was built with the old ones keeps them.
+    pub fn replace(&self, all: &[Secret]) {
+        *self.0.borrow_mut() = all.iter().cloned().map(Arc::new).collect();
     }
 }
 
@@ -120,8 +126,8 @@ impl ServerCx for Facts {
     }
 }
 
-/// Builds all clusters, then all listeners, in Envoy's order and with its landmarks in the log. Every error is found:
-/// the first one is Envoy's.
+/// Builds all clusters, then all listeners, in Envoy's order and, if that is `announced`, with its landmarks in the log.
+/// Every error is found: the first one is Envoy's.
 ///
 /// # Errors
 /// Something is refused, or an address cannot be bound.
@@ -131,13 +137,19 @@ pub fn resources(
     listeners: &ListenerManager,
     clusters: &ClusterManager,
     workers: usize,
+    announced: bool,
     cx: &BuildCx<'_>,
 ) -> Result<(), Refusal> {
-    log!(Config, Info, "loading tracing configuration");
+    let say = |l: std::fmt::Arguments<'_>| {
+        if announced {
+            log!(Config, Info, "{l}");
+        }
+    };
+    say(format_args!("loading tracing configuration"));
     let b = &loaded.message;
     let secrets = b.static_resources.as_ref().map_or(0, |fixed| fixed.secrets.len());
-    log!(Config, Info, "loading {secrets} static secret(s)");
-    log!(Config, Info, "loading {} cluster(s)", loaded.clusters.len());
+    say(format_args!("loading {secrets} static secret(s)"));
+    say(format_args!("loading {} cluster(s)", loaded.clusters.len()));
     if let Some(any) = b.typed_dns_resolver_config.as_ref().and_then(|r| r.typed_config.as_ref()) {
         clusters.set_resolver(any)?;
     }
@@ -147,13 +159,13 @@ pub fn resources(
     }
     // Routes that name a cluster which was refused are not themselves wrong.
     if errors.0.is_empty() {
-        log!(Config, Info, "loading {} listener(s)", loaded.listeners.len());
+        say(format_args!("loading {} listener(s)", loaded.listeners.len()));
         for (i, l) in loaded.listeners.iter().enumerate() {
             let added = listeners.add_encoded(l.clone(), workers, cx);
             errors.take(|| format!("static_resources.listeners[{i}]"), added);
         }
     }
-    log!(Config, Info, "loading stats configuration");
+    say(format_args!("loading stats configuration"));
     errors.into_result(options)
 }
 
@@ -192,16 +204,44 @@ pub fn cx<'a>(
 /// The configuration is refused.
 pub fn validate(options: &Options, made: &Made) -> Result<(), Refusal> {
     let g = ground(options, made)?;
-    let root = g.store.root();
+    try_out(&g.loaded, options, made, &g.store, &g.runtime, &g.node, true)
+}
+
+/// Reads the configuration anew and checks all of it, beside what runs.
+///
+/// # Errors
+/// The configuration is refused.
+pub fn check(options: &Options, made: &Made) -> Result<LoadedParts, Refusal> {
+    let loaded = bootstrap::load(options, &made.coverage)?;
+    let b = &loaded.message;
+    let store = Store::new();
+    store.configure(bootstrap::settings(b.stats_config.as_deref(), options)?);
+    let runtime = Layers::new(b.layered_runtime.as_ref(), &store.root())?;
+    let node = bootstrap::node(b.node.as_deref(), options, &made.registry);
+    bootstrap::flush(b)?;
+    try_out(&loaded, options, made, &store, &runtime, &node, false)?;
+    Ok(loaded)
+}
+
+fn try_out(
+    loaded: &LoadedParts,
+    options: &Options,
+    made: &Made,
+    store: &Store,
+    runtime: &Layers,
+    node: &Node,
+    announced: bool,
+) -> Result<(), Refusal> {
+    let root = store.root();
     let clusters = ClusterManager::new(&root);
     let listeners = ListenerManager::new(&root);
     let facts = Facts {
         clusters: clusters.clone(),
-        runtime: g.runtime.current().clone(),
+        runtime: runtime.current().clone(),
         state: Arc::default(),
-        secrets: Secrets::new(&g.loaded.message),
+        secrets: Secrets::new(&loaded.message),
     };
     let init = Init::default();
-    let cx = cx(&made.registry, &root, &g.node, &facts, &init, true);
-    resources(&g.loaded, options, &listeners, &clusters, 1, &cx)
+    let cx = cx(&made.registry, &root, node, &facts, &init, true);
+    resources(loaded, options, &listeners, &clusters, 1, announced, &cx)
 }

@@ -1,7 +1,7 @@
 //! The engine as the admin interface sees it.
 
 use super::build::Secrets;
-use super::certs;
+use super::{certs, dynamic};
 use crate::admin::view::{
     CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, Thresholds, View,
     health,
@@ -9,18 +9,20 @@ use crate::admin::view::{
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::endpoint::v3 as endpoint;
 use nuncio_api::envoy::config::listener::v3::{Listener, filter::ConfigType};
+use nuncio_api::envoy::config::route::v3::RouteConfiguration;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
+use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::listener::worker::Which;
 use nuncio_engine::upstream::breakers::Breakers;
 use nuncio_engine::upstream::health::HostHealth;
 use nuncio_engine::upstream::host::Host;
 use nuncio_engine::upstream::manager::ClusterEntry;
-use nuncio_engine::{ClusterManager, ListenerManager};
+use nuncio_engine::{ClusterManager, ListenerManager, Revision};
 use prost::{Message, Name};
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,7 +38,7 @@ pub struct EngineView {
     walk: RefCell<Vec<Rc<ClusterEntry>>>,
     /// What drains.
     draining: Cell<Option<Which>>,
-    certs: OnceCell<Vec<CertsView>>,
+    certs: RefCell<Option<Vec<CertsView>>>,
 }
 
 impl EngineView {
@@ -50,12 +52,38 @@ impl EngineView {
             since,
             walk: RefCell::default(),
             draining: Cell::new(None),
-            certs: OnceCell::new(),
+            certs: RefCell::default(),
         }
+    }
+    /// The configuration was reloaded: certificates may be others now.
+    pub fn reloaded(&self) {
+        self.certs.take();
     }
     fn config<M: Message + Name + 'static>(&self, name: &str, make: impl Fn() -> M + 'static) -> ConfigView {
         let config = move || prost_types::Any { type_url: M::type_url(), value: make().encode_to_vec() };
-        ConfigView { name: name.to_owned(), config: Rc::new(config), last_updated: self.since }
+        ConfigView { name: name.to_owned(), config: Rc::new(config), last_updated: self.since, version: None }
+    }
+    /// The configuration as of a revision.
+    fn revised<M: Message + Name + 'static>(
+        &self,
+        name: &str,
+        r: &Revision,
+        make: impl Fn() -> M + 'static,
+    ) -> ConfigView {
+        let v = self.config(name, make);
+        ConfigView { last_updated: r.updated, version: r.version.clone(), ..v }
+    }
+    fn routes(&self, r: RouteConfiguration, of: &Revision) -> ConfigView {
+        let of = Revision { version: None, ..of.clone() };
+        self.revised(&r.name.clone(), &of, move || r.clone())
+    }
+    fn clusters(&self, all: Vec<Rc<ClusterEntry>>, wanted: impl Fn(&Revision) -> bool) -> Vec<ConfigView> {
+        let all = all.into_iter().filter(|c| wanted(&c.revision));
+        let one = |c: Rc<ClusterEntry>| {
+            let (name, r) = (c.plan.name.clone(), c.revision.clone());
+            self.revised(&name, &r, move || c.config.get())
+        };
+        all.map(one).collect()
     }
 }
 
@@ -73,7 +101,7 @@ impl View for EngineView {
         found
     }
     fn listeners(&self) -> Vec<ListenerView> {
-        let one = |l: &Rc<nuncio_engine::listener::manager::ListenerEntry>| ListenerView {
+        let one = |l: &Rc<ListenerEntry>| ListenerView {
             name: l.plan.info.name.to_string(),
             addresses: l.addresses.clone(),
         };
@@ -81,35 +109,41 @@ impl View for EngineView {
     }
     fn dump(&self, of: Dumped) -> Vec<ConfigView> {
         match of {
-            Dumped::Clusters => self
-                .clusters
-                .list()
-                .into_iter()
-                .map(|c| self.config(&c.plan.name.clone(), move || c.config.get()))
-                .collect(),
+            Dumped::Clusters => self.clusters(self.clusters.list(), |r| r.version.is_none()),
+            Dumped::DynamicClusters => self.clusters(self.clusters.list(), |r| r.version.is_some()),
+            Dumped::WarmingClusters => self.clusters(self.clusters.list_warming(), |_| true),
             Dumped::Endpoints => self
                 .clusters
                 .list()
                 .into_iter()
                 .map(|c| self.config(&c.plan.name.clone(), move || assignment(&c)))
                 .collect(),
-            Dumped::Listeners => self
-                .listeners
-                .list()
-                .into_iter()
-                .map(|l| self.config(&l.plan.info.name.to_string(), move || l.config.get()))
-                .collect(),
+            Dumped::Listeners => {
+                let fixed = self.listeners.list().into_iter().filter(|l| l.revision.version.is_none());
+                let one = |l: Rc<ListenerEntry>| {
+                    let (name, r) = (l.plan.info.name.to_string(), l.revision.clone());
+                    self.revised(&name, &r, move || l.config.get())
+                };
+                fixed.map(one).collect()
+            }
+            Dumped::DynamicListeners => {
+                let all = dynamic::listeners(&self.listeners).into_iter();
+                all.map(|l| self.config(&l.name.clone(), move || l.clone())).collect()
+            }
             Dumped::Routes => {
                 let all = self.listeners.list();
-                let tables = all.iter().flat_map(|l| route_tables(&l.config.get()));
-                tables.map(|r| self.config(&r.name.clone(), move || r.clone())).collect()
+                let of = |l: &Rc<ListenerEntry>| {
+                    let (tables, rev) = (route_tables(&l.config.get()), l.revision.clone());
+                    tables.into_iter().map(move |r| (r, rev.clone()))
+                };
+                all.iter().flat_map(of).map(|(r, rev)| self.routes(r, &rev)).collect()
             }
             Dumped::Secrets => {
                 let one = |s: &Arc<Secret>| {
                     let (name, s) = (s.name.clone(), s.clone());
                     self.config(&name, move || (*s).clone())
                 };
-                self.secrets.iter().map(one).collect()
+                self.secrets.list().iter().map(one).collect()
             }
         }
     }
@@ -123,7 +157,8 @@ impl View for EngineView {
             let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config.get(), &find));
             up.chain(down).collect()
         };
-        self.certs.get_or_init(read).clone()
+        let known = self.certs.borrow().clone();
+        known.unwrap_or_else(|| self.certs.borrow_mut().insert(read()).clone())
     }
     fn reopen_access_logs(&self) {
         nuncio_ext::access_log::reopen();
@@ -268,7 +303,7 @@ fn address(a: &Address) -> core::Address {
 }
 
 /// The route tables that stand in a listener's connection managers.
-fn route_tables(l: &Listener) -> Vec<nuncio_api::envoy::config::route::v3::RouteConfiguration> {
+fn route_tables(l: &Listener) -> Vec<RouteConfiguration> {
     let chains = l.filter_chains.iter().chain(l.default_filter_chain.as_deref());
     let filters = chains.flat_map(|c| &c.filters);
     let managers = filters.filter_map(|f| match &f.config_type {

@@ -5,8 +5,10 @@
 
 mod build;
 mod certs;
+mod dynamic;
 mod engine;
 pub mod memory;
+mod reload;
 mod run;
 pub mod runtime;
 mod serve;
@@ -76,7 +78,7 @@ pub struct Server {
     /// `node` in JSON.
     node: Value,
     /// The bootstrap message, encoded, and when it was read.
-    bootstrap: (Bytes, SystemTime),
+    bootstrap: RefCell<(Bytes, SystemTime)>,
     node_message: Option<Box<core::Node>>,
     /// Refresh stats for each `/stats` (`stats_flush_on_admin`).
     flush_on_admin: bool,
@@ -85,6 +87,7 @@ pub struct Server {
     phase: Cell<Phase>,
     targets: RefCell<Vec<String>>,
     quit: Notify,
+    reload: Notify,
 }
 
 /// What a [`Server`] is made of.
@@ -120,7 +123,7 @@ impl Server {
             runtime: p.runtime,
             state: Arc::default(),
             node: p.node,
-            bootstrap: (p.bootstrap, SystemTime::now()),
+            bootstrap: RefCell::new((p.bootstrap, SystemTime::now())),
             node_message: p.node_message,
             flush_on_admin: p.flush_on_admin,
             view: OnceCell::new(),
@@ -128,6 +131,7 @@ impl Server {
             phase: Cell::new(Phase::PreInitializing),
             targets: RefCell::default(),
             quit: Notify::new(),
+            reload: Notify::new(),
         };
         s.set_phase(Phase::PreInitializing);
         s
@@ -199,15 +203,28 @@ impl Server {
     }
     /// `envoy.admin.v3.BootstrapConfigDump` in JSON.
     pub fn bootstrap_json(&self) -> Value {
-        let mut message = Bootstrap::decode(&*self.bootstrap.0).unwrap_or_default(); // it was encoded or checked here
+        let (bytes, at) = self.bootstrap.borrow().clone();
+        let mut message = Bootstrap::decode(bytes).unwrap_or_default(); // it was encoded or checked here
         message.node = self.node_message.clone();
         let any = prost_types::Any { type_url: Bootstrap::type_url(), value: message.encode_to_vec() };
         let mut bootstrap = crate::proto_json::any(&any);
         if let Value::Object(o) = &mut bootstrap {
             o.shift_remove("@type");
         }
-        let at = crate::time::rfc3339_millis(self.bootstrap.1);
+        let at = crate::time::rfc3339_millis(at);
         serde_json::json!({"bootstrap": bootstrap, "last_updated": at})
+    }
+    /// Another bootstrap is in use, from now on.
+    pub fn set_bootstrap(&self, encoded: Bytes) {
+        *self.bootstrap.borrow_mut() = (encoded, SystemTime::now());
+    }
+    /// Asks the server to read its configuration anew.
+    pub fn ask_to_reload(&self) {
+        self.reload.notify_one();
+    }
+    /// Resolves when the server was asked to read its configuration anew.
+    pub async fn asked_to_reload(&self) {
+        self.reload.notified().await;
     }
     /// Asks the server to end.
     pub fn quit(&self) {

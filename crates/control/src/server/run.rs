@@ -9,6 +9,7 @@ use nuncio_core::{log, log_lines, rng};
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Runs a server to its end. The calling thread becomes main.
 pub fn run(mut options: Options, mut made: Made) -> ExitCode {
@@ -27,7 +28,7 @@ pub fn run(mut options: Options, mut made: Made) -> ExitCode {
         Mode::Validate => validate(&options, &made),
         Mode::Serve | Mode::InitOnly => {
             base_id(&mut options);
-            start(&options, &made)
+            start(&options, &Arc::new(made))
         }
     };
     log::flush();
@@ -79,7 +80,7 @@ fn validate(options: &Options, made: &Made) -> ExitCode {
     }
 }
 
-fn start(options: &Options, made: &Made) -> ExitCode {
+fn start(options: &Options, made: &Arc<Made>) -> ExitCode {
     let outcome = log_to_file(options).and_then(|()| {
         announce(options, &made.registry);
         serve::serve(options, made)

@@ -1,6 +1,7 @@
 //! A server that serves: start on main, then until it is told to end.
 
 use super::engine::EngineView;
+use super::reload::{self, Reloader};
 use super::{Parts, Phase, Server, build, shutdown};
 use crate::admin::transport;
 use crate::bootstrap::Refusal;
@@ -34,7 +35,7 @@ const END: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// It cannot start.
-pub fn serve(options: &Options, made: &build::Made) -> Result<(), Refusal> {
+pub fn serve(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> {
     if options.restart_epoch > 0 && !options.disable_hot_restart && !options.skip_hot_restart_on_no_parent {
         return Err(BuildError::not_implemented("hot restart (--restart-epoch above 0)").into());
     }
@@ -62,10 +63,11 @@ pub fn concurrency(options: &Options) -> u32 {
     }
 }
 
-async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
+async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> {
     rng::seed_from_os();
     tokio::task::spawn_local(clock::run_wheel());
     let signals = shutdown::Signals::new().map_err(|e| Refusal::from(BuildError(e.to_string())))?;
+    let print = reload::print(options);
     let ground = build::ground(options, made)?;
     let workers = concurrency(options);
     let _shard = ground.store.register_shard();
@@ -90,11 +92,12 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let (clusters, listeners) = (ClusterManager::new(&root), ListenerManager::new(&root));
     listeners.set_drain(options.drain_time, options.drain_strategy == DrainStrategy::Immediate);
     let secrets = build::Secrets::new(&loaded.message);
-    server.set_view(Rc::new(EngineView::new(clusters.clone(), listeners.clone(), secrets.clone())));
+    let view = Rc::new(EngineView::new(clusters.clone(), listeners.clone(), secrets.clone()));
+    server.set_view(view.clone());
     let following = clusters.clone();
     server.runtime.follow(move |s| following.runtime_changed(s));
     let facts = build::Facts {
-        secrets,
+        secrets: secrets.clone(),
         clusters: clusters.clone(),
         runtime: server.runtime.current().clone(),
         state: server.state.clone(),
@@ -103,8 +106,9 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     let cx = build::cx(&made.registry, &root, &node, &facts, &init, false);
 
     serve_admin(&loaded.message, &server, &cx)?;
-    build::resources(&loaded, options, &listeners, &clusters, workers as usize, &cx)?;
-    drop(loaded); // what is kept of it is kept as bytes
+    build::resources(&loaded, options, &listeners, &clusters, workers as usize, true, &cx)?;
+    let frame = loaded.message; // what else is kept of it is kept as bytes
+    drop((loaded.clusters, loaded.listeners));
     log!(Runtime, Info, "RTDS has finished initialization");
     server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
     let initialized = tokio::select! {
@@ -153,7 +157,22 @@ async fn run(options: &Options, made: &build::Made) -> Result<(), Refusal> {
     server.stats.server.initialization_time_ms().record(u64::try_from(millis).unwrap_or(u64::MAX));
     tokio::task::spawn_local(flush(server.clone(), ground.flush.interval));
     log!(Main, Info, "starting main dispatch loop");
-    signals.end(&server).await;
+    let reloader = Reloader {
+        options,
+        made,
+        frame,
+        secrets: &secrets,
+        clusters: &clusters,
+        listeners: &listeners,
+        workers: workers as usize,
+        cx,
+        server: &server,
+        view: &view,
+    };
+    tokio::select! {
+        () = signals.end(&server) => {}
+        () = reloader.run(print) => {}
+    }
     shutdown::graceful(&server, &listeners).await;
     log!(Main, Info, "shutting down server instance");
     // Exchanges under way are cut, and logged.

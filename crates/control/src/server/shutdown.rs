@@ -20,7 +20,7 @@ struct Kinds {
 }
 
 impl Signals {
-    /// Takes the signals over. SIGHUP is received and ignored from here on, as in Envoy.
+    /// Takes the signals over.
     ///
     /// # Errors
     /// The system refuses.
@@ -51,7 +51,10 @@ impl Signals {
                     log!(Main, Info, "caught SIGUSR1. Reopening access logs.");
                     reopen(server);
                 }
-                _ = k.hangup.recv() => log!(Main, Warning, "caught and eating SIGHUP. See documentation for how to hot restart."),
+                _ = k.hangup.recv() => {
+                    log!(Main, Info, "caught SIGHUP. Reloading the configuration.");
+                    server.ask_to_reload();
+                }
                 () = server.asked_to_quit() => return,
             }
         }

@@ -33,6 +33,11 @@ stats! {
         version: SetGauge,
         initialization_time_ms: Histogram(Milliseconds),
     }
+    /// `server.`: what became of reloads (`--watch`, SIGHUP).
+    pub struct ReloadStats {
+        reload_rejected: SharedCounter lazy,
+        reload_success: SharedCounter lazy,
+    }
     /// `server.`, unless hot restart is disabled.
     pub struct HotRestartStats {
         hot_restart_generation: SetGauge,
@@ -75,6 +80,8 @@ stats! {
 pub struct Stats {
     /// `server.`
     pub server: ServerStats,
+    /// `server.`
+    pub reload: ReloadStats,
     _hot_restart: Option<HotRestartStats>,
     _async_client: AsyncClientStats,
     _overload: (OverloadStats, ResetStreamStats),
@@ -101,6 +108,7 @@ impl Stats {
         let clusters = threads.iter().map(|t| ThreadLocalClusterStats::new(&local.scope(t))).collect();
         let s = Stats {
             server: ServerStats::new(&server),
+            reload: ReloadStats::new(&server),
             _hot_restart: hot_restart,
             _async_client: AsyncClientStats::new(&root.scope("http").scope("async-client")),
             _overload: (OverloadStats::new(&root.scope("overload")), ResetStreamStats::new(&actions)),

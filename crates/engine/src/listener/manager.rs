@@ -158,8 +158,22 @@ impl ListenerManager {
     /// # Errors
     /// As [`set`](Self::set).
     pub fn add_encoded(&self, bytes: Bytes, workers: usize, cx: &BuildCx<'_>) -> BuildResult<()> {
+        self.set_encoded(bytes, Revision::fixed(), workers, cx, unwatched()).map(drop)
+    }
+    /// As [`set`](Self::set), from the message's bytes, which are kept.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn set_encoded(
+        &self,
+        bytes: Bytes,
+        revision: Revision,
+        workers: usize,
+        cx: &BuildCx<'_>,
+        done: Done,
+    ) -> BuildResult<Change> {
         let (config, c) = Kept::encoded(bytes)?;
-        self.try_set(&c, Some(config), Revision::fixed(), workers, cx, unwatched()).map(drop)
+        self.try_set(&c, Some(config), revision, workers, cx, done)
     }
     /// Adds a listener, or changes the one of this name, and binds its sockets, unless the configuration is only to be
     /// validated. Once workers run, it accepts as soon as it is warm; `done` runs when all workers have it.
@@ -203,19 +217,19 @@ impl ListenerManager {
         }
         let of = |list| named(list, &c.name).filter(|_| !c.name.is_empty());
         let (active, warming) = (of(&self.0.listeners), of(&self.0.warming));
-        if [&active, &warming].into_iter().flatten().any(|l| l.config.same(c)) {
-            // What is warming gives way when the configuration went back to what is active.
-            if let (Some(a), Some(w)) = (&active, &warming)
-                && a.config.same(c)
-            {
-                take_out(&self.0.warming, w);
-                self.count();
-                self.0.stats.listener_modified().inc();
-                done();
-                return Ok(Change::Modified);
-            }
+        if let Some(same) = [&active, &warming].into_iter().flatten().find(|l| l.config.same(c)) {
+            config.into_iter().for_each(|newer| same.config.renew(newer));
             done();
-            return Ok(Change::Same);
+            // What is warming gives way when the configuration went back to what is active.
+            return match (&active, &warming) {
+                (Some(a), Some(w)) if Rc::ptr_eq(a, same) => {
+                    take_out(&self.0.warming, w);
+                    self.count();
+                    self.0.stats.listener_modified().inc();
+                    Ok(Change::Modified)
+                }
+                _ => Ok(Change::Same),
+            };
         }
         let running = self.0.workers.borrow().is_some();
         let before = active.as_ref().filter(|_| running).map(|a| (a, a.config.get()));

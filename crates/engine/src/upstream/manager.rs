@@ -175,6 +175,20 @@ impl ClusterManager {
     ) -> BuildResult<Change> {
         self.set_kept(c, None, revision, cx, done)
     }
+    /// As [`set`](Self::set), from the message's bytes, which are kept.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set).
+    pub fn set_encoded(
+        &self,
+        bytes: Bytes,
+        revision: Revision,
+        cx: &BuildCx<'_>,
+        done: Done,
+    ) -> BuildResult<Change> {
+        let (config, c) = Kept::<pb::Cluster>::encoded(bytes)?;
+        self.set_kept(&c, Some(config), revision, cx, done)
+    }
     fn set_kept(
         &self,
         c: &pb::Cluster,
@@ -184,7 +198,8 @@ impl ClusterManager {
         done: Done,
     ) -> BuildResult<Change> {
         let there = self.warming(&c.name).or_else(|| self.get(&c.name));
-        if there.as_ref().is_some_and(|e| e.config.same(c)) {
+        if let Some(e) = there.as_ref().filter(|e| e.config.same(c)) {
+            config.into_iter().for_each(|newer| e.config.renew(newer));
             done();
             return Ok(Change::Same);
         }
