@@ -1,6 +1,6 @@
 //! Dates as protobuf's JSON prints them.
 
-use nuncio_core::log::Date;
+use nuncio_core::calendar::Civil;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 fn since_epoch(at: SystemTime) -> Duration {
@@ -8,7 +8,7 @@ fn since_epoch(at: SystemTime) -> Duration {
 }
 
 fn date(at: Duration) -> String {
-    let d = Date::new(at);
+    let d = Civil::of(at.as_secs().cast_signed());
     format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", d.year, d.month, d.day, d.hour, d.minute, d.second)
 }
 

@@ -14,6 +14,7 @@
 pub mod access_log;
 pub mod address;
 pub mod body;
+pub mod calendar;
 pub mod clock;
 pub mod coverage;
 pub mod data_source;

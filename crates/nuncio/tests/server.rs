@@ -63,9 +63,7 @@ fn serves_until_sigterm() {
     assert!(r.get("/nope").starts_with("HTTP/1.1 404 Not Found\r\n"));
     assert!(r.get("/quitquitquit").starts_with("HTTP/1.1 405 "));
 
-    let listener =
-        r.get("/listeners").lines().find_map(|l| l.strip_prefix("l::").map(str::to_owned)).unwrap();
-    let mut s = TcpStream::connect(&listener).unwrap();
+    let mut s = TcpStream::connect(r.listener()).unwrap();
     s.write_all(b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     s.read_to_string(&mut answer).unwrap();
@@ -95,13 +93,32 @@ fn serves_until_sigterm() {
 }
 
 #[test]
+fn lets_requests_finish_for_the_time_it_is_given() {
+    let f = Folder::new("graceful");
+    let mut r = Running::start(&f, &["--graceful-shutdown-s", "60"]);
+    let listener = r.listener();
+    let mut s = TcpStream::connect(&listener).unwrap();
+    s.write_all(b"GET / HTTP/1.1\r\n").unwrap();
+    r.wait_for("the connection", |r| {
+        let stats = r.get("/stats?filter=ingress.downstream_cx_active");
+        stats.contains("downstream_cx_active: 1\n").then_some(())
+    });
+    r.signal("TERM");
+    r.wait_for("the end of listening", |_| TcpStream::connect(&listener).is_err().then_some(()));
+    s.write_all(b"host: a\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    s.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("hello"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert_eq!(r.exit_code(), Some(0), "it does not wait longer than it must");
+}
+
+#[test]
 fn quits_when_asked_and_waits_for_nothing() {
     let f = Folder::new("quit");
     let mut r = Running::start(&f, &["--log-path", &f.path("log")]);
     // A connection that never says anything does not hold the server.
-    let listener =
-        r.get("/listeners").lines().find_map(|l| l.strip_prefix("l::").map(str::to_owned)).unwrap();
-    let _idle = TcpStream::connect(&listener).unwrap();
+    let _idle = TcpStream::connect(r.listener()).unwrap();
     let begin = Instant::now();
     assert!(r.ask("POST", "/quitquitquit").unwrap().ends_with("OK\n\r\n0\r\n\r\n"));
     assert_eq!(r.exit_code(), Some(0));

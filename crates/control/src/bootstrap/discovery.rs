@@ -1,13 +1,17 @@
 //! What every control plane needs before it can be asked: a cluster to reach it by, and a node that says who asks.
 
 use crate::options::Options;
-use nuncio_api::envoy::config::bootstrap::v3 as pb;
+use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::envoy::config::core::v3::grpc_service::TargetSpecifier;
+use nuncio_api::load::LoadedParts;
+use prost::Message;
 
 /// What is wrong with `dynamic_resources`: the field, and Envoy's words.
-pub fn check(b: &pb::Bootstrap, options: &Options) -> Option<(String, String)> {
+pub fn check(loaded: &LoadedParts, options: &Options) -> Option<(String, String)> {
+    let b = &loaded.message;
     let d = b.dynamic_resources.as_ref()?;
-    let clusters = b.static_resources.as_ref().map(|s| &s.clusters[..]).unwrap_or_default();
+    let is_static =
+        |name: &str| loaded.clusters.iter().any(|c| Cluster::decode(c.clone()).is_ok_and(|c| c.name == name));
     let node = b.node.as_deref();
     let has_id = !options.service_node.is_empty() || node.is_some_and(|n| !n.id.is_empty());
     let has_cluster = !options.service_cluster.is_empty() || node.is_some_and(|n| !n.cluster.is_empty());
@@ -22,7 +26,7 @@ pub fn check(b: &pb::Bootstrap, options: &Options) -> Option<(String, String)> {
     if let Some(ads) = &d.ads_config {
         for s in &ads.grpc_services {
             if let Some(TargetSpecifier::EnvoyGrpc(g)) = &s.target_specifier
-                && !clusters.iter().any(|c| c.name == g.cluster_name)
+                && !is_static(&g.cluster_name)
             {
                 let text = format!("Unknown gRPC client cluster '{}'", g.cluster_name);
                 return Some(("dynamic_resources.ads_config".into(), text));

@@ -52,7 +52,7 @@ pub fn load(options: &Options, coverage: &Coverage) -> Result<LoadedParts, Refus
         phrase: e.envoy_phrase().to_owned(),
         details: e.errors().iter().map(ToString::to_string).collect(),
     })?;
-    if let Some((path, phrase)) = discovery::check(&loaded.message, options) {
+    if let Some((path, phrase)) = discovery::check(&loaded, options) {
         let details = located(options, vec![(path, phrase.clone())]);
         return Err(Refusal { phrase, details });
     }

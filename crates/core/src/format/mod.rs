@@ -13,7 +13,6 @@
 //! forges lines (Envoy does not for `%QUERY_PARAM%`, nor did it for `%REQUESTED_SERVER_NAME%`: CVE-2024-45808); in a
 //! header value they become blanks; JSON escapes them, and bytes that are not UTF-8 too (CVE-2024-34363).
 
-mod calendar;
 mod command;
 mod eval;
 mod json;
@@ -23,7 +22,6 @@ mod parse;
 mod time;
 mod xfcc;
 
-pub use calendar::Civil;
 pub use json::append_value;
 pub use operator::Operator;
 pub use time::TimeFormat;

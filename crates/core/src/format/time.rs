@@ -4,7 +4,7 @@
 //! (`%E3S`, `%E*f`, `%Ez`, `%ET`, `%E4Y`). What nobody knows is printed as it stands. Times are UTC; the broken-down
 //! form of a second is kept per thread, for a busy proxy formats thousands of times that differ in fractions only.
 
-use super::calendar::{Civil, Name, Number};
+use crate::calendar::{Civil, Name, Number};
 use crate::error::BuildResult;
 use std::time::SystemTime;
 

@@ -20,7 +20,6 @@ mod time;
 pub use loggers::Logger;
 pub use pattern::Pattern;
 pub use sink::{flush, reopen, set_file, start_writer};
-pub use time::Date;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};

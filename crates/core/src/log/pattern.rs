@@ -3,8 +3,8 @@
 //! A flag is `%`, an optional field width (`8` right-aligned, `-8` left-aligned, `=8` centred, a `!` behind it cuts
 //! longer text) and a letter. What is no flag is printed as it stands.
 
-use super::time::Date;
 use super::{Level, Record};
+use crate::calendar::{Civil, Name};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -35,22 +35,6 @@ enum Align {
 
 /// Widest field, as in the library.
 const MAX_WIDTH: usize = 64;
-
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
 
 impl Pattern {
     /// Parses a pattern; every text is one.
@@ -89,7 +73,7 @@ impl Pattern {
 
     /// Appends the line for `r`, without a line break.
     pub fn render(&self, r: &Record<'_>, out: &mut String) {
-        let date = Date::new(r.at);
+        let date = Civil::of(r.at.as_secs().cast_signed());
         for item in &self.0 {
             match item {
                 Item::Text(t) => out.push_str(t),
@@ -133,11 +117,10 @@ impl Field {
 }
 
 /// Appends what a flag stands for.
-fn flag(c: char, r: &Record<'_>, d: &Date, out: &mut String) {
+fn flag(c: char, r: &Record<'_>, d: &Civil, out: &mut String) {
     let (sub, s) = (r.at.subsec_nanos(), &r.source);
-    let (month, day) = (MONTHS[d.month - 1], DAYS[d.weekday]); // Date yields 1..=12 and 0..=6
     let twelve = if d.hour.is_multiple_of(12) { 12 } else { d.hour % 12 };
-    let half = if d.hour < 12 { "AM" } else { "PM" };
+    let half = d.name(Name::AmPm);
     let elapsed = |unit: Duration| r.elapsed.as_nanos() / unit.as_nanos();
     // A String takes everything, so the results are not looked at.
     let _ = match c {
@@ -167,17 +150,18 @@ fn flag(c: char, r: &Record<'_>, d: &Date, out: &mut String) {
         'F' => write!(out, "{sub:09}"),
         'E' => write!(out, "{}", r.at.as_secs()),
         'p' => out.write_str(half),
-        'a' => out.write_str(&day[..3]),
-        'A' => out.write_str(day),
-        'b' | 'h' => out.write_str(&month[..3]),
-        'B' => out.write_str(month),
+        'a' => out.write_str(d.name(Name::DayShort)),
+        'A' => out.write_str(d.name(Name::Day)),
+        'b' | 'h' => out.write_str(d.name(Name::MonthShort)),
+        'B' => out.write_str(d.name(Name::Month)),
         'T' | 'X' => write!(out, "{:02}:{:02}:{:02}", d.hour, d.minute, d.second),
         'R' => write!(out, "{:02}:{:02}", d.hour, d.minute),
         'r' => write!(out, "{twelve:02}:{:02}:{:02} {half}", d.minute, d.second),
         'D' | 'x' => write!(out, "{:02}/{:02}/{:02}", d.month, d.day, d.year % 100),
         'c' => {
+            let (day, month) = (d.name(Name::DayShort), d.name(Name::MonthShort));
             let (hms, year) = (format_args!("{:02}:{:02}:{:02}", d.hour, d.minute, d.second), d.year);
-            write!(out, "{} {} {} {hms} {year}", &day[..3], &month[..3], d.day)
+            write!(out, "{day} {month} {} {hms} {year}", d.day)
         }
         'z' => out.write_str("+00:00"),
         'i' => write!(out, "{}", elapsed(Duration::from_micros(1))),

@@ -1,5 +1,6 @@
 //! The `date` header, formatted once per second and thread (RFC 9110 §5.6.7).
 
+use nuncio_core::calendar::{Civil, Name};
 use nuncio_core::clock;
 use std::cell::RefCell;
 use std::time::UNIX_EPOCH;
@@ -19,31 +20,20 @@ pub fn with_date<R>(f: impl FnOnce(&[u8]) -> R) -> R {
 }
 
 fn format(secs: u64) -> [u8; 29] {
-    const DAYS: [&[u8; 3]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-    const MONTHS: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
-    let (days, rest) = (secs / 86_400, secs % 86_400);
-    // Civil date from days since the epoch, counted in years that begin in March.
-    let z = days + 719_468;
-    let (era, doe) = (z / 146_097, z % 146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + u64::from(month <= 2);
+    let d = Civil::of(secs.cast_signed());
     let mut out = *b"Thu, 01 Jan 1970 00:00:00 GMT";
-    let two = |out: &mut [u8; 29], at: usize, n: u64| {
-        out[at] = b'0' + (n / 10 % 10) as u8;
-        out[at + 1] = b'0' + (n % 10) as u8;
+    let two = |out: &mut [u8; 29], at: usize, n: u8| {
+        out[at] = b'0' + n / 10 % 10;
+        out[at + 1] = b'0' + n % 10;
     };
-    out[..3].copy_from_slice(DAYS[(days % 7) as usize]);
-    two(&mut out, 5, day);
-    out[8..11].copy_from_slice(&MONTHS[(month as usize - 1) * 3..][..3]);
-    two(&mut out, 12, year / 100);
-    two(&mut out, 14, year % 100);
-    two(&mut out, 17, rest / 3_600);
-    two(&mut out, 20, rest / 60 % 60);
-    two(&mut out, 23, rest % 60);
+    out[..3].copy_from_slice(d.name(Name::DayShort).as_bytes());
+    two(&mut out, 5, d.day);
+    out[8..11].copy_from_slice(d.name(Name::MonthShort).as_bytes());
+    two(&mut out, 12, (d.year / 100 % 100) as u8);
+    two(&mut out, 14, (d.year % 100) as u8);
+    two(&mut out, 17, d.hour);
+    two(&mut out, 20, d.minute);
+    two(&mut out, 23, d.second);
     out
 }
 

@@ -12,10 +12,11 @@ pub struct Raw {
 impl Raw {
     /// True when a switch, or any option, was given.
     pub fn has(&self, long: &str) -> bool {
-        self.given.iter().any(|(n, _)| *n == long)
+        self.text(long).is_some()
     }
-    /// The value of an option.
+    /// The value of an option; empty for a switch that was given.
     pub fn text(&self, long: &str) -> Option<&str> {
+        debug_assert!(ARGS.iter().any(|a| a.long == long), "--{long} is not in the table");
         self.given.iter().find(|(n, _)| *n == long).map(|(_, v)| v.as_str())
     }
     /// All values of an option that may be repeated.

@@ -205,3 +205,18 @@ fn usage_line_is_wrapped_as_envoys() {
     ];
     assert_eq!(lines[lines.len() - 5..], tail);
 }
+
+/// `docs/options.md` names every option once, as it is written, and no other.
+#[test]
+fn every_option_is_documented() {
+    let page = include_str!("../../../../docs/options.md");
+    let cells = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let mut told: Vec<&str> = cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `")).collect();
+    let mut there: Vec<String> = ARGS.iter().map(|a| format!("--{}", a.long)).collect();
+    // `--` is the short form of `--ignore_rest`, and the only one that Envoy's users know.
+    there.iter_mut().filter(|name| *name == "--ignore_rest").for_each(|name| "--".clone_into(name));
+    there.extend(["-c", "-l", "-h"].map(str::to_owned));
+    told.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(told, there);
+}

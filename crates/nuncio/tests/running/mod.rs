@@ -105,6 +105,10 @@ impl Running {
         s.read_to_string(&mut answer).ok()?;
         Some(answer)
     }
+    /// The address of the listener.
+    pub fn listener(&self) -> String {
+        self.get("/listeners").lines().find_map(|l| l.strip_prefix("l::").map(str::to_owned)).unwrap()
+    }
     pub fn get(&self, path: &str) -> String {
         self.ask("GET", path).unwrap()
     }

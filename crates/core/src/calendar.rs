@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Number {
+pub(crate) enum Number {
     Year,
     Century,
     YearOfCentury,
@@ -26,13 +26,20 @@ pub(super) enum Number {
     IsoYearOfCentury,
 }
 
+/// What has a name in English.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Name {
+pub enum Name {
+    /// `Monday`
     Day,
+    /// `Mon`
     DayShort,
+    /// `January`
     Month,
+    /// `Jan`
     MonthShort,
+    /// `AM`
     AmPm,
+    /// `am`
     AmPmLower,
 }
 
@@ -115,7 +122,7 @@ impl Civil {
         }
     }
     /// One number of it; `epoch` is the second it was made from.
-    pub(super) fn get(&self, n: Number, epoch: i64) -> i64 {
+    pub(crate) fn get(&self, n: Number, epoch: i64) -> i64 {
         let yday = i64::from(self.day_of_year) - 1;
         let wday = i64::from(self.weekday);
         match n {
@@ -157,7 +164,7 @@ impl Civil {
         }
     }
     /// One name of it.
-    pub(super) fn name(&self, n: Name) -> &'static str {
+    pub fn name(&self, n: Name) -> &'static str {
         let (day, month) = (DAYS[usize::from(self.weekday)], MONTHS[usize::from(self.month) - 1]);
         match n {
             Name::Day => day,
