@@ -238,7 +238,6 @@ stats! {
         upstream_rq_0rtt: Counter,
         upstream_rq_active_overflow: Counter,
         upstream_rq_cancelled: Counter,
-        upstream_rq_completed: Counter,
         upstream_rq_maintenance_mode: Counter,
         upstream_rq_max_duration_reached: Counter,
         upstream_rq_pending_failure_eject: Counter,

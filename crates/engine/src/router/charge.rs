@@ -82,8 +82,7 @@ impl Account {
         HostCounters::inc(&host.host.counters.rq_timeout);
         HostCounters::inc(&host.host.counters.rq_error);
         if self.dynamic {
-            s.upstream_rq_completed().inc();
-            s.rq().record_code(504);
+            s.rq().record(504);
             // Whether the request was internal is not known here any more.
             s.external().record(504);
             self.requests().for_each(|r| r.rq().record(504));
@@ -109,8 +108,7 @@ impl Account {
             return;
         }
         let s = &self.cluster.plan.stats;
-        s.upstream_rq_completed().inc();
-        s.rq().record_code(status);
+        s.rq().record(status);
         let internal = ex.request.headers.get(name::X_ENVOY_INTERNAL) == Some(b"true");
         if internal {
             s.internal().record(status);

@@ -30,7 +30,7 @@ async fn better_later(bad: usize) -> Upstream {
 }
 
 #[test]
-fn a_bad_answer_is_retried_on_the_same_connection() {
+fn a_bad_answer_is_retried() {
     run(async {
         let (up, log) = (better_later(2).await, Log::default());
         let s = Server::start(&retrying(up.addr, "retry_on: 5xx, num_retries: 2").log(&log, FORMAT));
