@@ -28,6 +28,8 @@ pub struct Exchange {
     pub rewriter: Option<Rc<dyn ReplyRewriter>>,
     /// Whether replies of the proxy are gRPC's, for filters that change the request's `content-type`; `None`: as it is now.
     pub grpc_replies: Option<bool>,
+    /// The status of the last [`reply`](Self::reply), before anybody changed it.
+    pub replied: Option<u16>,
     pub(crate) current: FilterId,
 }
 
@@ -50,6 +52,7 @@ impl Exchange {
             sx,
             rewriter: None,
             grpc_replies: None,
+            replied: None,
             current: FilterId::NONE,
         }
     }
@@ -89,6 +92,7 @@ impl Exchange {
     /// Makes `r` the response. gRPC requests are answered in gRPC's way: 200, trailers only.
     pub fn reply(&mut self, mut r: LocalReply) {
         let info = &self.sx.info;
+        self.replied = Some(r.status);
         r.flags.iter().for_each(|f| info.set_flag(*f));
         info.set_details(std::mem::take(&mut r.details));
         if r.as_is {

@@ -39,6 +39,8 @@ pub enum Kind {
     Cluster,
     /// `envoy.retry_host_predicates`
     RetryHostPredicate,
+    /// `envoy.http.stateful_header_formatters`
+    HeaderFormatter,
 }
 
 impl Kind {
@@ -56,6 +58,7 @@ impl Kind {
             Kind::UpstreamOptions => "envoy.upstream_options",
             Kind::Cluster => "envoy.clusters",
             Kind::RetryHostPredicate => "envoy.retry_host_predicates",
+            Kind::HeaderFormatter => "envoy.http.stateful_header_formatters",
         }
     }
 }

@@ -69,6 +69,12 @@ pub fn register(r: &mut Registry) {
             "Resolves names; the resolver is the same for both.",
         );
     }
+    add(
+        Kind::HeaderFormatter,
+        "envoy.http.stateful_header_formatters.preserve_case",
+        &["envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"],
+        "Keeps the case of header names of HTTP/1 (`forward_reason_phrase` is refused).",
+    );
     for (predicate, name, ty, text) in Predicate::ALL {
         r.insert(Kind::RetryHostPredicate, name, vec![ty.to_owned()], Docs { text, example: "" }, predicate);
     }

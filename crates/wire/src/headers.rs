@@ -26,6 +26,16 @@ struct Entry {
 pub struct HeaderMap {
     text: Vec<u8>,
     entries: Vec<Entry>,
+    names: Option<NameCase>,
+}
+
+/// How HTTP/1 writes the names of a map that were not kept as they were written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NameCase {
+    /// `content-type`
+    Lower,
+    /// `Content-Type`
+    Proper,
 }
 
 /// One header of a map.
@@ -50,9 +60,17 @@ impl HeaderMap {
     /// An empty map, with memory from the free list when there is some.
     pub fn new() -> HeaderMap {
         match FREE.try_with(|f| f.borrow_mut().pop()) {
-            Ok(Some((text, entries))) => HeaderMap { text, entries },
-            _ => HeaderMap { text: Vec::with_capacity(1024), entries: Vec::with_capacity(32) },
+            Ok(Some((text, entries))) => HeaderMap { text, entries, names: None },
+            _ => HeaderMap { text: Vec::with_capacity(1024), entries: Vec::with_capacity(32), names: None },
         }
+    }
+    /// What the side that read the map wants of whoever writes it; `None`: nothing.
+    pub fn name_case(&self) -> Option<NameCase> {
+        self.names
+    }
+    /// For codecs that keep the case of names.
+    pub fn set_name_case(&mut self, case: Option<NameCase>) {
+        self.names = case;
     }
     /// Number of entries, pseudo-headers included.
     pub fn len(&self) -> usize {
@@ -300,6 +318,7 @@ impl Clone for HeaderMap {
         let mut m = HeaderMap::new();
         m.text.extend_from_slice(&self.text);
         m.entries.extend_from_slice(&self.entries);
+        m.names = self.names;
         m
     }
 }

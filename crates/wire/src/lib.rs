@@ -25,5 +25,5 @@ pub mod tls;
 
 pub use buf::{BLOCK, Chunk, OutBuf, ReadBuf};
 pub use head::{RequestHead, ResponseHead, Version};
-pub use headers::HeaderMap;
+pub use headers::{HeaderMap, NameCase};
 pub use name::{AsName, HeaderName, Id, IdSet};

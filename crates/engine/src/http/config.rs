@@ -67,6 +67,7 @@ pub const COVERED: &[Covered] = &[
             "strip_matching_host_port",
             "strip_any_host_port",
             "strip_trailing_host_dot",
+            "stream_error_on_invalid_http_message",
             "local_reply_config",
             "upgrade_configs",
         ],
@@ -103,10 +104,9 @@ pub const COVERED: &[Covered] = &[
             "enable_trailers",
             "allow_chunked_length",
             "header_key_format",
+            "override_stream_error_on_invalid_http_message",
         ],
     ),
-    Covered::new("envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat", &["proper_case_words"]),
-    Covered::new("envoy.config.core.v3.Http1ProtocolOptions.HeaderKeyFormat.ProperCaseWords", &[]),
     Covered::new(
         "envoy.config.core.v3.Http2ProtocolOptions",
         &[
@@ -178,6 +178,9 @@ pub struct HcmPlan {
     pub h1: Arc<h1::ServerSettings>,
     /// Settings of HTTP/2 connections.
     pub h2: Arc<h2::Settings>,
+    /// `http_protocol_options.override_stream_error_on_invalid_http_message`, or the connection manager's
+    /// `stream_error_on_invalid_http_message`: a client that was answered with 400 keeps its HTTP/1 connection.
+    pub h1_stream_errors: bool,
     /// `proxy_100_continue`
     pub proxy_100_continue: bool,
     /// The route table; replaced on workers when it changes.
@@ -277,7 +280,16 @@ impl HcmPlan {
         // Configured is 8192 at most; of the runtime, no more.
         let head_bytes = head_kb.min(8192) as usize * 1024;
         plan.h1 = Arc::new(h1_settings(c.http_protocol_options.as_deref(), &common, head_bytes)?);
-        plan.h2 = Arc::new(h2_settings(c.http2_protocol_options.as_deref(), &common, head_bytes)?);
+        let h2_options = c.http2_protocol_options.as_deref();
+        let mut h2 = h2_settings(h2_options, &common, head_bytes)?;
+        let errors = c.stream_error_on_invalid_http_message;
+        if h2_options.is_none_or(|o| o.override_stream_error_on_invalid_http_message.is_none()) {
+            h2.stream_error_on_invalid_messaging = errors.unwrap_or(h2.stream_error_on_invalid_messaging);
+        }
+        plan.h2 = Arc::new(h2);
+        let own =
+            c.http_protocol_options.as_ref().and_then(|o| o.override_stream_error_on_invalid_http_message);
+        plan.h1_stream_errors = own.or(errors).unwrap_or(false);
         plan.max_requests_per_connection = common.max_requests_per_connection.unwrap_or(0);
         plan.proxy_100_continue = c.proxy_100_continue;
         plan.use_remote_address = c.use_remote_address.unwrap_or(false);
@@ -353,6 +365,7 @@ impl HcmPlan {
             },
             h1: Arc::default(),
             h2: Arc::default(),
+            h1_stream_errors: false,
             proxy_100_continue: false,
             routes,
             use_remote_address: false,
@@ -487,11 +500,7 @@ fn h1_settings(
             2 => h1::Underscores::DropHeader,
             _ => h1::Underscores::Allow,
         },
-        header_case: if o.header_key_format.is_some() {
-            h1::HeaderCase::Proper
-        } else {
-            h1::HeaderCase::Lower
-        },
+        header_case: super::header_case::header_case(o.header_key_format.as_ref())?,
         ..Default::default()
     })
 }

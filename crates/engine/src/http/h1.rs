@@ -203,7 +203,7 @@ async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
     if hcm.timeouts.http1_safe && conn.is_old() {
         conn.set_close();
     }
-    let early = hcm.begin_request(&mut head, &sx, &*conn);
+    let early = hcm.begin_request(&mut head, &sx);
     let refused = early.is_some();
     let ex = Exchange::new(head, body, sx.clone());
     let at_once = drive(&*conn, &hcm, ex, early).await;

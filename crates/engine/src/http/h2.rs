@@ -157,7 +157,7 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
         hcm.stats.downstream_cx_max_requests_reached().inc();
         d.conn.start_drain();
     }
-    let early = hcm.begin_request(&mut head, &sx, &d);
+    let early = hcm.begin_request(&mut head, &sx);
     let ex = Exchange::new(head, body, sx);
     drive(&d, &hcm, ex, early).await;
 }

@@ -12,6 +12,7 @@ mod done;
 pub mod drain;
 mod h1;
 mod h2;
+pub mod header_case;
 pub mod local_reply;
 pub mod path;
 mod request;

@@ -2,11 +2,10 @@
 //! and sets the headers that say where the request came from.
 
 use super::Hcm;
-use super::stream::Downstream;
 use nuncio_core::address::Address;
 use nuncio_core::info::StreamShared;
 use nuncio_core::{LocalReply, rng};
-use nuncio_wire::{HeaderMap, IdSet, RequestHead, Version, name};
+use nuncio_wire::{HeaderMap, IdSet, RequestHead, name};
 use std::net::IpAddr;
 
 /// What concerns this hop only, of a request that does not upgrade.
@@ -48,26 +47,13 @@ impl Hcm {
     }
 
     /// Prepares a request's head; a reply means that it must not be served.
-    pub(super) fn begin_request(
-        &self,
-        head: &mut RequestHead,
-        sx: &StreamShared,
-        d: &impl Downstream,
-    ) -> Option<Box<LocalReply>> {
+    pub(super) fn begin_request(&self, head: &mut RequestHead, sx: &StreamShared) -> Option<Box<LocalReply>> {
         self.count_request_begun();
         let refuse = |status, details: &'static str| Some(Box::new(LocalReply::new(status, "", details)));
-        // Envoy gives up on an HTTP/1 connection whose client sends such requests.
-        let close = || {
-            if sx.info.protocol.get() < Some(Version::Http2) {
-                d.set_close();
-            }
-        };
         if !head.headers.contains(name::AUTHORITY) {
-            close();
             return refuse(400, "missing_host_header");
         }
         if head.method() == b"QUERY" && head.headers.get(name::CONTENT_TYPE).is_none_or(<[u8]>::is_empty) {
-            close();
             return refuse(400, "query_missing_content_type");
         }
         let connect = head.is_connect();
@@ -82,7 +68,6 @@ impl Hcm {
             }
             if !self.plan.path.fragment(head) {
                 self.stats.downstream_rq_failed_path_normalization().inc();
-                close();
                 return refuse(400, "path_normalization_failed");
             }
         }
@@ -91,7 +76,6 @@ impl Hcm {
                 self.stats.downstream_rq_redirected_with_normalized_path().inc();
             } else {
                 self.stats.downstream_rq_failed_path_normalization().inc();
-                close();
             }
             return Some(Box::new(reply));
         }

@@ -5,7 +5,7 @@ use super::stream::Downstream;
 use super::{Hcm, date};
 use crate::http::config::ServerHeader;
 use nuncio_core::Exchange;
-use nuncio_wire::{IdSet, ResponseHead, name};
+use nuncio_wire::{IdSet, ResponseHead, Version, name};
 
 /// What concerns this hop only, of a response that does not upgrade.
 const UPGRADE_HOP: IdSet = IdSet::new(&[name::CONNECTION, name::UPGRADE]);
@@ -48,6 +48,10 @@ impl Hcm {
             d.set_close();
         }
         let info = &ex.sx.info;
+        // Envoy gives up on a connection whose client sends bad requests.
+        if ex.replied == Some(400) && !p.h1_stream_errors && info.protocol.get() < Some(Version::Http2) {
+            d.set_close();
+        }
         info.response_code.set(head.status);
         if info.times.ds_rx_end.get().is_none() {
             self.stats.downstream_rq_response_before_rq_complete().inc();

@@ -366,11 +366,7 @@ fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
                 max_headers: common.max_headers_count.unwrap_or(100) as usize,
                 enable_trailers: h1o.enable_trailers,
                 allow_chunked_length: h1o.allow_chunked_length,
-                header_case: if h1o.header_key_format.is_some() {
-                    h1::HeaderCase::Proper
-                } else {
-                    h1::HeaderCase::Lower
-                },
+                header_case: crate::http::header_case::header_case(h1o.header_key_format.as_ref())?,
                 ..Default::default()
             },
         ),

@@ -100,7 +100,7 @@ impl Client {
             None if end => (Delimit::None, Some((name::CONTENT_LENGTH, b"0"))),
             None => (Delimit::Chunked, Some((name::TRANSFER_ENCODING, b"chunked"))),
         };
-        let case = self.settings.header_case;
+        let case = self.settings.header_case.to_write(&head.headers);
         out.text(|t| {
             t.extend_from_slice(method);
             t.push(b' ');

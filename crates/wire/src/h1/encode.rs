@@ -1,9 +1,8 @@
 //! Writes heads and bodies.
 
 use super::reason;
-use super::settings::HeaderCase;
 use crate::buf::{Chunk, OutBuf};
-use crate::headers::{Header, HeaderMap};
+use crate::headers::{Header, HeaderMap, NameCase};
 use crate::name::{self, Id};
 
 /// How the body that is being written is delimited.
@@ -64,7 +63,7 @@ impl BodyWriter {
             Delimit::Chunked => out.text(|t| {
                 t.extend_from_slice(b"0\r\n");
                 for h in trailers.iter().flat_map(|m| m.iter()).filter(|h| !h.id.is_pseudo()) {
-                    field(t, &h, HeaderCase::Lower);
+                    field(t, &h, NameCase::Lower);
                 }
                 t.extend_from_slice(b"\r\n");
             }),
@@ -123,17 +122,15 @@ pub(super) fn target(t: &mut Vec<u8>, s: &[u8]) {
 }
 
 /// `name: value`, with the name in the wanted case. Pseudo-headers other than `:authority` are the caller's.
-pub(super) fn field(t: &mut Vec<u8>, h: &Header<'_>, case: HeaderCase) {
+pub(super) fn field(t: &mut Vec<u8>, h: &Header<'_>, case: NameCase) {
     let name = if h.id == name::AUTHORITY { b"host" } else { h.name };
     if h.id == Id::OTHER && !super::chars::is_token(name) {
         return; // A filter made it up; it could end the line.
     }
-    match (case, h.written) {
-        (HeaderCase::Lower, _) | (HeaderCase::Preserve, None) => t.extend_from_slice(name),
-        (HeaderCase::Proper, _) | (HeaderCase::PreserveElseProper, None) => proper(t, name),
-        (HeaderCase::Preserve | HeaderCase::PreserveElseProper, Some(written)) => {
-            t.extend_from_slice(written)
-        }
+    match (h.written, case) {
+        (Some(written), _) => t.extend_from_slice(written),
+        (None, NameCase::Lower) => t.extend_from_slice(name),
+        (None, NameCase::Proper) => proper(t, name),
     }
     t.extend_from_slice(b": ");
     value(t, h.value);
@@ -141,7 +138,7 @@ pub(super) fn field(t: &mut Vec<u8>, h: &Header<'_>, case: HeaderCase) {
 }
 
 /// A header made by the codec itself.
-pub(super) fn own(t: &mut Vec<u8>, id: Id, value: &[u8], case: HeaderCase) {
+pub(super) fn own(t: &mut Vec<u8>, id: Id, value: &[u8], case: NameCase) {
     field(t, &Header { id, name: id.text().as_bytes(), value, written: None }, case);
 }
 

@@ -179,6 +179,7 @@ impl RequestReader {
         };
         self.has_line = true;
         self.headers = HeaderMap::new();
+        self.headers.set_name_case(settings.header_case.of_read());
         self.headers.append(name::METHOD, method);
         self.headers.append(name::PATH, target);
         Ok(())

@@ -62,6 +62,7 @@ impl ResponseReader {
             if self.line.is_none() {
                 self.line = Some(status_line(line)?);
                 self.headers = HeaderMap::new();
+                self.headers.set_name_case(settings.header_case.of_read());
             } else if line.is_empty() {
                 break true;
             } else {

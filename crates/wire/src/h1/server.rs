@@ -136,7 +136,7 @@ impl Server {
             return;
         }
         let http10 = self.writes_http10();
-        let case = self.settings.header_case;
+        let case = self.settings.header_case.to_write(&head.headers);
         out.text(|t| {
             encode::status_line(t, http10, head.status);
             for h in head.headers.iter().filter(|h| !h.id.is_pseudo() && !is_framing(h.id)) {
@@ -154,7 +154,7 @@ impl Server {
     /// `connection: close` when the connection will not go on, and `keep-alive` to an HTTP/1.0 client when it will.
     pub fn write_head(&mut self, head: &ResponseHead, end: bool, out: &mut OutBuf) {
         let status = head.status;
-        let case = self.settings.header_case;
+        let case = self.settings.header_case.to_write(&head.headers);
         let accepted = match self.upgrade {
             Upgrade::None => false,
             Upgrade::Token => status == 101,

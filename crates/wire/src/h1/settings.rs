@@ -1,5 +1,6 @@
 //! What a codec is told: Envoy's `Http1ProtocolOptions` and the limits around it.
 
+use crate::headers::{HeaderMap, NameCase};
 use std::fmt;
 use std::sync::Arc;
 
@@ -125,5 +126,22 @@ impl HeaderCase {
     /// True when names must be kept as they were written.
     pub fn keeps(self) -> bool {
         matches!(self, HeaderCase::Preserve | HeaderCase::PreserveElseProper)
+    }
+    /// What a head that is read with it wants of whoever writes it.
+    pub(super) fn of_read(self) -> Option<NameCase> {
+        match self {
+            HeaderCase::Preserve => Some(NameCase::Lower),
+            HeaderCase::PreserveElseProper => Some(NameCase::Proper),
+            HeaderCase::Lower | HeaderCase::Proper => None,
+        }
+    }
+    /// How a head is written: as the side wants that read it, even where this one would do otherwise (as in Envoy,
+    /// where the formatter goes with the headers).
+    pub(super) fn to_write(self, headers: &HeaderMap) -> NameCase {
+        match (headers.name_case(), self) {
+            (Some(case), _) => case,
+            (None, HeaderCase::Proper) => NameCase::Proper,
+            (None, _) => NameCase::Lower,
+        }
     }
 }

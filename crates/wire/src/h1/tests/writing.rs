@@ -137,25 +137,24 @@ fn the_answer_to_a_refused_request_closes() {
 
 #[test]
 fn cases_of_names() {
-    let see = |header_case, written: bool| {
+    let see = |header_case, read_with: HeaderCase| {
         let settings = ServerSettings { header_case, ..Default::default() };
         let mut head = response(200, &[("x-envoy-foo2bar", "1")]);
-        head.headers.push_written(b"X-UPPER", b"2", written);
+        head.headers.push_written(b"X-UPPER", b"2", read_with.keeps());
+        head.headers.set_name_case(read_with.of_read());
         reply(&settings, GET, &head, None).0.replace("HTTP/1.1 200 OK\r\n", "")
     };
-    assert_eq!(see(HeaderCase::Lower, true), "x-envoy-foo2bar: 1\r\nx-upper: 2\r\ncontent-length: 0\r\n\r\n");
-    assert_eq!(
-        see(HeaderCase::Proper, true),
-        "X-Envoy-Foo2bar: 1\r\nX-Upper: 2\r\nContent-Length: 0\r\n\r\n"
-    );
-    assert_eq!(
-        see(HeaderCase::Preserve, true),
-        "x-envoy-foo2bar: 1\r\nX-UPPER: 2\r\ncontent-length: 0\r\n\r\n"
-    );
-    assert_eq!(
-        see(HeaderCase::PreserveElseProper, true),
-        "X-Envoy-Foo2bar: 1\r\nX-UPPER: 2\r\nContent-Length: 0\r\n\r\n"
-    );
+    let lower = "x-envoy-foo2bar: 1\r\nx-upper: 2\r\ncontent-length: 0\r\n\r\n";
+    let proper = "X-Envoy-Foo2bar: 1\r\nX-Upper: 2\r\nContent-Length: 0\r\n\r\n";
+    let kept = "x-envoy-foo2bar: 1\r\nX-UPPER: 2\r\ncontent-length: 0\r\n\r\n";
+    let kept_proper = "X-Envoy-Foo2bar: 1\r\nX-UPPER: 2\r\nContent-Length: 0\r\n\r\n";
+    use HeaderCase::*;
+    for written in [Lower, Proper, Preserve, PreserveElseProper] {
+        // Who kept the case says how the rest is written.
+        assert_eq!(see(written, Preserve), kept);
+        assert_eq!(see(written, PreserveElseProper), kept_proper);
+        assert_eq!(see(written, Lower), if written == Proper { proper } else { lower });
+    }
 }
 
 /// What a filter put into a head cannot end a line.
