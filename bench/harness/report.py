@@ -5,7 +5,7 @@ COLUMNS = {
     "cpu_us": "CPU µs/rq", "user_us": "user", "sys_us": "sys", "rps": "rq/s", "p50_us": "p50 µs", "p99_us": "p99 µs",
     "busy": "busy", "mb_per_cpu_s": "MB/CPU-s", "rss_mb": "RSS MB", "connected_kb": "KB/conn", "after_request_kb": "KB/conn used",
     "config_mb": "config MB", "load_cpu_s": "CPU s", "first_answer_s": "first answer s", "peak_mb": "peak MB",
-    "usedonly_ms": "usedonly ms", "stats_s": "/stats s", "stats_mb": "/stats MB", "stats_cpu_s": "/stats CPU s", "ready_max_ms": "/ready max ms",
+    "usedonly_ms": "usedonly CPU ms", "stats_s": "/stats s", "stats_mb": "/stats MB", "stats_cpu_s": "/stats CPU s", "ready_max_ms": "/ready max ms",
 }
 SHOWN = {
     "load": ["cpu_us", "user_us", "sys_us", "rps", "p50_us", "p99_us", "busy", "mb_per_cpu_s", "rss_mb"],

@@ -45,6 +45,9 @@ pub fn serve(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     }
     let mut rt = tokio::runtime::Builder::new_current_thread();
     rt.enable_io().enable_time().max_blocking_threads(4);
+    // While a long answer of the admin interface is made there always is a task to run; requests that arrive meanwhile
+    // shall not wait for sixty pieces of it.
+    rt.event_interval(4);
     let rt = rt.build_local(tokio::runtime::LocalOptions::default()).map_err(failed)?;
     rt.block_on(run(options, made))
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use super::block::{Block, Group, Names};
 use super::book::Book;
-use super::schema::{Kind, Schema};
+use super::schema::{Kind, Schema, Section};
 use super::settings::Settings;
 use super::shard::{Shard, ShardHandle};
 use super::slots::{SharedSlots, merge};
@@ -27,7 +27,7 @@ pub(super) struct Inner {
     /// The cells that are shared by design: set gauges and shared counters.
     pub(super) sets: SharedSlots,
     shards: RwLock<Vec<Arc<Shard>>>,
-    index: Mutex<BTreeMap<Key, Entry>>,
+    index: Mutex<Index>,
     ids: Mutex<Ids>,
     retired: Mutex<Vec<Retired>>,
     pub(super) book: Mutex<Book>,
@@ -35,13 +35,22 @@ pub(super) struct Inner {
     serial: AtomicU64,
 }
 
-/// Blocks in the order of their prefixes; several schemas may have the same.
+/// Blocks in the order of their prefixes.
+#[derive(Default)]
+struct Index {
+    all: BTreeMap<Key, Entry>,
+    /// Those that have text readouts, which are few.
+    text: BTreeMap<Key, Entry>,
+}
+
+/// Several schemas may have the same prefix.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) prefix: Arc<str>,
     schema: usize,
 }
 
+#[derive(Clone)]
 pub(super) struct Entry {
     block: Weak<Block>,
     pub(super) schema: &'static Schema,
@@ -163,7 +172,7 @@ impl Inner {
     fn intern(self: &Arc<Self>, schema: &'static Schema, prefix: &Arc<str>) -> Arc<Block> {
         let key = Key { prefix: prefix.clone(), schema: schema.address() };
         let mut index = lock(&self.index);
-        if let Some(block) = index.get(&key).and_then(|entry| entry.block.upgrade()) {
+        if let Some(block) = index.all.get(&key).and_then(|entry| entry.block.upgrade()) {
             return block;
         }
         let layout = schema.layout();
@@ -182,7 +191,12 @@ impl Inner {
             source: Mutex::default(),
             cold: OnceLock::new(),
         });
-        index.insert(key, Entry { block: Arc::downgrade(&block), schema, histograms });
+        let entry = Entry { block: Arc::downgrade(&block), schema, histograms };
+        let text = Section::Text as usize;
+        if !layout.entries[text].is_empty() || layout.dynamic[text] {
+            index.text.insert(key.clone(), entry.clone());
+        }
+        index.all.insert(key, entry);
         block
     }
 
@@ -192,8 +206,9 @@ impl Inner {
             let key = Key { prefix: block.prefix.clone(), schema: block.schema.address() };
             let mut index = lock(&self.index);
             // A new block may have taken the name already.
-            if index.get(&key).is_some_and(|entry| std::ptr::eq(entry.block.as_ptr(), block)) {
-                index.remove(&key);
+            if index.all.get(&key).is_some_and(|entry| std::ptr::eq(entry.block.as_ptr(), block)) {
+                index.all.remove(&key);
+                index.text.remove(&key);
             }
         }
         lock(&self.retired).push(retired);
@@ -201,8 +216,10 @@ impl Inner {
 
     /// Up to `limit` blocks after `after` whose entry passes `wanted`, and the key to go on from (`None` at the
     /// end). No more than `scan` entries are looked at, so that the lock is held briefly.
+    /// With `text` only blocks that have text readouts are looked at.
     pub(super) fn blocks_after(
         &self,
+        text: bool,
         after: Option<&Key>,
         (limit, scan): (usize, usize),
         wanted: impl Fn(&Entry) -> bool,
@@ -210,6 +227,7 @@ impl Inner {
     ) -> Option<Key> {
         use std::ops::Bound::{Excluded, Unbounded};
         let index = lock(&self.index);
+        let index = if text { &index.text } else { &index.all };
         let start = after.map_or(Unbounded, |key| Excluded(key.clone()));
         let (mut found, mut seen) = (0, 0);
         for (key, entry) in index.range((start, Unbounded)) {
@@ -318,7 +336,7 @@ impl Store {
 
     /// The number of groups alive.
     pub fn group_count(&self) -> usize {
-        lock(&self.0.index).len()
+        lock(&self.0.index).all.len()
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Walk {
     alone: bool,
     /// The name of the stat last returned.
     pub(super) name: String,
+    /// The serial number of the block it is of; 0 is none.
+    named: u64,
     /// Stats and blocks looked at; the caller resets it.
     pub(super) effort: usize,
 }
@@ -71,6 +73,7 @@ impl Walk {
             active: BinaryHeap::new(),
             alone: false,
             name: String::new(),
+            named: 0,
             effort: 0,
         }
     }
@@ -91,7 +94,7 @@ impl Walk {
                 continue;
             }
             // Only the first stat after that may be another block's again.
-            let alone = self.alone;
+            let (alone, named) = (self.alone, self.named);
             if self.activate(book) {
                 continue;
             }
@@ -108,8 +111,14 @@ impl Walk {
             let mut repeated = false;
             if listed {
                 repeated = !alone && is_joined(&self.name, &view.block.prefix, &entry.name);
-                self.name.clear();
-                self.name.push_str(&view.block.prefix);
+                match named == view.block.serial {
+                    true => self.name.truncate(view.block.prefix.len()),
+                    false => {
+                        self.name.clear();
+                        self.name.push_str(&view.block.prefix);
+                        self.named = view.block.serial;
+                    }
+                }
                 self.name.push_str(&entry.name);
             }
             if !view.advance() {
@@ -132,7 +141,9 @@ impl Walk {
                 || !layout.entries[section].is_empty()
                     && (!recorded || histograms.any(|id| book.histogram(id).is_some()))
         };
-        self.resume = self.store.blocks_after(self.resume.as_ref(), BATCH, has_any, &mut self.upcoming);
+        let text = self.section == Section::Text;
+        let after = self.resume.as_ref();
+        self.resume = self.store.blocks_after(text, after, BATCH, has_any, &mut self.upcoming);
         self.drained = self.resume.is_none();
         self.effort += self.upcoming.len() + FETCH_EFFORT;
         self.alone = false;

@@ -168,7 +168,7 @@ impl Prometheus {
     /// Sorts the stats of some blocks into groups. Returns where to go on.
     fn scan(&mut self, query: &Query, resume: Option<Key>, book: &mut Book) -> Option<Key> {
         let mut blocks: Vec<Arc<Block>> = Vec::new();
-        let resume = self.store.0.blocks_after(resume.as_ref(), (16, 1024), |_| true, &mut blocks);
+        let resume = self.store.0.blocks_after(false, resume.as_ref(), (16, 1024), |_| true, &mut blocks);
         let shown = Shown { used_only: query.used_only, counters: true, gauges: true };
         let settings = self.settings.clone();
         for block in blocks {

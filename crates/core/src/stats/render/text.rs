@@ -6,25 +6,38 @@ use crate::stats::number::{push_general, push_shortest};
 use crate::stats::query::BucketMode;
 
 /// Appends a whole number; `write!` is several times slower, and there may be a million.
-pub(super) fn push_number(out: &mut String, mut value: u64) {
-    let mut digits = [b'0'; 20];
-    let mut at = digits.len();
+pub(super) fn push_number(out: &mut String, value: u64) {
+    let mut text = [0; 20];
+    let at = digits(value, &mut text);
+    push_ascii(out, &text[at..]);
+}
+
+/// Writes a number to the end of `text`, and returns where it begins.
+fn digits(mut value: u64, text: &mut [u8]) -> usize {
+    let mut at = text.len();
     loop {
         at -= 1;
-        digits[at] = b'0' + (value % 10) as u8;
+        text[at] = b'0' + (value % 10) as u8;
         value /= 10;
         if value == 0 {
-            break;
+            return at;
         }
     }
-    out.extend(digits[at..].iter().map(|digit| char::from(*digit)));
+}
+
+fn push_ascii(out: &mut String, text: &[u8]) {
+    // Digits and what stands around them always are UTF-8.
+    out.push_str(std::str::from_utf8(text).unwrap_or_default());
 }
 
 pub(super) fn number(name: &str, value: u64, out: &mut String) {
+    // All behind the name at once.
+    let mut text = *b": 00000000000000000000\n";
+    let end = text.len() - 1;
+    let at = digits(value, &mut text[2..end]);
+    text[at..at + 2].copy_from_slice(b": ");
     out.push_str(name);
-    out.push_str(": ");
-    push_number(out, value);
-    out.push('\n');
+    push_ascii(out, &text[at..]);
 }
 
 pub(super) fn string(name: &str, value: &str, out: &mut String) {
