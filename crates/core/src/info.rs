@@ -191,7 +191,7 @@ pub struct ListenerInfo {
     pub direction: Direction,
     /// `Listener.metadata`.
     pub metadata: Metadata,
-    /// `Listener.per_connection_buffer_limit_bytes`, 0 for no limit: how much of a request is kept to send it again.
+    /// `Listener.per_connection_buffer_limit_bytes`, 0 for no limit.
     pub buffer_limit: u32,
 }
 
@@ -225,6 +225,8 @@ pub struct ConnInfo {
     pub local_close_reason: RefCell<Cow<'static, str>>,
     /// `%CONNECTION_TERMINATION_DETAILS%`.
     pub termination: RefCell<Cow<'static, str>>,
+    /// How many bytes of a request may be buffered, 0 for no limit: the listener's limit, HTTP/2 sets that of its streams.
+    pub buffer_limit: Cell<u32>,
     /// Objects that live as long as the connection.
     pub filter_state: RefCell<FilterState>,
     /// Dynamic metadata set by listener and network filters.
@@ -241,6 +243,7 @@ impl ConnInfo {
         ConnInfo {
             id: Cell::new(id),
             start: crate::clock::now(),
+            buffer_limit: Cell::new(listener.buffer_limit),
             listener,
             direct_remote: remote.clone(),
             direct_local: local.clone(),

@@ -43,6 +43,7 @@ struct H2Stream {
 /// The reason of the end, and whether an exchange was under way.
 pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> (CloseReason, bool) {
     let codec = Connection::server(hcm.h2.clone());
+    info.buffer_limit.set(hcm.h2.initial_window_size);
     let conn = Rc::new(H2Conn {
         mux: Mux::new(io, prefix, codec, false),
         hcm,

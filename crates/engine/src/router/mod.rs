@@ -133,7 +133,7 @@ impl Router {
         let mut tries =
             Tries::new(c.retry.as_ref(), &mut ex.request, each, c.priority, &account, &self.retries);
         if let Some(t) = &mut tries {
-            t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.listener.buffer_limit, c), &account);
+            t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.buffer_limit.get(), c), &account);
         }
         let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
         let mut result = attempt.run(ex).await;

@@ -1,9 +1,11 @@
 //! Retries: what hosts see of them, and what becomes of bodies, clients and limits meanwhile.
 
 use nuncio_testkit::conn::Fate;
+use nuncio_testkit::h2::{self, Peer};
 use nuncio_testkit::probe::Log;
 use nuncio_testkit::upstream::ok;
 use nuncio_testkit::{Config, Conn, Server, Upstream, run};
+use nuncio_wire::h2::{ErrorCode, Event, Settings};
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -214,5 +216,55 @@ fn hosts_that_refuse() {
         );
         assert_eq!(line.matches("127.0.0.1:").count(), 4, "{line}");
         s.expect(&[("cluster.up.upstream_cx_connect_fail", 4), ("cluster.up.upstream_rq_retry", 3)]).await;
+    });
+}
+
+#[test]
+fn streams_beside_a_retried_one_keep_their_bodies() {
+    run(async {
+        // The first stream is refused in the middle of its body; the place it leaves is taken by the others.
+        let up = Upstream::tcp(|io, _| async move {
+            let mut p = Peer::server(io, Settings::default());
+            let mut refused = None;
+            while let Some(e) = p.next().await {
+                match e {
+                    Event::Data { id, .. } if *refused.get_or_insert(id) == id => {
+                        p.codec.reset(id, ErrorCode::REFUSED_STREAM);
+                    }
+                    Event::Data { id, end: true, .. } => {
+                        p.respond(id, &h2::response(200, &[]), false);
+                        let body = p.message(id).body;
+                        p.data(id, body, true);
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await;
+        let policy = "retry_on: refused-stream, num_retries: 3";
+        let config = Config::new()
+            .h2_cluster("up", up.addr, "", "")
+            .route(&format!("match: {{prefix: /}}, route: {{cluster: up, retry_policy: {{{policy}}}}}"));
+        let s = Server::start(&config);
+        let mut p = Peer::open(s.addr()).await;
+        let ids: Vec<_> = (0..4).map(|_| p.begin(&h2::request("POST", "/", &[]), false)).collect();
+        for round in 0..40 {
+            for (i, id) in ids.iter().enumerate() {
+                p.data(*id, format!("{i}.{round},"), round == 39);
+            }
+            p.turn(Duration::from_millis(2)).await;
+        }
+        for (i, id) in ids.iter().enumerate() {
+            let whole: String = (0..40).map(|round| format!("{i}.{round},")).collect();
+            let m = p.message_of(*id).await;
+            assert_eq!((m.status, m.text()), (200, whole));
+        }
+        s.expect(&[
+            ("cluster.up.upstream_rq_retry", 1),
+            ("cluster.up.upstream_rq_retry_success", 1),
+            ("cluster.up.upstream_cx_total", 1),
+            ("cluster.up.upstream_rq_active", 0),
+        ])
+        .await;
     });
 }
