@@ -11,7 +11,7 @@ use prost::Message;
 /// A number that changes when certificates, keys, authorities or revocation lists do; 0 without TLS, and for what cannot
 /// be read (building it says why).
 pub fn fingerprint(t: Option<&TransportSocket>, find: Find<'_>) -> u64 {
-    t.and_then(|t| common(t)).and_then(|c| of(&c, find)).unwrap_or(0)
+    t.and_then(common).and_then(|c| of(&c, find)).unwrap_or(0)
 }
 
 fn common(t: &TransportSocket) -> Option<Box<pb::CommonTlsContext>> {
