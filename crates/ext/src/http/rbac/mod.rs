@@ -1,6 +1,8 @@
+use crate::matching::Tree;
 use matcher::Matcher;
 use nuncio_api::envoy::config::rbac::v3 as rbac;
 use nuncio_api::envoy::extensions::filters::http::rbac::v3 as pb;
+use nuncio_api::xds::r#type::matcher::v3::Matcher as PbMatcher;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
 use nuncio_core::registry::Docs;
@@ -11,6 +13,7 @@ use rbac::rbac::Action;
 use std::sync::Arc;
 
 mod matcher;
+mod tree;
 
 /// Its well-known name, and the name space of the metadata it sets.
 pub const NAME: &str = "envoy.filters.http.rbac";
@@ -19,7 +22,15 @@ pub const NAME: &str = "envoy.filters.http.rbac";
 pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.extensions.filters.http.rbac.v3.RBAC",
-        &["rules", "rules_stat_prefix", "shadow_rules", "shadow_rules_stat_prefix", "track_per_rule_stats"],
+        &[
+            "rules",
+            "rules_stat_prefix",
+            "matcher",
+            "shadow_rules",
+            "shadow_rules_stat_prefix",
+            "shadow_matcher",
+            "track_per_rule_stats",
+        ],
     ),
     Covered::new("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", &["rbac"]),
     Covered::new("envoy.config.rbac.v3.RBAC", &["action", "policies"]),
@@ -64,38 +75,67 @@ pub struct Config {
     per_rule: bool,
 }
 
-/// Policies in the order of their names, and what becomes of a request that matches one.
-struct Engine {
-    action: Action,
-    policies: Vec<(String, Matcher, Matcher)>,
+/// What decides.
+enum Engine {
+    /// Policies in the order of their names, and what becomes of a request that matches one.
+    Policies(Action, Vec<(String, Matcher, Matcher)>),
+    /// A tree of named actions, and whether LOG is among them.
+    Tree(Tree<tree::Rbac>, bool),
+}
+
+/// What it decides.
+struct Verdict<'a> {
+    allowed: bool,
+    policy: Option<&'a str>,
+    /// What loggers are told, if they are.
+    hint: Option<bool>,
 }
 
 impl Engine {
-    fn new(r: &rbac::Rbac) -> BuildResult<Engine> {
+    /// From the two forms; the matcher counts where both are there.
+    fn new(rules: Option<&rbac::Rbac>, matcher: Option<&PbMatcher>) -> BuildResult<Option<Engine>> {
+        if let Some(m) = matcher {
+            let kind = tree::Rbac::default();
+            let tree = Tree::new(m, &kind)?;
+            return Ok(Some(Engine::Tree(tree, kind.has_log.get())));
+        }
+        let Some(r) = rules else { return Ok(None) };
         let policies = r.policies.iter().map(|(name, p)| {
             let (permissions, principals) = (&p.permissions, &p.principals);
             Ok((name.clone(), Matcher::permissions(permissions)?, Matcher::principals(principals)?))
         });
-        Ok(Engine { action: r.action(), policies: policies.collect::<BuildResult<_>>()? })
+        Ok(Some(Engine::Policies(r.action(), policies.collect::<BuildResult<_>>()?)))
     }
-    /// Whether the request is allowed, and the policy that matches.
-    fn decide(&self, ex: &Exchange) -> (bool, Option<&str>) {
-        let matched = self.policies.iter().find(|p| p.1.matches(ex) && p.2.matches(ex)).map(|p| &*p.0);
-        let allowed = match self.action {
-            Action::Allow => matched.is_some(),
-            Action::Deny => matched.is_none(),
-            Action::Log => true,
-        };
-        (allowed, matched)
+    /// Whether the request is allowed, and by which policy or action.
+    fn decide(&self, ex: &Exchange) -> Verdict<'_> {
+        match self {
+            Engine::Policies(action, policies) => {
+                let policy = policies.iter().find(|p| p.1.matches(ex) && p.2.matches(ex)).map(|p| &*p.0);
+                let (allowed, hint) = match action {
+                    Action::Allow => (policy.is_some(), None),
+                    Action::Deny => (policy.is_none(), None),
+                    Action::Log => (true, Some(policy.is_some())),
+                };
+                Verdict { allowed, policy, hint }
+            }
+            // What leads to no action is refused, also when nothing could be decided.
+            Engine::Tree(tree, has_log) => match tree.find(ex) {
+                Ok(Some(a)) => Verdict {
+                    allowed: a.action != Action::Deny,
+                    policy: Some(&a.name),
+                    hint: has_log.then_some(a.action == Action::Log),
+                },
+                Ok(None) | Err(_) => Verdict { allowed: false, policy: None, hint: None },
+            },
+        }
     }
 }
 
 impl Config {
     fn new(c: &pb::Rbac) -> BuildResult<Config> {
-        let engine = |r: Option<&rbac::Rbac>| r.map(Engine::new).transpose();
         Ok(Config {
-            rules: engine(c.rules.as_ref())?,
-            shadow: engine(c.shadow_rules.as_ref())?,
+            rules: Engine::new(c.rules.as_ref(), c.matcher.as_ref())?,
+            shadow: Engine::new(c.shadow_rules.as_ref(), c.shadow_matcher.as_ref())?,
             rules_prefix: c.rules_stat_prefix.clone(),
             shadow_prefix: c.shadow_rules_stat_prefix.clone(),
             per_rule: c.track_per_rule_stats,
@@ -127,7 +167,7 @@ fn prefix<'a>(of_route: Option<&'a str>, own: &'a str) -> &'a str {
 impl Rbac {
     /// Decides, counts, and notes the result in `result`.
     fn shadow(&self, config: &Config, engine: &Engine, ex: &Exchange, result: &mut Struct) {
-        let (allowed, policy) = engine.decide(ex);
+        let Verdict { allowed, policy, .. } = engine.decide(ex);
         let stats = &self.shadow_stats;
         let (counter, name) = match allowed {
             true => (stats.shadow_allowed(), "shadow_allowed"),
@@ -146,9 +186,9 @@ impl Rbac {
     }
     /// As [`shadow`](Self::shadow); says with which details the request is refused, if it is.
     fn enforce(&self, config: &Config, engine: &Engine, ex: &Exchange, result: &mut Struct) -> Option<String> {
-        let (allowed, policy) = engine.decide(ex);
-        if engine.action == Action::Log {
-            hint(&ex.sx, policy.is_some());
+        let Verdict { allowed, policy, hint: log } = engine.decide(ex);
+        if let Some(log) = log {
+            hint(&ex.sx, log);
         }
         let (counter, name) = match allowed {
             true => (self.stats.allowed(), "allowed"),

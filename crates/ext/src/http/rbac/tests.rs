@@ -152,6 +152,116 @@ fn the_policy_with_the_first_name_is_named() {
     assert_eq!(seen.details, "rbac_access_denied_matched_policy[a]");
 }
 
+/// A leaf of a tree.
+fn act(name: &str, action: &str) -> String {
+    format!("{{action: {{name: action, typed_config: {{'@type': type.googleapis.com/envoy.config.rbac.v3.Action, name: {name}, action: {action}}}}}}}")
+}
+
+fn input(message: &str) -> String {
+    let package = if message.starts_with("Http") { "type.matcher.v3" } else { "extensions.matching.common_inputs.network.v3" };
+    format!("{{name: i, typed_config: {{'@type': type.googleapis.com/envoy.{package}.{message}}}}}")
+}
+
+fn header(name: &str, value: &str) -> String {
+    let i = input(&format!("HttpRequestHeaderMatchInput, header_name: {name}"));
+    format!("{{single_predicate: {{input: {i}, value_match: {{{value}}}}}}}")
+}
+
+#[test]
+fn lists_of_conditions() {
+    let field = |predicate: &str, on_match: &str| format!("{{predicate: {predicate}, on_match: {on_match}}}");
+    let both = format!("{{and_matcher: {{predicate: [{}, {}]}}}}", header("x", "prefix: a"), header("z", "exact: b"));
+    let either = format!("{{or_matcher: {{predicate: [{}, {}]}}}}", header("x", "exact: c"), header("z", "safe_regex: {google_re2: {}, regex: 'd+'}"));
+    let no = format!("{{not_matcher: {}}}", header("w", "contains: e"));
+    let kept = format!("{{keep_matching: true, {}", &act("kept", "DENY")[1..]);
+    let list = [
+        field(&header("x", "prefix: a"), &kept),
+        field(&both, &act("both", "DENY")),
+        field(&either, &act("either", "ALLOW")),
+        field(&no, &act("'no w'", "DENY")),
+    ];
+    let t = test(&format!(
+        "matcher: {{matcher_list: {{matchers: [{}]}}, on_no_match: {}}}, track_per_rule_stats: true",
+        list.join(", "),
+        act("rest", "LOG")
+    ));
+    let send = |headers: [(&str, &str); 3]| {
+        let seen = headers.iter().fold(t.request("GET /"), |r, (n, v)| r.header(n, v)).send();
+        let hint = metadata(&seen, "envoy.common", "access_log_hint");
+        (seen.status, seen.details.trim_start_matches("rbac_access_denied_matched_policy").to_owned(), hint)
+    };
+    let log = |l| Some(Kind::BoolValue(l));
+    assert_eq!(send([("x", "ab"), ("z", "b"), ("w", "e")]), (403, "[both]".into(), log(false)));
+    assert_eq!(send([("x", "c"), ("z", ""), ("w", "e")]), (200, "via_upstream".into(), log(false)));
+    assert_eq!(send([("x", "n"), ("z", "dd"), ("w", "e")]).0, 200);
+    assert_eq!(send([("x", "n"), ("z", "n"), ("w", "n")]), (403, "[no_w]".into(), log(false)));
+    assert_eq!(send([("x", "a"), ("z", "n"), ("w", "fez")]), (200, "via_upstream".into(), log(true)));
+    assert_eq!((t.stat("http.test.rbac.policy.rest.allowed"), t.stat("http.test.rbac.policy.both.denied")), (1, 1));
+}
+
+#[test]
+fn trees() {
+    let x = input("HttpRequestHeaderMatchInput, header_name: x");
+    let status = |matcher: &str, value: &str| {
+        test(&format!("matcher: {{{matcher}}}")).request("GET /").header("x", value).send().status
+    };
+    let exact = format!("matcher_tree: {{input: {x}, exact_match_map: {{map: {{a: {}, b: {}}}}}}}", act("a", "ALLOW"), act("b", "DENY"));
+    assert_eq!(["a", "b", "c"].map(|v| status(&exact, v)), [200, 403, 403]);
+    let inner = format!("{{matcher: {{matcher_tree: {{input: {x}, exact_match_map: {{map: {{/a/b: {}}}}}}}}}}}", act("in", "DENY"));
+    let prefix = format!("matcher_tree: {{input: {x}, prefix_match_map: {{map: {{/a: {}, /a/b: {inner}}}}}}}, on_no_match: {}", act("a", "ALLOW"), act("none", "DENY"));
+    assert_eq!(["/a", "/a/b", "/a/bc", "/c"].map(|v| status(&prefix, v)), [200, 403, 200, 403]);
+    let source = input("SourceIPInput");
+    let range = |ip: &str, len: u8, action: &str, more: &str| {
+        format!("{{ranges: [{{address_prefix: {ip}, prefix_len: {len}}}], on_match: {}{more}}}", act("r", action))
+    };
+    let ip = |ranges: &[String]| {
+        let m = format!("{{name: ip, typed_config: {{'@type': type.googleapis.com/xds.type.matcher.v3.IPMatcher, range_matchers: [{}]}}}}", ranges.join(", "));
+        status(&format!("matcher_tree: {{input: {source}, custom_match: {m}}}"), "")
+    };
+    let wide = || range("127.0.0.0", 8, "ALLOW", "");
+    assert_eq!(ip(&[wide()]), 200);
+    assert_eq!(ip(&[wide(), range("127.0.0.1", 32, "DENY", "")]), 403);
+    assert_eq!(ip(&[range("10.0.0.0", 8, "ALLOW", "")]), 403);
+    let kept = |more: &str| {
+        let r = range("127.0.0.1", 32, "DENY", more);
+        ip(&[wide(), r.replace("on_match: {", "on_match: {keep_matching: true, ")])
+    };
+    assert_eq!((kept(""), kept(", exclusive: true")), (200, 403));
+}
+
+#[test]
+fn inputs() {
+    let status = |message: &str, value: &str| {
+        let p = format!("{{single_predicate: {{input: {}, value_match: {{exact: '{value}'}}}}}}", input(message));
+        let on = act("a", "ALLOW");
+        test(&format!("matcher: {{matcher_list: {{matchers: [{{predicate: {p}, on_match: {on}}}]}}}}"))
+            .request("GET /")
+            .header("x", "1")
+            .header("x", "2")
+            .send()
+            .status
+    };
+    for (message, value) in [
+        ("DestinationIPInput", "127.0.0.1"),
+        ("DestinationPortInput", "80"),
+        ("SourceIPInput", "127.0.0.1"),
+        ("SourcePortInput", "40000"),
+        ("DirectSourceIPInput", "127.0.0.1"),
+        ("HttpRequestHeaderMatchInput, header_name: x", "1,2"),
+    ] {
+        assert_eq!((status(message, value), status(message, "other")), (200, 403), "{message}");
+    }
+    assert_eq!((status("ServerNameInput", ""), status("FilterStateInput, key: k", "")), (403, 403));
+    // Without TLS nothing can be decided, not even that something else holds.
+    let uri = "{name: u, typed_config: {'@type': type.googleapis.com/envoy.extensions.matching.common_inputs.ssl.v3.UriSanInput}}";
+    let p = format!("{{single_predicate: {{input: {uri}, value_match: {{exact: a}}}}}}");
+    let t = test(&format!(
+        "matcher: {{matcher_list: {{matchers: [{{predicate: {p}, on_match: {0}}}]}}, on_no_match: {0}}}",
+        act("a", "ALLOW")
+    ));
+    assert_eq!(t.request("GET /").send().status, 403);
+}
+
 #[test]
 fn refusals() {
     let refusal = |p: &str| test(&format!("rules: {}", rules("ALLOW", p, ANY))).refusal();
@@ -166,5 +276,12 @@ fn refusals() {
         test(&format!("rules: {{policies: {{p: {{{condition}}}}}}}")).refusal(),
         "not implemented yet: Policy.condition"
     );
-    assert_eq!(test("matcher: {}").refusal(), "not implemented yet: RBAC.matcher");
+    let input = |input: &str| {
+        let p = format!("single_predicate: {{input: {input}, value_match: {{exact: a}}}}");
+        test(&format!("matcher: {{matcher_list: {{matchers: [{{predicate: {{{p}}}, on_match: {}}}]}}}}", act("a", "ALLOW"))).refusal()
+    };
+    let cel = "{name: cel, typed_config: {'@type': type.googleapis.com/xds.type.matcher.v3.HttpAttributesCelMatchInput}}";
+    assert!(input(cel).starts_with("not implemented yet: matcher input cel"), "{}", input(cel));
+    let other = "{name: o, typed_config: {'@type': type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput, header_name: a}}";
+    assert!(input(other).contains("RBAC HTTP filter cannot match on"), "{}", input(other));
 }
