@@ -53,7 +53,6 @@ pub fn serve(
             tag: ChainPlan::next_tag(),
             name: "admin".into(),
             tls: None,
-            fingerprint: 0,
             handshake_timeout: None,
             terminal: Some(TerminalPlan::Http(hcm.clone())),
         })],

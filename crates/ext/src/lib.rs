@@ -40,6 +40,7 @@ macro_rules! extensions {
 
 pub mod access_log;
 mod base64;
+mod compression;
 mod config;
 pub mod docs;
 mod grpc;
@@ -47,6 +48,7 @@ mod grpc;
 mod guard;
 pub mod http;
 pub mod listener;
+mod matching;
 #[cfg(test)]
 mod testing;
 mod throttle;

@@ -6,7 +6,6 @@ mod cert;
 mod client;
 mod count;
 mod errors;
-mod fingerprint;
 mod io;
 pub mod material;
 mod params;
@@ -15,7 +14,6 @@ mod server;
 mod verify;
 
 pub use client::ClientTls;
-pub use fingerprint::fingerprint;
 pub use io::TlsIo;
 pub use server::ServerTls;
 

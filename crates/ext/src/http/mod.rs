@@ -4,6 +4,7 @@ extensions![
     bandwidth_limit,
     basic_auth,
     buffer,
+    compressor,
     cors,
     csrf,
     fault,

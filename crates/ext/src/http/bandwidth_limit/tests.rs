@@ -1,7 +1,8 @@
 use crate::testing::filters;
+use nuncio_core::clock;
 use nuncio_testkit::FilterTest;
 use nuncio_testkit::filter_test::Reply;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const TYPE: &str =
     "'@type': type.googleapis.com/envoy.extensions.filters.http.bandwidth_limit.v3.BandwidthLimit";
@@ -19,7 +20,7 @@ fn both_directions_share_a_bucket() {
     // 512 bytes come at once, then 512 every 50 ms.
     let t = test("enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 10, enable_response_trailers: true, response_trailer_prefix: X");
     t.replies(Reply::new(200).body(vec![b'y'; 3000]));
-    let begin = Instant::now();
+    let begin = clock::now();
     let seen = t.request("POST /").body(vec![b'x'; 3000]).send();
     assert!(begin.elapsed() >= Duration::from_millis(400), "{:?}", begin.elapsed());
     assert_eq!((seen.upstream().body.len(), seen.body.len()), (3000, 3000));

@@ -1,9 +1,10 @@
 //! Values were measured on Envoy 1.40.
 
 use crate::testing::filters;
+use nuncio_core::clock;
 use nuncio_testkit::FilterTest;
 use nuncio_testkit::filter_test::Reply;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const TYPE: &str = "'@type': type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault";
 
@@ -43,7 +44,7 @@ fn grpc_aborts() {
 #[test]
 fn delays() {
     let t = test(&format!("delay: {{fixed_delay: 0.05s, {ALWAYS}}}"));
-    let begin = Instant::now();
+    let begin = clock::now();
     let seen = t.request("GET /").send();
     assert!(begin.elapsed() >= Duration::from_millis(50), "{:?}", begin.elapsed());
     assert_eq!((seen.status, &*seen.flags, seen.upstream.is_some()), (200, "DI", true));
@@ -83,7 +84,7 @@ fn responses_are_slowed_down() {
     let t = test(&format!("response_rate_limit: {{fixed_limit: {{limit_kbps: 10}}, {ALWAYS}}}"));
     // Half a KiB comes at once, and then as much every 50 ms.
     t.replies(Reply::new(200).body(vec![b'x'; 512]).body(vec![b'y'; 1024]).trailer("t", "v"));
-    let begin = Instant::now();
+    let begin = clock::now();
     let seen = t.request("GET /").send();
     assert!(begin.elapsed() >= Duration::from_millis(100), "{:?}", begin.elapsed());
     assert_eq!((seen.body.len(), seen.trailer("t").as_deref()), (1536, Some("v")));

@@ -1,0 +1,66 @@
+//! A body that is compressed as it passes.
+
+use super::CommonStats;
+use crate::compression::Encoder;
+use nuncio_core::body::{Body, BodyError, BodySource, Frame};
+use nuncio_core::{ResetReason, StreamShared};
+use nuncio_wire::{Chunk, HeaderMap};
+use std::task::{Context, Poll, ready};
+
+/// Each piece is flushed, so that the receiver can read all that has come.
+pub struct Compressed {
+    body: Body,
+    encoder: Encoder,
+    stats: CommonStats,
+    trailers: Option<Box<HeaderMap>>,
+    over: bool,
+}
+
+impl Compressed {
+    /// Compresses `body`.
+    pub fn new(body: Body, encoder: Encoder, stats: CommonStats) -> Compressed {
+        Compressed { body, encoder, stats, trailers: None, over: false }
+    }
+    fn pass(&mut self, data: &[u8], end: bool) -> Result<Chunk, BodyError> {
+        let out = if end { self.encoder.end(data) } else { self.encoder.more(data) };
+        // Nothing but a lack of memory makes a library fail here: the message cannot be whole any more.
+        let out = out.map_err(|_| BodyError::Reset(ResetReason::LocalReset))?;
+        self.stats.total_uncompressed_bytes().add(data.len() as u64);
+        self.stats.total_compressed_bytes().add(out.len() as u64);
+        Ok(Chunk::from(out))
+    }
+}
+
+impl BodySource for Compressed {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        loop {
+            if self.over {
+                return Poll::Ready(self.trailers.take().map(|t| Ok(Frame::Trailers(t))));
+            }
+            let (data, end) = match ready!(self.body.poll_frame(cx, sx)) {
+                Some(Ok(Frame::Data(data))) => {
+                    let end = self.body.is_end();
+                    (data, end)
+                }
+                Some(Ok(Frame::Trailers(t))) => {
+                    self.trailers = Some(t);
+                    (Chunk::default(), true)
+                }
+                None => (Chunk::default(), true),
+                Some(Err(e)) => return Poll::Ready(Some(Err(e))),
+            };
+            self.over = end;
+            let out = self.pass(&data, end);
+            if !matches!(&out, Ok(o) if o.is_empty()) {
+                return Poll::Ready(Some(out.map(Frame::Data)));
+            }
+        }
+    }
+    fn is_end(&self) -> bool {
+        self.over && self.trailers.is_none()
+    }
+}
