@@ -53,6 +53,7 @@ pub fn serve(
             tag: ChainPlan::next_tag(),
             name: "admin".into(),
             tls: None,
+            fingerprint: 0,
             handshake_timeout: None,
             terminal: Some(TerminalPlan::Http(hcm.clone())),
         })],

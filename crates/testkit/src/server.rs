@@ -80,6 +80,16 @@ impl Control {
         let set = |cx: &BuildCx<'_>| self.listeners.set(&parse(yaml), Revision::api("1"), n, cx, done);
         self.build(set).map(|c| (c, is_done)).map_err(|e| e.0)
     }
+    /// Takes over a static listener (YAML), as a reload does; says what became of it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn reload_listener(&self, yaml: &str) -> Result<Change, String> {
+        let n = self.workers.len();
+        let set =
+            |cx: &BuildCx<'_>| self.listeners.set(&parse(yaml), Revision::fixed(), n, cx, Box::new(|| ()));
+        self.build(set).map_err(|e| e.0)
+    }
     /// Where a listener listens.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
         let l = self.listeners.list().into_iter().find(|l| *l.plan.info.name == *name)?;

@@ -7,7 +7,7 @@ use super::terminal::TerminalPlan;
 use crate::http::config::ListenerCx;
 use crate::proto;
 use crate::stats::{ListenerConfigStats, ListenerStats};
-use crate::tls::ServerTls;
+use crate::tls::{ServerTls, fingerprint};
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::listener::v3 as pb;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
@@ -139,6 +139,8 @@ pub struct ChainPlan {
     pub name: Arc<str>,
     /// TLS, or none.
     pub tls: Option<ServerTls>,
+    /// Of the files and secrets that TLS uses ([`fingerprint`]).
+    pub fingerprint: u64,
     /// `transport_socket_connect_timeout`
     pub handshake_timeout: Option<Duration>,
     /// The last network filter; without one every connection is closed at once.
@@ -153,6 +155,10 @@ impl ListenerPlan {
     /// A number that no other generation of any listener has.
     pub fn next_tag() -> u64 {
         NEXT_TAG.fetch_add(1, Relaxed)
+    }
+    /// True when the files and secrets that `c`, this plan's configuration, names are still what they were.
+    pub fn is_current(&self, c: &pb::Listener, cx: &BuildCx<'_>) -> bool {
+        all_chains(c).zip(&self.chains).all(|(c, plan)| plan.fingerprint == fingerprint_of(c, cx))
     }
     /// Builds a listener. Filter chains that are also in `old`, the configuration and the plan before this one, are
     /// taken over.
@@ -196,11 +202,12 @@ impl ListenerPlan {
         let matcher = Chains::new(&c.filter_chains, default, &all)?;
         let drains_with_health = c.drain_type() == pb::listener::DrainType::Default;
         let listener = ListenerCx { scope: &scope, drains_with_health };
-        let chains = all_chains(c).map(|f| match old.map(|old| ChainPlan::continued(f, old, cx)) {
-            Some(Ok(None)) | None => ChainPlan::new(f, &listener, cx).map(Arc::new),
-            Some(Ok(Some(kept))) => Ok(kept),
-            Some(Err(e)) => Err(e),
-        });
+        let chains =
+            all_chains(c).map(|f| match old.map(|old| ChainPlan::continued(f, old, &listener, cx)) {
+                Some(Ok(None)) | None => ChainPlan::new(f, &listener, cx).map(Arc::new),
+                Some(Ok(Some(kept))) => Ok(kept),
+                Some(Err(e)) => Err(e),
+            });
         let chains = chains.collect::<BuildResult<_>>()?;
         let key = format!("envoy.resource_limits.listener.{name}.connection_limit");
         let direction = match c.traffic_direction {
@@ -234,6 +241,11 @@ fn all_chains(c: &pb::Listener) -> impl Iterator<Item = &pb::FilterChain> {
     c.filter_chains.iter().chain(c.default_filter_chain.as_deref())
 }
 
+/// Of the files and secrets of a chain's TLS context.
+fn fingerprint_of(c: &pb::FilterChain, cx: &BuildCx<'_>) -> u64 {
+    fingerprint(c.transport_socket.as_ref(), &|name| cx.server.secret(name))
+}
+
 impl ChainPlan {
     /// A number that no other filter chain has.
     pub fn next_tag() -> u32 {
@@ -245,6 +257,7 @@ impl ChainPlan {
             tag: ChainPlan::next_tag(),
             name: c.name.as_str().into(),
             tls: tls(c.transport_socket.as_ref(), listener.scope, cx)?,
+            fingerprint: fingerprint_of(c, cx),
             handshake_timeout: proto::duration(&c.transport_socket_connect_timeout)?.filter(|d| !d.is_zero()),
             terminal,
         })
@@ -254,11 +267,18 @@ impl ChainPlan {
     fn continued(
         c: &pb::FilterChain,
         (old, plan): (&pb::Listener, &ListenerPlan),
+        listener: &ListenerCx<'_>,
         cx: &BuildCx<'_>,
     ) -> BuildResult<Option<Arc<ChainPlan>>> {
         let chains = || all_chains(old).zip(&plan.chains);
+        let now = fingerprint_of(c, cx);
+        let secured = |kept: &ChainPlan| {
+            // Connections that come from now on get the new certificates.
+            let tls = tls(c.transport_socket.as_ref(), listener.scope, cx)?;
+            Ok(Some(Arc::new(ChainPlan { tls, fingerprint: now, ..kept.clone() })))
+        };
         if let Some((_, same)) = chains().find(|(o, _)| *o == c) {
-            return Ok(Some(same.clone()));
+            return if same.fingerprint == now { Ok(Some(same.clone())) } else { secured(same) };
         }
         let Some((new, rest)) = without_routes(c) else { return Ok(None) };
         let like = |o: &pb::FilterChain| without_routes(o).is_some_and(|(_, r)| r == rest);
@@ -266,7 +286,8 @@ impl ChainPlan {
         let Some(TerminalPlan::Http(hcm)) = &kept.terminal else { return Ok(None) };
         let Some(hcm) = hcm.with_routes(&new, cx)? else { return Ok(None) };
         let terminal = Some(TerminalPlan::Http(Arc::new(hcm)));
-        Ok(Some(Arc::new(ChainPlan { terminal, ..(**kept).clone() })))
+        let kept = ChainPlan { terminal, ..(**kept).clone() };
+        if kept.fingerprint == now { Ok(Some(Arc::new(kept))) } else { secured(&kept) }
     }
 }
 

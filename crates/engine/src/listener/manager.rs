@@ -217,7 +217,9 @@ impl ListenerManager {
         }
         let of = |list| named(list, &c.name).filter(|_| !c.name.is_empty());
         let (active, warming) = (of(&self.0.listeners), of(&self.0.warming));
-        if let Some(same) = [&active, &warming].into_iter().flatten().find(|l| l.config.same(c)) {
+        if let Some(same) = [&active, &warming].into_iter().flatten().find(|l| l.config.same(c))
+            && (revision.version.is_some() || same.plan.is_current(c, cx))
+        {
             config.into_iter().for_each(|newer| same.config.renew(newer));
             done();
             // What is warming gives way when the configuration went back to what is active.

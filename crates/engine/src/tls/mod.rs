@@ -6,6 +6,7 @@ mod cert;
 mod client;
 mod count;
 mod errors;
+mod fingerprint;
 mod io;
 pub mod material;
 mod params;
@@ -14,6 +15,7 @@ mod server;
 mod verify;
 
 pub use client::ClientTls;
+pub use fingerprint::fingerprint;
 pub use io::TlsIo;
 pub use server::ServerTls;
 

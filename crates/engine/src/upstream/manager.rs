@@ -13,6 +13,7 @@ use super::members::Members;
 use super::resolve;
 use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
+use crate::tls::fingerprint;
 use bytes::Bytes;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -55,6 +56,8 @@ pub struct ClusterEntry {
     pub revision: Revision,
     /// Its configuration.
     pub config: Kept<pb::Cluster>,
+    /// Of the files and secrets that TLS uses.
+    fingerprint: u64,
     /// What is configured, until the hosts are made of it.
     endpoints: RefCell<Vec<Endpoint>>,
     discovery: Discovery,
@@ -198,7 +201,11 @@ impl ClusterManager {
         done: Done,
     ) -> BuildResult<Change> {
         let there = self.warming(&c.name).or_else(|| self.get(&c.name));
-        if let Some(e) = there.as_ref().filter(|e| e.config.same(c)) {
+        let current = |e: &ClusterEntry| {
+            let find = |name: &str| cx.server.secret(name);
+            revision.version.is_some() || e.fingerprint == fingerprint(c.transport_socket.as_ref(), &find)
+        };
+        if let Some(e) = there.as_ref().filter(|e| e.config.same(c) && current(e)) {
             config.into_iter().for_each(|newer| e.config.renew(newer));
             done();
             return Ok(Change::Same);
@@ -213,6 +220,7 @@ impl ClusterManager {
             dns,
             revision,
             config: config.unwrap_or_else(|| Kept::new(c)),
+            fingerprint: fingerprint(c.transport_socket.as_ref(), &|name| cx.server.secret(name)),
             endpoints: RefCell::new(endpoints),
             discovery,
             initialized: Cell::new(false),

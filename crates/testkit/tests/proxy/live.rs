@@ -3,6 +3,7 @@
 use nuncio_engine::Change;
 use nuncio_testkit::conn::Fate;
 use nuncio_testkit::h2::{self, Peer};
+use nuncio_testkit::tls::{self, Identity};
 use nuncio_testkit::upstream::ok;
 use nuncio_testkit::{Config, Conn, Server, Upstream, probe, run};
 use std::cell::{Cell, RefCell};
@@ -528,5 +529,55 @@ fn a_listener_waits_for_what_it_needs() {
         ])
         .await;
         assert_eq!(Conn::open(addr).await.get("/").await.status(), 200);
+    });
+}
+
+#[test]
+fn a_reload_reads_certificates_anew() {
+    run(async {
+        let (up, old, new) = (Upstream::ok("x").await, Identity::new(), Identity::new());
+        let path =
+            |what: &str| std::env::temp_dir().join(format!("nuncio-live-{}.{what}", std::process::id()));
+        let write = |id: &Identity| {
+            std::fs::write(path("crt"), &id.certificate).expect("written");
+            std::fs::write(path("key"), &id.key).expect("written");
+        };
+        write(&old);
+        let file = |what: &str| format!("{{filename: '{}'}}", path(what).display());
+        let config = Config::to(up.addr).tls("CRT", "KEY", "").listener_yaml();
+        let config = config
+            .replace("{inline_string: \"CRT\"}", &file("crt"))
+            .replace("{inline_string: \"KEY\"}", &file("key"));
+        let s = Server::start(&Config::to(up.addr));
+        let yaml = config.replace("port_value: 0", &format!("port_value: {}", s.addr().port()));
+        let first = yaml.clone();
+        assert_eq!(s.on_main(move |c| c.reload_listener(&first)).await, Ok(Change::Modified));
+        let connect = async |id: &Identity| tls::connect(s.addr(), id, &[]).await;
+        let (io, _) = loop {
+            // The listener without TLS has queued connections of its own for a moment.
+            match connect(&old).await {
+                Ok(c) => break c,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let mut before = Conn::over(io);
+        assert_eq!(before.get("/").await.status(), 200);
+
+        let again = yaml.clone();
+        assert_eq!(s.on_main(move |c| c.reload_listener(&again)).await, Ok(Change::Same));
+        write(&new);
+        assert_eq!(s.on_main(move |c| c.reload_listener(&yaml)).await, Ok(Change::Modified));
+        s.wait_stat("listener_manager.listener_create_success", 3).await;
+        assert!(connect(&old).await.is_err());
+        let mut after = Conn::over(connect(&new).await.expect("TLS").0);
+        assert_eq!(after.get("/").await.status(), 200);
+        // Nobody who is connected notices.
+        assert_eq!(before.get("/").await.header("connection"), None);
+        s.expect(&[
+            ("listener_manager.listener_in_place_updated", 1),
+            ("listener_manager.total_filter_chains_draining", 0),
+        ])
+        .await;
+        let _ = [std::fs::remove_file(path("crt")), std::fs::remove_file(path("key"))];
     });
 }
