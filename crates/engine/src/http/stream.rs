@@ -102,7 +102,6 @@ pub async fn drive<D: Downstream>(
     let mut whole = Whole(&sx, false);
     let mut timers = Timers::new(hcm, &mut run.ex, d);
     let mut waited = false;
-    let refused = early.is_some();
     let outcome = match early {
         Some(reply) => {
             run.ex.reply(*reply);
@@ -132,10 +131,6 @@ pub async fn drive<D: Downstream>(
             let info = &sx.info;
             if waited && info.times.ds_rx_end.get().is_none() && !info.details.borrow().is_empty() {
                 d.count_unread(&sx);
-            }
-            // A filter answered before anybody asked for the route, which the log shows all the same.
-            if !refused && !hcm.plan.access_logs.is_empty() {
-                run.ex.route();
             }
             respond(d, hcm, &mut run, timers).await
         }
