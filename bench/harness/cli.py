@@ -14,7 +14,7 @@ from . import idle, load, many, process, proxies, report
 from .scenarios import ALL, LOADS, OTHERS, SMOKE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
 
 
 def arguments():
