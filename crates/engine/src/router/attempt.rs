@@ -2,7 +2,7 @@
 
 use super::retry::state::{Decision, Verdict};
 use super::retry::{Late, RetryRuntime, Tries, Turn};
-use super::{ahead, arm_timeout, charge::Account, replies};
+use super::{Timeout, ahead, arm_timeout, charge::Account, replies};
 use crate::upstream::local::LocalHost;
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
 use nuncio_core::address::Address;
@@ -23,7 +23,7 @@ pub struct Attempt {
     host: Rc<LocalHost>,
     sx: Rc<StreamShared>,
     priority: usize,
-    timeout: Option<Duration>,
+    timeout: Timeout,
     stream: Option<UpStream>,
     /// The response's head came, or the attempt failed: what happens now is accounted for.
     settled: bool,
@@ -56,7 +56,7 @@ impl Attempt {
         host: Rc<LocalHost>,
         sx: Rc<StreamShared>,
         priority: usize,
-        timeout: Option<Duration>,
+        timeout: Timeout,
         tries: Option<Box<Tries>>,
     ) -> Attempt {
         let (stream, informed) = (None, None);
@@ -257,7 +257,7 @@ impl Attempt {
     }
     /// The timeout of the whole request.
     pub fn timeout(&self) -> Option<Duration> {
-        self.timeout
+        self.timeout.after
     }
     /// Who is charged.
     pub fn account(&self) -> &Account {
@@ -273,7 +273,7 @@ impl Attempt {
             Failed::Reset(e) => e,
             Failed::Late(late) => {
                 self.account.reply(Some(&self.host), ex, 504);
-                return late.reply();
+                return late.reply(self.timeout.status);
             }
             Failed::Reply(r) => return *r,
         };
@@ -301,7 +301,7 @@ impl Drop for Attempt {
         }
         // Cut short: by the timeout, or because the client left.
         if self.sx.deadline_passed() {
-            self.account.timeout(&self.host);
+            self.account.timeout(&self.host, self.timeout.status);
         }
     }
 }
@@ -313,7 +313,7 @@ async fn pump(
     mut body: Body,
     up: UpWriter,
     sx: Rc<StreamShared>,
-    timeout: Option<Duration>,
+    timeout: Timeout,
     turn: Option<Turn>,
 ) {
     let result = poll_fn(|cx| {

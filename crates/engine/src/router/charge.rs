@@ -75,17 +75,17 @@ impl Account {
         self.charge(host, ex, status, false, None);
     }
     /// The route's timeout passed while the response's head was waited for.
-    pub fn timeout(&self, host: &LocalHost) {
+    pub fn timeout(&self, host: &LocalHost, status: u16) {
         let s = &self.cluster.plan.stats;
         s.upstream_rq_timeout().inc();
         self.requests().for_each(|r| r.upstream_rq_timeout().inc());
         HostCounters::inc(&host.host.counters.rq_timeout);
         HostCounters::inc(&host.host.counters.rq_error);
         if self.dynamic {
-            s.rq().record(504);
+            s.rq().record(status);
             // Whether the request was internal is not known here any more.
-            s.external().record(504);
-            self.requests().for_each(|r| r.rq().record(504));
+            s.external().record(status);
+            self.requests().for_each(|r| r.rq().record(status));
         }
     }
 

@@ -123,7 +123,7 @@ impl Router {
         };
         let (timeout, each) = timeouts(&mut ex.request.headers, c);
         if !self.suppress_envoy_headers {
-            set_expected_timeout(&mut ex.request.headers, timeout, each, Duration::ZERO);
+            set_expected_timeout(&mut ex.request.headers, timeout.after, each, Duration::ZERO);
         }
         if c.include_request_attempt_count {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
@@ -187,20 +187,36 @@ impl Router {
     }
 }
 
+/// When a request takes too long, and what its client is told then.
+#[derive(Clone, Copy, Debug)]
+struct Timeout {
+    /// `None` is no limit.
+    after: Option<Duration>,
+    /// 504, or 204 for who asks for it by `x-envoy-upstream-rq-timeout-alt-response`.
+    status: u16,
+}
+
 /// The timeout of the request and of each try: the route's, or what an internal caller asks for; `None` is no limit. That of
 /// a try counts only while it is shorter.
-fn timeouts(h: &mut HeaderMap, c: &ClusterRoute) -> (Option<Duration>, Option<Duration>) {
-    const ASKING: IdSet =
-        IdSet::new(&[name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS, name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS]);
+fn timeouts(h: &mut HeaderMap, c: &ClusterRoute) -> (Timeout, Option<Duration>) {
+    const ASKING: IdSet = IdSet::new(&[
+        name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+        name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+        name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+    ]);
+    let mut status = 504;
     let (mut whole, mut each) = (c.timeout, c.retry.as_ref().and_then(|p| p.more.as_ref()?.per_try_timeout));
     if h.iter().any(|h| ASKING.has(h.id)) {
         let asked = |name| h.get_str(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
         whole = asked(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).or(whole);
         each = asked(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS).or(each);
+        if h.get(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE).is_some() {
+            status = 204;
+        }
         h.remove_all(&ASKING);
     }
     let whole = whole.filter(|t| !t.is_zero());
-    (whole, each.filter(|t| !t.is_zero() && whole.is_none_or(|w| *t < w)))
+    (Timeout { after: whole, status }, each.filter(|t| !t.is_zero() && whole.is_none_or(|w| *t < w)))
 }
 
 fn reply(r: LocalReply) -> Step<'static> {
@@ -256,20 +272,26 @@ fn buffer_limit(connection: u32, c: &ClusterRoute) -> usize {
     usize::try_from(c.buffer_limit.unwrap_or(of_connection)).unwrap_or(usize::MAX)
 }
 
-/// Answers 504 when the response is not complete in time.
-fn arm_timeout(sx: &Rc<StreamShared>, timeout: Option<Duration>) {
-    if let Some(t) = timeout
+/// Answers when the response is not complete in time.
+fn arm_timeout(sx: &Rc<StreamShared>, timeout: Timeout) {
+    if let Some(t) = timeout.after
         && !sx.has_deadline()
     {
-        sx.set_deadline(clock::sleep(TimerKind::Other, t), |sx| {
-            let mut r = replies::timeout();
-            let route = sx.current_route().and_then(<dyn Route>::downcast::<RouteEntry>);
-            if let Some(Action::Cluster(c)) = route.as_deref().map(|r| &r.action)
-                && c.include_attempt_count_in_response
-            {
-                set_attempt_count(r.headers.get_or_insert_default(), sx);
-            }
-            Interrupt::Reply(Box::new(r))
-        });
+        let late = match timeout.status {
+            204 => |sx: &StreamShared| late(sx, 204),
+            _ => |sx: &StreamShared| late(sx, 504),
+        };
+        sx.set_deadline(clock::sleep(TimerKind::Other, t), late);
     }
+}
+
+fn late(sx: &StreamShared, status: u16) -> Interrupt {
+    let mut r = replies::timeout(status, "response_timeout");
+    let route = sx.current_route().and_then(<dyn Route>::downcast::<RouteEntry>);
+    if let Some(Action::Cluster(c)) = route.as_deref().map(|r| &r.action)
+        && c.include_attempt_count_in_response
+    {
+        set_attempt_count(r.headers.get_or_insert_default(), sx);
+    }
+    Interrupt::Reply(Box::new(r))
 }

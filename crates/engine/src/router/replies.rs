@@ -17,9 +17,10 @@ pub fn maintenance(envoy_headers: bool) -> LocalReply {
 pub fn no_healthy_upstream() -> LocalReply {
     LocalReply::new(503, "no healthy upstream", "no_healthy_upstream").flag(Flag::NoHealthyUpstream)
 }
-/// The response took too long.
-pub fn timeout() -> LocalReply {
-    LocalReply::new(504, "upstream request timeout", "response_timeout").flag(Flag::UpstreamRequestTimeout)
+/// The response did not come in time; 204 tells the client nothing more.
+pub fn timeout(status: u16, details: &'static str) -> LocalReply {
+    let body = if status == 504 { "upstream request timeout" } else { "" };
+    LocalReply::new(status, body, details).flag(Flag::UpstreamRequestTimeout)
 }
 /// The upstream exchange ended before its response began.
 /// `started`: an informational head came before. `retried`: it was not the first attempt.

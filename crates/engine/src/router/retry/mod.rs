@@ -14,11 +14,12 @@ pub mod state;
 mod tests;
 
 use super::charge::Account;
+use super::replies;
 use crate::upstream::local::LocalHost;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::info::StreamShared;
-use nuncio_core::{Flag, LocalReply};
+use nuncio_core::LocalReply;
 use nuncio_wire::{IdSet, RequestHead, name};
 pub use policy::{Predicate, RetryPolicy};
 use replay::Replay;
@@ -52,12 +53,12 @@ pub enum Late {
 
 impl Late {
     /// What the client is told when there is no other try.
-    pub fn reply(self) -> LocalReply {
+    pub fn reply(self, status: u16) -> LocalReply {
         let details = match self {
             Late::Timeout => "upstream_per_try_timeout",
             Late::Idle => "upstream_per_try_idle_timeout",
         };
-        LocalReply::new(504, "upstream request timeout", details).flag(Flag::UpstreamRequestTimeout)
+        replies::timeout(status, details)
     }
     /// Counts it.
     pub fn count(self, account: &Account, host: &LocalHost) {
@@ -217,7 +218,7 @@ impl BodySource for Timed {
         }
         (self.late)();
         self.body = Body::Empty;
-        Poll::Ready(Some(Err(BodyError::Reply(Box::new(Late::Idle.reply())))))
+        Poll::Ready(Some(Err(BodyError::Reply(Box::new(Late::Idle.reply(504))))))
     }
     fn is_end(&self) -> bool {
         self.body.is_end()
