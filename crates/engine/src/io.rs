@@ -104,6 +104,17 @@ impl Io {
             Io::Tls(t) => t.inner().set_reset_on_close(),
         }
     }
+    /// Lets the system find out whether a silent peer is still there.
+    ///
+    /// # Errors
+    /// The system refuses the values.
+    pub fn set_keepalive(&self, k: &socket2::TcpKeepalive) -> io::Result<()> {
+        match self {
+            Io::Tcp(s) => socket2::SockRef::from(s).set_tcp_keepalive(k),
+            Io::Unix(_) => Ok(()),
+            Io::Tls(t) => t.inner().set_keepalive(k),
+        }
+    }
     /// TLS facts, for TLS streams.
     pub fn tls_info(&self) -> Option<Rc<TlsInfo>> {
         match self {
@@ -126,5 +137,25 @@ impl Io {
             Io::Unix(_) => None,
             Io::Tls(t) => t.inner().remote_address(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn keepalive_is_set() {
+        let l = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let s = TcpStream::connect(l.local_addr().expect("an address")).await.expect("connected");
+        let io = Io::Tcp(s);
+        let k = socket2::TcpKeepalive::new().with_time(Duration::from_secs(77)).with_retries(5);
+        io.set_keepalive(&k).expect("set");
+        let Io::Tcp(s) = &io else { return };
+        let s = socket2::SockRef::from(s);
+        assert!(s.keepalive().expect("asked"));
+        assert_eq!(s.tcp_keepalive_time().expect("asked"), Duration::from_secs(77));
+        assert_eq!(s.tcp_keepalive_retries().expect("asked"), 5);
     }
 }

@@ -103,6 +103,7 @@ pub const COVERED: &[Covered] = &[
             "default_host_for_http_10",
             "enable_trailers",
             "allow_chunked_length",
+            "allow_custom_methods",
             "header_key_format",
             "override_stream_error_on_invalid_http_message",
         ],
@@ -494,6 +495,7 @@ fn h1_settings(
         default_host_for_http_10: o.default_host_for_http_10,
         allow_absolute_url: o.allow_absolute_url.unwrap_or(true),
         allow_chunked_length: o.allow_chunked_length,
+        allow_custom_methods: o.allow_custom_methods,
         enable_trailers: o.enable_trailers,
         underscores: match common.headers_with_underscores_action {
             1 => h1::Underscores::Reject,

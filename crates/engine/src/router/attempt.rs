@@ -272,8 +272,9 @@ impl Attempt {
         let e = match e {
             Failed::Reset(e) => e,
             Failed::Late(late) => {
-                self.account.reply(Some(&self.host), ex, 504);
-                return late.reply(self.timeout.status);
+                let status = self.timeout.status;
+                self.account.reply(Some(&self.host), ex, status);
+                return late.reply(status);
             }
             Failed::Reply(r) => return *r,
         };
@@ -309,13 +310,7 @@ impl Drop for Attempt {
 /// Carries the request's body to the host, beside everything else that happens on the stream.
 ///
 /// `turn`: the body may be read by another attempt later.
-async fn pump(
-    mut body: Body,
-    up: UpWriter,
-    sx: Rc<StreamShared>,
-    timeout: Timeout,
-    turn: Option<Turn>,
-) {
+async fn pump(mut body: Body, up: UpWriter, sx: Rc<StreamShared>, timeout: Timeout, turn: Option<Turn>) {
     let result = poll_fn(|cx| {
         if turn.as_ref().is_some_and(Turn::is_over) {
             return Poll::Ready(Err(ResetReason::LocalReset.into()));

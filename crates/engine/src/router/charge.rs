@@ -16,6 +16,8 @@ pub struct Account {
     pub cluster: Rc<Cluster>,
     /// Count response codes and times.
     dynamic: bool,
+    /// The request comes from inside (`x-envoy-internal`).
+    internal: bool,
     more: Option<Box<More>>,
 }
 
@@ -31,8 +33,13 @@ struct More {
 
 impl Account {
     /// An account with a cluster; `route`: what the route itself counts.
-    pub fn new(cluster: Rc<Cluster>, dynamic: bool, route: Option<&RequestStats>) -> Account {
-        let mut a = Account { cluster, dynamic, more: None };
+    pub fn new(
+        cluster: Rc<Cluster>,
+        dynamic: bool,
+        internal: bool,
+        route: Option<&RequestStats>,
+    ) -> Account {
+        let mut a = Account { cluster, dynamic, internal, more: None };
         route.into_iter().for_each(|r| a.also(r.clone()));
         a
     }
@@ -83,8 +90,10 @@ impl Account {
         HostCounters::inc(&host.host.counters.rq_error);
         if self.dynamic {
             s.rq().record(status);
-            // Whether the request was internal is not known here any more.
-            s.external().record(status);
+            match self.internal {
+                true => s.internal().record(status),
+                false => s.external().record(status),
+            }
             self.requests().for_each(|r| r.rq().record(status));
         }
     }
@@ -109,11 +118,9 @@ impl Account {
         }
         let s = &self.cluster.plan.stats;
         s.rq().record(status);
-        let internal = ex.request.headers.get(name::X_ENVOY_INTERNAL) == Some(b"true");
-        if internal {
-            s.internal().record(status);
-        } else {
-            s.external().record(status);
+        match self.internal {
+            true => s.internal().record(status),
+            false => s.external().record(status),
         }
         if canary {
             s.canary().record(status);

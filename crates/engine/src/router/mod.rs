@@ -163,7 +163,8 @@ impl Router {
 
     /// Who is charged for a request: its cluster, and what else is counted by.
     fn account(&self, ex: &mut Exchange, route: &RouteEntry, cluster: Rc<Cluster>) -> Account {
-        let mut account = Account::new(cluster, self.dynamic_stats, route.stats());
+        let internal = ex.request.headers.get(name::X_ENVOY_INTERNAL) == Some(b"true");
+        let mut account = Account::new(cluster, self.dynamic_stats, internal, route.stats());
         if let Some(v) = route.virtual_cluster(&ex.request) {
             *ex.sx.info.virtual_cluster.borrow_mut() = v.name.clone();
             account.also(v.stats.clone());

@@ -9,6 +9,7 @@ use nuncio_core::rng;
 use nuncio_core::runtime::{RuntimeNumber, Snapshot};
 use nuncio_core::stats::Scope;
 use nuncio_wire::{h1, h2};
+use socket2::TcpKeepalive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -69,6 +70,8 @@ pub struct ClusterPlan {
     pub observability_name: Arc<str>,
     /// `connect_timeout`
     pub connect_timeout: Duration,
+    /// `upstream_connection_options.tcp_keepalive`
+    pub keepalive: Option<TcpKeepalive>,
     /// How a host is chosen.
     pub lb: LbPolicy,
     /// When all hosts get requests, fit or not.

@@ -22,6 +22,7 @@ use nuncio_core::metadata::LazyMetadata;
 use nuncio_core::runtime::{Runtime, Snapshot};
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{h1, h2};
+use socket2::TcpKeepalive;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -39,6 +40,7 @@ pub const COVERED: &[Covered] = &[
             "alt_stat_name",
             "type",
             "connect_timeout",
+            "upstream_connection_options",
             "lb_policy",
             "load_assignment",
             "circuit_breakers",
@@ -64,6 +66,11 @@ pub const COVERED: &[Covered] = &[
         ),
         ("cleanup_interval", "only for ORIGINAL_DST, which is refused"),
     ]),
+    Covered::new("envoy.config.cluster.v3.UpstreamConnectionOptions", &["tcp_keepalive"]),
+    Covered::new(
+        "envoy.config.core.v3.TcpKeepalive",
+        &["keepalive_probes", "keepalive_time", "keepalive_interval"],
+    ),
     Covered::new("envoy.config.cluster.v3.Cluster.CustomClusterType", &["name", "typed_config"]),
     Covered::new("envoy.config.cluster.v3.CircuitBreakers", &["thresholds"]),
     Covered::new(
@@ -92,7 +99,10 @@ pub const COVERED: &[Covered] = &[
         ("ignore_new_hosts_until_first_hc", "there are no health checks to wait for; they are refused"),
     ]),
     Covered::new("envoy.config.endpoint.v3.LocalityLbEndpoints", &["locality", "lb_endpoints"]),
-    Covered::new("envoy.config.endpoint.v3.LbEndpoint", &["endpoint", "metadata", "health_status"]),
+    Covered::new(
+        "envoy.config.endpoint.v3.LbEndpoint",
+        &["endpoint", "metadata", "health_status", "load_balancing_weight"],
+    ),
     Covered::new("envoy.config.endpoint.v3.Endpoint", &["address", "hostname"]),
     Covered::new(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -132,6 +142,22 @@ pub struct Endpoint {
     pub weight: u32,
     /// `health_status`
     pub status: core::HealthStatus,
+}
+
+/// `TcpKeepalive`; what is not said is the system's.
+fn keepalive(k: core::TcpKeepalive) -> TcpKeepalive {
+    let secs = |n: u32| Duration::from_secs(n.into());
+    let mut set = TcpKeepalive::new();
+    if let Some(t) = k.keepalive_time {
+        set = set.with_time(secs(t));
+    }
+    if let Some(t) = k.keepalive_interval {
+        set = set.with_interval(secs(t));
+    }
+    if let Some(n) = k.keepalive_probes {
+        set = set.with_retries(n);
+    }
+    set
 }
 
 /// What an endpoint is found by.
@@ -199,6 +225,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         name: c.name.as_str().into(),
         observability_name: alt.as_str().into(),
         connect_timeout: duration_or(&c.connect_timeout, Duration::from_secs(5))?,
+        keepalive: c.upstream_connection_options.as_ref().and_then(|o| o.tcp_keepalive).map(keepalive),
         lb: match pb::cluster::LbPolicy::try_from(c.lb_policy) {
             Ok(pb::cluster::LbPolicy::RoundRobin) => LbPolicy::RoundRobin,
             Ok(pb::cluster::LbPolicy::LeastRequest) => LbPolicy::LeastRequest,

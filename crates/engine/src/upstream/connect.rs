@@ -29,6 +29,9 @@ pub async fn connect(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError>
 
 async fn establish(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError> {
     let io = open(host).await.map_err(|e| failure(&e))?;
+    if let Some(k) = &plan.keepalive {
+        io.set_keepalive(k).map_err(|e| failure(&e))?;
+    }
     match &plan.transport {
         Transport::Raw => Ok(io),
         Transport::Tls(tls) => tls.connect(io, &host.info).await.map_err(|text| StreamError {

@@ -1,11 +1,13 @@
 //! How fit hosts are, and what that means for the choice among them: who gets which part of the requests, and when a
 //! cluster panics.
 
+use super::cluster::LbPolicy;
+use super::edf::Edf;
 use super::local::LocalHost;
 use nuncio_api::envoy::config::core::v3::HealthStatus;
 use nuncio_core::rng;
 use nuncio_core::runtime::RuntimeNumber;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
@@ -120,13 +122,48 @@ pub struct HostList {
     /// The hosts.
     pub hosts: Vec<Rc<LocalHost>>,
     /// Of round robin.
-    pub cursor: Cell<usize>,
+    cursor: Cell<usize>,
+    /// Their weights differ.
+    schedule: Option<Box<RefCell<Edf>>>,
 }
 
 impl HostList {
     /// With a start of its own, so that workers do not march in step.
     pub fn new(hosts: Vec<Rc<LocalHost>>) -> HostList {
-        HostList { hosts, cursor: Cell::new(rng::u64() as usize >> 1) }
+        let weight = |h: &Rc<LocalHost>| f64::from(h.host.weight);
+        let differ = hosts.windows(2).any(|w| w[0].host.weight != w[1].host.weight);
+        let schedule = differ.then(|| {
+            let mut edf = Edf::new(hosts.iter().map(weight));
+            for _ in 0..rng::below(hosts.len() as u64) {
+                edf.next(|i| weight(&hosts[i]));
+            }
+            Box::new(RefCell::new(edf))
+        });
+        HostList { hosts, cursor: Cell::new(rng::u64() as usize >> 1), schedule }
+    }
+    /// The host whose turn it is; `None` when there is none.
+    pub fn choose(&self, policy: LbPolicy) -> Option<&Rc<LocalHost>> {
+        let n = self.hosts.len();
+        if n == 0 {
+            return None;
+        }
+        let busy = |i: usize| self.hosts[i].host.counters.rq_active.load(Relaxed);
+        let weight = |i: usize| f64::from(self.hosts[i].host.weight);
+        let scheduled = |weight: &dyn Fn(usize) -> f64| self.schedule.as_ref()?.borrow_mut().next(weight);
+        let i = match policy {
+            LbPolicy::RoundRobin => scheduled(&weight).unwrap_or_else(|| {
+                let i = self.cursor.get();
+                self.cursor.set(i.wrapping_add(1));
+                i % n
+            }),
+            LbPolicy::Random => rng::below(n as u64) as usize,
+            // Of unequal weight: a host's weight is shared by the requests it has.
+            LbPolicy::LeastRequest => scheduled(&|i| weight(i) / (busy(i) + 1) as f64).unwrap_or_else(|| {
+                let (a, b) = (rng::below(n as u64) as usize, rng::below(n as u64) as usize);
+                if busy(b) < busy(a) { b } else { a }
+            }),
+        };
+        self.hosts.get(i)
     }
 }
 

@@ -1,12 +1,12 @@
 //! Clusters on one worker: the plan, the current hosts, the balancer's cursor, and a pool per host.
 
-use super::cluster::{ClusterPlan, LbPolicy};
+use super::cluster::ClusterPlan;
 use super::health::{HostList, Parts};
 use super::host::{Host, HostSet};
 use super::pool::HostPool;
 use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
 use nuncio_core::stats::{OVERFLOW, sanitize};
-use nuncio_core::{rng, worker};
+use nuncio_core::worker;
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -63,7 +63,7 @@ impl Cluster {
         });
         let new: Vec<_> = new.collect();
         *self.parts.borrow_mut() = Parts::of(&new, &self.plan.panic);
-        self.hosts.borrow_mut().hosts = new;
+        *self.hosts.borrow_mut() = HostList::new(new);
         for gone in by_host.into_values() {
             gone.pool.drain();
         }
@@ -78,26 +78,7 @@ impl Cluster {
                 &all
             }),
         };
-        let hosts = &list.hosts;
-        let n = hosts.len();
-        if n == 0 {
-            return None;
-        }
-        let i = match self.plan.lb {
-            LbPolicy::RoundRobin => {
-                let i = list.cursor.get();
-                list.cursor.set(i.wrapping_add(1));
-                i % n
-            }
-            LbPolicy::Random => rng::below(n as u64) as usize,
-            LbPolicy::LeastRequest => {
-                let (a, b) = (rng::below(n as u64) as usize, rng::below(n as u64) as usize);
-                let busy =
-                    |i: usize| hosts[i].host.counters.rq_active.load(std::sync::atomic::Ordering::Relaxed);
-                if busy(b) < busy(a) { b } else { a }
-            }
-        };
-        Some(hosts[i].clone())
+        list.choose(self.plan.lb).cloned()
     }
     /// The codec's stats, made with the first connection as in Envoy.
     pub fn http1_stats(&self) -> &Http1Stats {

@@ -71,3 +71,17 @@ fn retries_keep_away_from_hosts_that_were_tried() {
         assert_eq!(shares(&s, 40).await, [40, 0]);
     });
 }
+
+#[test]
+fn weights_are_kept_in_turn() {
+    run(async {
+        let (a, b) = (Upstream::ok("a").await, Upstream::ok("b").await);
+        let hosts = [(a.addr, "load_balancing_weight: 3"), (b.addr, "")];
+        let s = Server::start(&to(&hosts, ""));
+        assert_eq!(shares(&s, 40).await, [30, 10]);
+        s.expect(&[("cluster.up.max_host_weight", 3)]).await;
+        // One request at a time: both are idle whenever one is chosen.
+        let s = Server::start(&to(&hosts, "lb_policy: LEAST_REQUEST"));
+        assert_eq!(shares(&s, 40).await, [30, 10]);
+    });
+}
