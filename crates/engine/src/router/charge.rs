@@ -33,12 +33,7 @@ struct More {
 
 impl Account {
     /// An account with a cluster; `route`: what the route itself counts.
-    pub fn new(
-        cluster: Rc<Cluster>,
-        dynamic: bool,
-        internal: bool,
-        route: Option<&RequestStats>,
-    ) -> Account {
+    pub fn new(cluster: Rc<Cluster>, dynamic: bool, internal: bool, route: Option<&RequestStats>) -> Account {
         let mut a = Account { cluster, dynamic, internal, more: None };
         route.into_iter().for_each(|r| a.also(r.clone()));
         a
@@ -128,7 +123,7 @@ impl Account {
         let ms = took.map(|t| t.as_millis() as u64);
         if let Some(ms) = ms {
             s.upstream_rq_time().record(ms);
-            if internal {
+            if self.internal {
                 s.internal_rq_time().record(ms);
             } else {
                 s.external_rq_time().record(ms);
@@ -138,7 +133,7 @@ impl Account {
             }
         }
         if let Some(m) = &self.more {
-            m.charge(&self.cluster, host, status, ms, Kind { internal, canary });
+            m.charge(&self.cluster, host, status, ms, Kind { internal: self.internal, canary });
         }
     }
 }
