@@ -42,6 +42,7 @@ pub mod access_log;
 mod base64;
 mod compression;
 mod config;
+mod decompression;
 pub mod docs;
 mod grpc;
 #[cfg(test)]

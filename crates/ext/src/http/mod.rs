@@ -7,6 +7,7 @@ extensions![
     compressor,
     cors,
     csrf,
+    decompressor,
     fault,
     grpc_http1_bridge,
     grpc_stats,
