@@ -179,20 +179,21 @@ impl Reloader<'_> {
         let all = self.listeners.list().into_iter().chain(self.listeners.list_warming());
         let fixed: Vec<_> = all.filter(|l| l.revision.version.is_none()).collect();
         // Those without a name are told apart by what they are.
-        let unnamed = |l: &Rc<ListenerEntry>| l.config.get().name.is_empty();
-        let stays = |l: &Rc<ListenerEntry>| match unnamed(l) {
-            true => new.listeners.iter().any(|n| l.config.is(n)),
-            false => names.contains(&*l.plan.info.name),
-        };
-        for l in fixed.iter().filter(|l| !stays(l)) {
+        let (unnamed, named): (Vec<_>, Vec<_>) = fixed.iter().partition(|l| l.config.get().name.is_empty());
+        let stays = |l: &Rc<ListenerEntry>| new.listeners.iter().any(|n| l.config.is(n));
+        let gone = named.into_iter().filter(|l| !names.contains(&*l.plan.info.name));
+        for l in gone.chain(unnamed.iter().copied().filter(|l| !stays(l))) {
             let (done, is_done) = oneshot::channel::<()>();
             if self.listeners.remove(&l.plan.info.name, Box::new(move || drop(done))) {
                 report.removed.push(format!("listener {}", l.plan.info.name));
                 waiting.push(is_done);
             }
         }
-        for l in &new.listeners {
-            if fixed.iter().any(|f| unnamed(f) && f.config.is(l)) {
+        for (i, l) in new.listeners.iter().enumerate() {
+            if i % SLICE == SLICE - 1 {
+                tokio::task::yield_now().await;
+            }
+            if unnamed.iter().any(|f| f.config.is(l)) {
                 continue;
             }
             let (done, is_done) = oneshot::channel::<()>();
