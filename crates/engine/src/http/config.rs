@@ -121,8 +121,11 @@ pub const COVERED: &[Covered] = &[
             "max_inbound_priority_frames_per_stream",
             "max_inbound_window_update_frames_per_data_frame_sent",
             "override_stream_error_on_invalid_http_message",
+            "allow_connect",
+            "custom_settings_parameters",
         ],
     ),
+    Covered::new("envoy.config.core.v3.Http2ProtocolOptions.SettingsParameter", &["identifier", "value"]),
     Covered::new(
         "envoy.extensions.filters.http.router.v3.Router",
         &["suppress_envoy_headers", "dynamic_stats"],
@@ -515,7 +518,7 @@ pub fn h2_settings(
 ) -> BuildResult<h2::Settings> {
     let o = o.cloned().unwrap_or_default();
     let d = h2::Settings::default();
-    Ok(h2::Settings {
+    let mut s = h2::Settings {
         header_table_size: o.hpack_table_size.unwrap_or(d.header_table_size),
         max_concurrent_streams: o.max_concurrent_streams.unwrap_or(d.max_concurrent_streams),
         initial_window_size: o.initial_stream_window_size.unwrap_or(d.initial_window_size),
@@ -540,8 +543,62 @@ pub fn h2_settings(
             o.max_inbound_window_update_frames_per_data_frame_sent,
             d.max_window_updates_per_data_frame,
         ),
+        enable_connect_protocol: o.allow_connect,
         ..d
-    })
+    };
+    custom_settings(&o, &mut s)?;
+    Ok(s)
+}
+
+/// `custom_settings_parameters`, with Envoy's checks. What has a field of its own is set there.
+fn custom_settings(o: &Http2ProtocolOptions, s: &mut h2::Settings) -> BuildResult<()> {
+    let mut seen: Vec<(u32, u32)> = vec![];
+    let (mut clashes, mut doubles) = (vec![], vec![]);
+    for p in &o.custom_settings_parameters {
+        let (id, value) = (p.identifier.unwrap_or(0), p.value.unwrap_or(0));
+        match seen.iter().find(|k| k.0 == id) {
+            Some((_, same)) if *same == value => continue,
+            Some(_) => clashes.push(format!("0x{id:02x}")),
+            None => seen.push((id, value)),
+        }
+        match id {
+            1 if o.hpack_table_size.is_some() => doubles.push("hpack_table_size"),
+            3 if o.max_concurrent_streams.is_some() => doubles.push("max_concurrent_streams"),
+            4 if o.initial_stream_window_size.is_some() => doubles.push("initial_stream_window_size"),
+            1 => s.header_table_size = value,
+            3 => s.max_concurrent_streams = value,
+            4 => s.initial_window_size = value,
+            2 if value == 1 => {
+                return Err("server push is not supported by Envoy and can not be enabled via a SETTINGS \
+                            parameter."
+                    .into());
+            }
+            8 => {
+                return Err("the \"allow_connect\" SETTINGS parameter must only be configured through the \
+                            named field"
+                    .into());
+            }
+            5 => s.max_frame_size = value.clamp(16_384, 16_777_215),
+            // The field's rule bounds it to 16 bits.
+            _ => s.custom.push((id as u16, value)),
+        }
+    }
+    if !clashes.is_empty() {
+        return Err(format!(
+            "inconsistent HTTP/2 custom SETTINGS parameter(s) detected; identifiers = {{{}}}",
+            clashes.join(",")
+        )
+        .into());
+    }
+    if !doubles.is_empty() {
+        return Err(format!(
+            "the {{{}}} HTTP/2 SETTINGS parameter(s) can not be configured through both named and custom \
+             parameters",
+            doubles.join(",")
+        )
+        .into());
+    }
+    Ok(())
 }
 
 /// The address of this machine as Envoy finds it: the first that is not loopback, else 127.0.0.1.

@@ -492,7 +492,9 @@ impl Downstream for H1Conn {
             return Poll::Ready(Gone::Disconnected);
         }
         // While a body is being pulled, its reader sees the end of the connection.
-        if self.reading_body.get() || self.bufs.borrow().read.len() >= PIPELINE {
+        // But for what waits for the answer to an upgrade: nobody pulls that.
+        let pulled = self.reading_body.get() && !self.codec.borrow().withholds();
+        if pulled || self.bufs.borrow().read.len() >= PIPELINE {
             return Poll::Pending;
         }
         loop {

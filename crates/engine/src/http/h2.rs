@@ -138,6 +138,7 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
     info.protocol.set(Some(Version::Http2));
     info.downstream.header_rx.set(head.headers.byte_size() as u64);
     hcm.stats.downstream_rq_http2_total().inc();
+    super::extended_connect::request_from_h2(&mut head);
     let body = if end {
         info.times.ds_rx_end.set(Some(clock::now()));
         Body::Empty
@@ -286,7 +287,8 @@ impl Downstream for H2Stream {
         self.conn.mux.send_response(self.slot, head, false);
     }
     fn send_head(&self, head: &ResponseHead, end: bool) {
-        self.conn.mux.send_response(self.slot, head, end);
+        let upgraded = super::extended_connect::response_to_h2(head);
+        self.conn.mux.send_response(self.slot, upgraded.as_ref().unwrap_or(head), end);
     }
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         self.conn.mux.poll_writable(self.slot, cx).map_err(|(r, details)| gone(r, details))

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod config;
 mod date;
 mod done;
+pub mod extended_connect;
 pub mod drain;
 mod h1;
 mod h2;

@@ -12,7 +12,7 @@ use nuncio_core::error::ResetReason;
 use nuncio_core::info::{Interrupt, Meter, StreamShared};
 use nuncio_core::pipeline::{Outcome, Run};
 use nuncio_core::{BodyError, Exchange, Flag, Frame, LocalReply};
-use nuncio_wire::{Chunk, HeaderMap, ResponseHead};
+use nuncio_wire::{Chunk, HeaderMap, ResponseHead, Version};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -92,6 +92,9 @@ pub async fn drive<D: Downstream>(
             }
             Verdict::Refused => {
                 hcm.stats.downstream_rq_ws_on_non_ws_route().inc();
+                if sx.info.protocol.get() >= Some(Version::Http2) {
+                    d.start_drain(); // HTTP/1 closes by itself
+                }
                 early = Some(Box::new(LocalReply::new(403, "", "upgrade_failed")));
             }
         }

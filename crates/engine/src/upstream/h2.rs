@@ -1,6 +1,7 @@
 //! One HTTP/2 upstream connection: a task drives it, requests share it.
 
 use super::host::Host;
+use crate::http::extended_connect;
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
@@ -46,6 +47,8 @@ pub struct H2Up {
 #[derive(Default)]
 struct Request {
     slot: Option<u32>,
+    /// It asks for this upgrade.
+    upgrade: Option<Box<[u8]>>,
     charge: Option<Charge>,
     used: bool,
 }
@@ -109,7 +112,7 @@ impl H2Up {
             all.push(Request::default());
             all.len() - 1
         });
-        all[n] = Request { slot: None, charge: Some(charge), used: true };
+        all[n] = Request { slot: None, upgrade: None, charge: Some(charge), used: true };
         Ok(n as u32)
     }
     /// No new requests; closes when the last one has ended.
@@ -122,9 +125,12 @@ impl H2Up {
     }
 
     pub(super) fn send_head(&self, n: u32, head: &RequestHead, end: bool) -> Result<(), StreamError> {
-        let slot = self.mux.open(head, end)?;
+        let (slot, upgrade) = match extended_connect::request_to_h2(head) {
+            None => (self.mux.open(head, end)?, None),
+            Some((head, kind)) => (self.mux.open(&head, end)?, Some(kind)),
+        };
         if let Some(r) = self.requests.borrow_mut().get_mut(n as usize) {
-            r.slot = Some(slot);
+            (r.slot, r.upgrade) = (Some(slot), upgrade);
         }
         Ok(())
     }
@@ -156,7 +162,10 @@ impl H2Up {
         let Some(slot) = self.slot(n) else {
             return Poll::Ready(Err(ResetReason::ConnectionTermination.into()));
         };
-        let (head, end) = ready!(self.mux.poll_head(slot, cx)).inspect_err(|r| self.count_reset(*r))?;
+        let (mut head, end) = ready!(self.mux.poll_head(slot, cx)).inspect_err(|r| self.count_reset(*r))?;
+        if let Some(kind) = self.requests.borrow().get(n as usize).and_then(|r| r.upgrade.as_deref()) {
+            extended_connect::response_from_h2(&mut head, kind);
+        }
         sx.info.upstream_meter.header_rx.set(head.headers.byte_size() as u64);
         Poll::Ready(Ok(UpResponse { head, end }))
     }
