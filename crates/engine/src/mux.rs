@@ -251,7 +251,8 @@ impl Mux {
         {
             let mut st = self.st.borrow_mut();
             st.closed = true;
-            for s in st.slots.iter_mut().filter(|s| s.used) {
+            // The newest stream first, as Envoy ends (and logs) them.
+            for s in st.slots.iter_mut().rev().filter(|s| s.used) {
                 s.reset.get_or_insert((reason, details));
                 wake.extend(s.reader.take());
                 wake.extend(s.writer.take());

@@ -550,7 +550,7 @@ pub fn h2_settings(
     Ok(s)
 }
 
-/// `custom_settings_parameters`, with Envoy's checks. What has a field of its own is set there.
+/// `custom_settings_parameters`, with Envoy's checks. They are sent first: what has a field of its own is said again.
 fn custom_settings(o: &Http2ProtocolOptions, s: &mut h2::Settings) -> BuildResult<()> {
     let mut seen: Vec<(u32, u32)> = vec![];
     let (mut clashes, mut doubles) = (vec![], vec![]);
@@ -565,9 +565,6 @@ fn custom_settings(o: &Http2ProtocolOptions, s: &mut h2::Settings) -> BuildResul
             1 if o.hpack_table_size.is_some() => doubles.push("hpack_table_size"),
             3 if o.max_concurrent_streams.is_some() => doubles.push("max_concurrent_streams"),
             4 if o.initial_stream_window_size.is_some() => doubles.push("initial_stream_window_size"),
-            1 => s.header_table_size = value,
-            3 => s.max_concurrent_streams = value,
-            4 => s.initial_window_size = value,
             2 if value == 1 => {
                 return Err("server push is not supported by Envoy and can not be enabled via a SETTINGS \
                             parameter."

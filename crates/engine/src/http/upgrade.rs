@@ -92,15 +92,16 @@ impl Hcm {
             None if head.is_connect() => b"CONNECT",
             None => return Verdict::Plain,
         };
-        let Some(route) = ex.route() else { return Verdict::Plain };
-        let route = route.downcast::<RouteEntry>();
+        let route = ex.route();
+        let routed = route.is_some();
+        let route = route.and_then(|r| r.downcast::<RouteEntry>());
         let by_route = route.as_ref().and_then(|r| match &r.action {
             Action::Cluster(c) => c.upgrade(kind),
             _ => None,
         });
         let here = self.upgrades.0.iter().find(|u| kind.eq_ignore_ascii_case(u.kind.as_bytes()));
         if !by_route.unwrap_or_else(|| here.is_some_and(|u| u.enabled)) {
-            return Verdict::Refused;
+            return if routed { Verdict::Refused } else { Verdict::Plain };
         }
         Verdict::Taken(here.and_then(|u| u.chain.as_ref()))
     }

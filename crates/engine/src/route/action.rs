@@ -44,7 +44,11 @@ pub const COVERED: &[Covered] = &[
             "upgrade_configs",
         ],
     ),
-    Covered::new("envoy.config.route.v3.RouteAction.UpgradeConfig", &["upgrade_type", "enabled"]),
+    Covered::new(
+        "envoy.config.route.v3.RouteAction.UpgradeConfig",
+        &["upgrade_type", "enabled", "connect_config"],
+    ),
+    Covered::new("envoy.config.route.v3.RouteAction.UpgradeConfig.ConnectConfig", &["allow_post"]),
     Covered::new(
         "envoy.config.route.v3.RouteAction.MaxStreamDuration",
         &["max_stream_duration", "grpc_timeout_header_max", "grpc_timeout_header_offset"],
@@ -108,6 +112,8 @@ pub struct ClusterRoute {
     pub buffer_limit: Option<u64>,
     /// `upgrade_configs`: which upgrades are allowed or forbidden.
     upgrades: Vec<(String, bool)>,
+    /// `connect_config`: CONNECT ends here; its `allow_post`.
+    connect: Option<bool>,
     /// Index of the circuit breakers: 0 default, 1 high.
     pub priority: usize,
     /// Status when the cluster does not exist.
@@ -223,6 +229,18 @@ fn upgrades(a: &pb::RouteAction) -> BuildResult<Vec<(String, bool)>> {
     Ok(all)
 }
 
+fn connect(a: &pb::RouteAction) -> BuildResult<Option<bool>> {
+    let mut found = None;
+    for u in &a.upgrade_configs {
+        let Some(c) = &u.connect_config else { continue };
+        if u.upgrade_type != "CONNECT" {
+            return Err(format!("Non-CONNECT upgrade type {} has ConnectConfig", u.upgrade_type).into());
+        }
+        found = Some(c.allow_post);
+    }
+    Ok(found)
+}
+
 fn weighted(all: &[Weighted], random: u64) -> Option<&Weighted> {
     let total = all.iter().map(|w| w.weight.get()).fold(0, u64::saturating_add);
     let mut point = random.checked_rem(total)?;
@@ -266,6 +284,7 @@ impl ClusterRoute {
             },
             buffer_limit: None,
             upgrades: upgrades(a)?,
+            connect: connect(a)?,
             priority: usize::from(a.priority == 1),
             cluster_not_found_status: match a.cluster_not_found_response_code {
                 1 => 404,
@@ -276,6 +295,11 @@ impl ClusterRoute {
             include_attempt_count_in_response: host.include_attempt_count_in_response,
             include_is_timeout_retry: host.include_is_timeout_retry,
         })
+    }
+    /// The request's body is what the host is to get, and no more (`connect_config`).
+    #[inline]
+    pub fn ends_connect(&self, head: &RequestHead) -> bool {
+        self.connect.is_some_and(|post| head.is_connect() || (post && head.method() == b"POST"))
     }
     /// Whether the route allows or forbids an upgrade; `None`: it says nothing about it.
     pub fn upgrade(&self, kind: &[u8]) -> Option<bool> {

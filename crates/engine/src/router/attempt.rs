@@ -19,12 +19,14 @@ use std::time::Duration;
 
 /// An attempt under way.
 pub struct Attempt {
-    account: Account,
-    host: Rc<LocalHost>,
-    sx: Rc<StreamShared>,
+    pub(super) account: Account,
+    pub(super) host: Rc<LocalHost>,
+    pub(super) sx: Rc<StreamShared>,
     priority: usize,
     timeout: Timeout,
     stream: Option<UpStream>,
+    /// What a host sends that is connected to for its bytes.
+    pub(super) tunnel: Option<Body>,
     /// The response's head came, or the attempt failed: what happens now is accounted for.
     settled: bool,
     /// An informational head came.
@@ -59,8 +61,9 @@ impl Attempt {
         timeout: Timeout,
         tries: Option<Box<Tries>>,
     ) -> Attempt {
-        let (stream, informed) = (None, None);
-        let mut a = Attempt { account, host, sx, priority, timeout, stream, settled: false, informed, tries };
+        let (stream, tunnel, informed) = (None, None, None);
+        let mut a =
+            Attempt { account, host, sx, priority, timeout, stream, tunnel, settled: false, informed, tries };
         a.begins();
         a
     }
@@ -174,6 +177,9 @@ impl Attempt {
 
     /// The response's body; the stream lives as long as it.
     pub fn into_body(mut self, end: bool) -> Body {
+        if let Some(body) = self.tunnel.take() {
+            return body;
+        }
         let body = match self.stream.take() {
             Some(s) if !end => s.into_body(),
             _ => Body::Empty,

@@ -9,6 +9,7 @@ mod attempt;
 mod charge;
 mod replies;
 pub mod retry;
+mod tunnel;
 
 use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
 use crate::stats::RouterStats;
@@ -136,7 +137,10 @@ impl Router {
             t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.buffer_limit.get(), c), &account);
         }
         let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
-        let mut result = attempt.run(ex).await;
+        let mut result = match c.ends_connect(&ex.request) {
+            false => attempt.run(ex).await,
+            true => Box::pin(attempt.tunnel(ex)).await,
+        };
         if let Some(wait) = attempt.again(ex, &result, &self.retries) {
             // In a box: few requests come here, and all would carry its state.
             result = Box::pin(self.again(ex, route, c, &mut attempt, wait, result)).await;

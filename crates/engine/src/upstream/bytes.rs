@@ -28,6 +28,8 @@ pub struct BytesUp {
     pub remote: Cell<bool>,
     /// The host has ended its direction.
     pub ended: Cell<bool>,
+    /// Its client was served to the end of both directions.
+    pub served: Cell<bool>,
     host: Arc<Host>,
     born: Instant,
     _charge: Charge,
@@ -35,7 +37,7 @@ pub struct BytesUp {
 
 impl Drop for BytesUp {
     fn drop(&mut self) {
-        idle::closed(&self.cluster, &self.host, self.born, 1, true, self.remote.get());
+        idle::closed(&self.cluster, &self.host, self.born, 1, !self.served.get(), self.remote.get());
     }
 }
 
@@ -70,6 +72,7 @@ pub async fn open(cluster: &Rc<Cluster>, host: &Arc<Host>) -> Result<BytesUp, St
                 id: idle::next_id(),
                 remote: Cell::new(false),
                 ended: Cell::new(false),
+                served: Cell::new(false),
                 born,
                 _charge: Charge::take_any(cluster, host),
                 cluster: cluster.clone(),

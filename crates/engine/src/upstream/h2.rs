@@ -1,11 +1,11 @@
 //! One HTTP/2 upstream connection: a task drives it, requests share it.
 
 use super::host::Host;
-use crate::http::extended_connect;
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
 use super::stream::{Charge, Facts, UpConn, UpResponse};
+use crate::http::extended_connect;
 use crate::io::Io;
 use crate::mux::{End, Incoming, Mux};
 use nuncio_core::body::{BodyError, ConnBody, Frame};
