@@ -134,24 +134,24 @@ stats! {
         upstream_rq_retry_success: Counter,
         upstream_rq_timeout: Counter,
         upstream_rq_total: Counter,
-        rq: Codes = "upstream_rq",
+        rq: Codes lazy = "upstream_rq",
         upstream_rq_time: Histogram(Milliseconds) lazy,
     }
     /// `cluster.<name>.retry.`: responses that were retried
     pub struct RetryStats {
-        rq: Codes = "upstream_rq",
+        rq: Codes lazy = "upstream_rq",
     }
     /// `cluster.<name>.zone.<from>.<to>.`
     pub struct ZoneStats {
-        rq: Codes = "upstream_rq",
+        rq: Codes lazy = "upstream_rq",
         upstream_rq_time: Histogram(Milliseconds) lazy,
     }
     /// `cluster.<name>.<x-envoy-upstream-alt-stat-name>.`
     pub struct AltStats {
-        rq: Codes = "upstream_rq",
-        internal: Codes = "internal.upstream_rq",
-        external: Codes = "external.upstream_rq",
-        canary: Codes = "canary.upstream_rq",
+        rq: Codes lazy = "upstream_rq",
+        internal: Codes lazy = "internal.upstream_rq",
+        external: Codes lazy = "external.upstream_rq",
+        canary: Codes lazy = "canary.upstream_rq",
         upstream_rq_time: Histogram(Milliseconds) lazy,
         internal_rq_time: Histogram(Milliseconds) lazy = "internal.upstream_rq_time",
         external_rq_time: Histogram(Milliseconds) lazy = "external.upstream_rq_time",
