@@ -89,3 +89,28 @@ fn what_follows_a_refused_upgrade_is_not_read() {
         assert_eq!(up.seen().len(), 1, "without upgrade_configs the request goes nowhere");
     });
 }
+
+#[test]
+fn a_client_that_leaves_before_the_answer_is_noticed() {
+    run(async {
+        // Takes the request and says nothing.
+        let up = Upstream::h1(|mut c, _| async move {
+            c.head().await;
+            c.bytes(1).await;
+        })
+        .await;
+        let s = Server::start(&websocket(&up));
+        let mut c = Conn::open(s.addr()).await;
+        c.send(format!("{ASK}early")).await;
+        s.wait_stat("cluster.up.upstream_rq_active", 1).await;
+        c.reset();
+        up.wait_open(0).await;
+        s.expect(&[
+            ("http.ingress.downstream_cx_active", 0),
+            ("http.ingress.downstream_cx_upgrades_active", 0),
+            ("http.ingress.downstream_rq_active", 0),
+            ("cluster.up.upstream_rq_active", 0),
+        ])
+        .await;
+    });
+}
