@@ -44,6 +44,63 @@ impl Address {
     }
 }
 
+/// The text of an IP address, made without an allocation: every request carries some.
+pub struct IpText {
+    text: [u8; IpText::MOST],
+    len: usize,
+}
+
+impl IpText {
+    /// Length of the longest: an IPv6 address with an IPv4 one at its end.
+    const MOST: usize = 45;
+
+    /// The text of `ip`.
+    pub fn of(ip: IpAddr) -> IpText {
+        let mut t = IpText { text: [0; IpText::MOST], len: 0 };
+        match ip {
+            IpAddr::V4(ip) => {
+                for (i, part) in ip.octets().into_iter().enumerate() {
+                    if i > 0 {
+                        t.push(b'.');
+                    }
+                    t.decimal(part);
+                }
+            }
+            IpAddr::V6(ip) => drop(fmt::Write::write_fmt(&mut t, format_args!("{ip}"))), // it fits
+        }
+        t
+    }
+    fn decimal(&mut self, n: u8) {
+        if n >= 100 {
+            self.push(b'0' + n / 100);
+        }
+        if n >= 10 {
+            self.push(b'0' + n / 10 % 10);
+        }
+        self.push(b'0' + n % 10);
+    }
+    fn push(&mut self, c: u8) {
+        self.text[self.len] = c;
+        self.len += 1;
+    }
+}
+
+impl fmt::Write for IpText {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        let room = self.text.get_mut(self.len..self.len + s.len()).ok_or(fmt::Error)?;
+        room.copy_from_slice(s.as_bytes());
+        self.len += s.len();
+        Ok(())
+    }
+}
+
+impl std::ops::Deref for IpText {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+}
+
 /// IPv4-mapped IPv6 addresses count as the IPv4 address they carry.
 fn canonical(ip: IpAddr) -> IpAddr {
     ip.to_canonical()
@@ -76,5 +133,20 @@ mod tests {
         assert_eq!((b.to_string().as_str(), b.without_port().as_str()), ("[::1]:80", "::1"));
         assert_eq!(Address::Ip("[::ffff:1.2.3.4]:5".parse().unwrap()).to_string(), "1.2.3.4:5");
         assert_eq!(Address::Pipe(Arc::new("/tmp/s".into())).to_string(), "/tmp/s");
+    }
+
+    #[test]
+    fn text_of_an_ip_is_what_the_standard_library_prints() {
+        for ip in [
+            "0.0.0.0",
+            "1.20.255.99",
+            "100.10.109.190",
+            "::",
+            "::ffff:255.255.255.255",
+            "2001:db8::1",
+            "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+        ] {
+            assert_eq!(IpText::of(ip.parse().unwrap()).as_ref(), ip.as_bytes(), "{ip}");
+        }
     }
 }

@@ -75,22 +75,29 @@ pub fn f64() -> f64 {
 
 /// The text of a random UUID (RFC 9562 §5.4, version 4), lower case.
 pub fn uuid4() -> [u8; 36] {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
     let (hi, lo) = (u64(), u64());
     let hi = (hi & !0xf000) | 0x4000;
     let lo = (lo & (u64::MAX >> 2)) | (1 << 63);
-    let bytes = ((u128::from(hi) << 64) | u128::from(lo)).to_be_bytes();
+    let [a, b, c, d] = [hi >> 32, hi, lo >> 32, lo].map(|word| hex(word as u32));
     let mut text = [b'-'; 36];
-    let mut at = 0;
-    for (i, b) in bytes.into_iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
-            at += 1;
-        }
-        text[at] = HEX[usize::from(b >> 4)];
-        text[at + 1] = HEX[usize::from(b & 15)];
-        at += 2;
-    }
+    text[..8].copy_from_slice(&a);
+    text[9..13].copy_from_slice(&b[..4]);
+    text[14..18].copy_from_slice(&b[4..]);
+    text[19..23].copy_from_slice(&c[..4]);
+    text[24..28].copy_from_slice(&c[4..]);
+    text[28..].copy_from_slice(&d);
     text
+}
+
+/// Eight hexadecimal digits, all at once: every request gets a UUID.
+fn hex(n: u32) -> [u8; 8] {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let n = u64::from(n);
+    let n = (n | n << 16) & 0x0000_ffff_0000_ffff;
+    let n = (n | n << 8) & 0x00ff_00ff_00ff_00ff;
+    let n = (n | n << 4) & (EACH * 0x0f);
+    let letters = ((n + EACH * 6) >> 4) & EACH;
+    (n + EACH * u64::from(b'0') + letters * u64::from(b'a' - b'9' - 1)).to_be_bytes()
 }
 
 #[cfg(test)]

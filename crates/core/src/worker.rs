@@ -3,12 +3,12 @@
 //! Jobs of one worker run in the order they were posted; that order is what live configuration relies on.
 //! `done` runs on main when every worker has run the job: the moment at which an old generation may drain.
 
+use crate::hash::TrustedMap;
 use crate::stats::Store;
 use crate::{clock, rng};
 use std::any::Any;
 use std::any::TypeId;
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -24,7 +24,7 @@ thread_local! {
     static INDEX: Cell<usize> = const { Cell::new(MAIN) };
     static TO_MAIN: RefCell<Option<UnboundedSender<Job>>> = const { RefCell::new(None) };
     static ENDED: Cell<bool> = const { Cell::new(false) };
-    static STATE: RefCell<HashMap<TypeId, Rc<dyn Any>>> = RefCell::new(HashMap::new());
+    static STATE: RefCell<TrustedMap<TypeId, Rc<dyn Any>>> = RefCell::default();
 }
 
 /// Which worker this thread is; [`MAIN`] on any other thread.

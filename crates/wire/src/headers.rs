@@ -26,6 +26,8 @@ struct Entry {
 pub struct HeaderMap {
     text: Vec<u8>,
     entries: Vec<Entry>,
+    /// Names that may occur: most questions are for headers that are not there, and need no walk.
+    present: IdSet,
     names: Option<NameCase>,
 }
 
@@ -60,8 +62,13 @@ impl HeaderMap {
     /// An empty map, with memory from the free list when there is some.
     pub fn new() -> HeaderMap {
         match FREE.try_with(|f| f.borrow_mut().pop()) {
-            Ok(Some((text, entries))) => HeaderMap { text, entries, names: None },
-            _ => HeaderMap { text: Vec::with_capacity(1024), entries: Vec::with_capacity(32), names: None },
+            Ok(Some((text, entries))) => HeaderMap { text, entries, present: IdSet::default(), names: None },
+            _ => HeaderMap {
+                text: Vec::with_capacity(1024),
+                entries: Vec::with_capacity(32),
+                present: IdSet::default(),
+                names: None,
+            },
         }
     }
     /// What the side that read the map wants of whoever writes it; `None`: nothing.
@@ -84,6 +91,12 @@ impl HeaderMap {
     pub fn clear(&mut self) {
         self.text.clear();
         self.entries.clear();
+        self.present = IdSet::default();
+    }
+    /// For codecs: all text of the map, that of removed headers included. What does not stand in it stands in no
+    /// value.
+    pub(crate) fn arena(&self) -> &[u8] {
+        &self.text
     }
     /// Sum of the lengths of all names and values, as Envoy's `byteSize`.
     pub fn byte_size(&self) -> usize {
@@ -104,22 +117,36 @@ impl HeaderMap {
         let written = (e.case_at != 0).then(|| &self.text[e.case_at as usize - 1..][..e.name_len as usize]);
         Header { id: e.id, name: self.name_of(e), value: self.value_of(e), written }
     }
+    #[inline]
     fn is(&self, e: &Entry, id: Id, text: &[u8]) -> bool {
         e.id == id && (id != Id::OTHER || (e.name_len as usize == text.len() && self.name_of(e) == text))
     }
+    #[inline]
     fn find(&self, id: Id, text: &[u8]) -> Option<usize> {
-        self.entries.iter().position(|e| self.is(e, id, text))
+        if !self.present.has(id) {
+            return None;
+        }
+        self.walk_to(id, text)
+    }
+    fn walk_to(&self, id: Id, text: &[u8]) -> Option<usize> {
+        match id {
+            Id::OTHER => self.entries.iter().position(|e| self.is(e, id, text)),
+            _ => self.entries.iter().position(|e| e.id == id),
+        }
     }
 
     /// First value of the header.
+    #[inline]
     pub fn get(&self, name: impl AsName) -> Option<&[u8]> {
         self.find(name.id(), name.text()).map(|i| self.value_of(&self.entries[i]))
     }
     /// First value as text; `None` also when it is not UTF-8.
+    #[inline]
     pub fn get_str(&self, name: impl AsName) -> Option<&str> {
         self.get(name).and_then(|v| std::str::from_utf8(v).ok())
     }
     /// True when the header occurs.
+    #[inline]
     pub fn contains(&self, name: impl AsName) -> bool {
         self.find(name.id(), name.text()).is_some()
     }
@@ -130,6 +157,9 @@ impl HeaderMap {
     /// All values joined with `,`. Matchers must use this: to look at the first value only was CVE-2026-26308.
     pub fn joined(&self, name: impl AsName) -> Option<Cow<'_, [u8]>> {
         let (id, text) = (name.id(), name.text());
+        if !self.present.has(id) {
+            return None;
+        }
         let mut it = self.entries.iter().filter(|e| self.is(e, id, text)).map(|e| self.value_of(e));
         let first = it.next()?;
         let Some(second) = it.next() else { return Some(Cow::Borrowed(first)) };
@@ -152,6 +182,7 @@ impl HeaderMap {
     }
     #[inline]
     fn insert(&mut self, e: Entry) {
+        self.present.insert(e.id);
         if e.id.is_pseudo() {
             let at = self.entries.iter().take_while(|e| e.id.is_pseudo()).count();
             self.entries.insert(at, e);
@@ -275,12 +306,18 @@ impl HeaderMap {
         before - self.entries.len()
     }
     /// Removes every occurrence; says how many there were.
+    #[inline]
     pub fn remove(&mut self, name: impl AsName) -> usize {
+        if !self.present.has(name.id()) {
+            return 0;
+        }
         self.remove_from(0, name.id(), name.text())
     }
     /// Removes every header of the set, in one pass.
+    #[inline]
     pub fn remove_all(&mut self, set: &IdSet) {
-        if self.entries.iter().any(|e| set.has(e.id)) {
+        if self.present.meets(set) {
+            self.present.subtract(set);
             self.entries.retain(|e| !set.has(e.id));
         }
     }
@@ -318,7 +355,7 @@ impl Clone for HeaderMap {
         let mut m = HeaderMap::new();
         m.text.extend_from_slice(&self.text);
         m.entries.extend_from_slice(&self.entries);
-        m.names = self.names;
+        m.present = self.present;
         m
     }
 }

@@ -69,7 +69,28 @@ impl IdSet {
         let n = id.0 as usize;
         n < 256 && self.0[n / 64] >> (n % 64) & 1 == 1
     }
+    /// Adds a name, [`Id::OTHER`] as well: then some unknown name is meant.
+    #[inline]
+    pub(crate) const fn insert(&mut self, id: Id) {
+        self.0[id.0 as usize / 64 % 4] |= 1 << (id.0 % 64);
+    }
+    /// Takes all names of `other` out.
+    #[inline]
+    pub(crate) const fn subtract(&mut self, other: &IdSet) {
+        let mut i = 0;
+        while i < 4 {
+            self.0[i] &= !other.0[i];
+            i += 1;
+        }
+    }
+    /// True when the two have a member in common.
+    #[inline]
+    pub(crate) const fn meets(&self, other: &IdSet) -> bool {
+        let (a, b) = (&self.0, &other.0);
+        (a[0] & b[0]) | (a[1] & b[1]) | (a[2] & b[2]) | (a[3] & b[3]) != 0
+    }
 }
+const _: () = assert!(COUNT <= 256, "an IdSet has 256 bits");
 
 macro_rules! known {
     ($($konst:ident = $text:literal),* $(,)?) => {

@@ -2,7 +2,7 @@
 //! and sets the headers that say where the request came from.
 
 use super::Hcm;
-use nuncio_core::address::Address;
+use nuncio_core::address::{Address, IpText};
 use nuncio_core::info::StreamShared;
 use nuncio_core::{LocalReply, rng};
 use nuncio_wire::{HeaderMap, IdSet, RequestHead, name};
@@ -148,7 +148,7 @@ impl Hcm {
             h.append_to(name::VIA, b", ", p.via.as_bytes());
         }
         if edge && let Some(ip) = trusted {
-            h.set(name::X_ENVOY_EXTERNAL_ADDRESS, ip.to_string().as_bytes());
+            h.set(name::X_ENVOY_EXTERNAL_ADDRESS, &IpText::of(ip));
         }
         if p.generate_request_id
             && (!h.contains(name::X_REQUEST_ID) || (edge && !p.preserve_external_request_id))
@@ -160,11 +160,9 @@ impl Hcm {
 
     /// A loopback peer says nothing: Envoy appends its own address instead.
     fn append_xff(&self, h: &mut HeaderMap, peer: &Address) {
-        if peer.ip().is_none() {
-            return;
-        }
-        let text = if peer.is_loopback() { self.plan.local_address.to_string() } else { peer.without_port() };
-        h.append_to(name::X_FORWARDED_FOR, b",", text.as_bytes());
+        let Some(ip) = peer.ip() else { return };
+        let shown = if ip.is_loopback() { self.plan.local_address } else { ip };
+        h.append_to(name::X_FORWARDED_FOR, b",", &IpText::of(shown));
     }
 }
 

@@ -268,7 +268,8 @@ fn set_expected_timeout(
 ) {
     let left = whole.map(|w| w.saturating_sub(elapsed).max(Duration::from_millis(1)));
     let Some(t) = each.into_iter().chain(left).min() else { return };
-    h.set(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, t.as_millis().to_string().as_bytes());
+    let mut ms = itoa::Buffer::new();
+    h.set(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, ms.format(t.as_millis() as u64).as_bytes());
 }
 
 /// How much of a request is kept to send it again, in bytes.

@@ -5,6 +5,7 @@ use super::health::{HostList, Parts};
 use super::host::{Host, HostSet};
 use super::pool::HostPool;
 use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
+use nuncio_core::hash::TrustedMap;
 use nuncio_core::stats::{OVERFLOW, sanitize};
 use nuncio_core::worker;
 use std::cell::{OnceCell, RefCell};
@@ -135,7 +136,7 @@ impl Drop for Cluster {
 /// All clusters of this thread.
 #[derive(Default)]
 pub struct Clusters {
-    by_name: RefCell<HashMap<Arc<str>, Known>>,
+    by_name: RefCell<TrustedMap<Arc<str>, Known>>,
 }
 
 /// A cluster of which this thread knows.

@@ -52,25 +52,43 @@ pub(super) fn is_path(s: &[u8]) -> bool {
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
-/// True when a byte below 0x20 or 0x7f is among the eight.
-fn has_control(w: u64) -> bool {
+/// Not zero when a byte below 0x20 or 0x7f is among the eight.
+#[inline]
+fn controls(w: u64) -> u64 {
     let below = w.wrapping_sub(ONES * 0x20) & !w;
     let del = (w ^ (ONES * 0x7f)).wrapping_sub(ONES) & !(w ^ (ONES * 0x7f));
-    (below | del) & HIGHS != 0
+    (below | del) & HIGHS
 }
 
-/// First control character (tab aside) in `s`: below 0x20, or 0x7f. Eight bytes at a time.
-pub(super) fn control(s: &[u8]) -> Option<u8> {
-    let bad = |s: &[u8]| s.iter().copied().find(|&c| (c < 0x20 && c != b'\t') || c == 0x7f);
-    let (words, rest) = s.as_chunks::<8>();
-    for w in words {
-        if has_control(u64::from_le_bytes(*w))
-            && let Some(c) = bad(w)
-        {
-            return Some(c);
-        }
+/// True when a control character may be in `s`; a tab counts. Eight bytes at a time, the last ones overlapping.
+#[inline]
+fn may_hold_control(s: &[u8]) -> bool {
+    if let Some(last) = s.last_chunk::<8>() {
+        let words = s.as_chunks::<8>().0;
+        let last = controls(u64::from_le_bytes(*last));
+        return words.iter().fold(last, |all, w| all | controls(u64::from_le_bytes(*w))) != 0;
     }
-    bad(rest)
+    let word = match (s.first_chunk::<4>(), s.last_chunk::<4>(), s) {
+        (Some(a), Some(b), _) => u64::from(u32::from_le_bytes(*a)) << 32 | u64::from(u32::from_le_bytes(*b)),
+        (_, _, [first, .., last]) => {
+            // Two or three bytes: the middle one is one of the two, or the third.
+            u64::from_le_bytes([*first, s[s.len() / 2], *last, b' ', b' ', b' ', b' ', b' '])
+        }
+        (_, _, [one]) => u64::from_le_bytes([*one, b' ', b' ', b' ', b' ', b' ', b' ', b' ']),
+        _ => return false,
+    };
+    controls(word) != 0
+}
+
+/// First control character (tab aside) in `s`: below 0x20, or 0x7f.
+#[inline]
+pub(super) fn control(s: &[u8]) -> Option<u8> {
+    if may_hold_control(s) { first_control(s) } else { None }
+}
+
+#[cold]
+fn first_control(s: &[u8]) -> Option<u8> {
+    s.iter().copied().find(|&c| (c < 0x20 && c != b'\t') || c == 0x7f)
 }
 
 /// Cuts spaces and tabs off both ends.

@@ -1,7 +1,7 @@
 //! One upstream connection.
 
 use super::body::{BodyEvent, BodyReader, TrailerRules};
-use super::encode::{self, BodyWriter, Delimit};
+use super::encode::{self, BodyWriter, Delimit, Fields};
 use super::error::{Cause, Eof, H1Error};
 use super::fields::{FieldRules, decimal};
 use super::response::{Asked, ResponseReader};
@@ -111,17 +111,18 @@ impl Client {
             }
             encode::target(t, path);
             t.extend_from_slice(b" HTTP/1.1\r\n");
+            let fields = Fields::of(headers, case);
             for h in headers.iter() {
                 match h.id {
                     name::TRANSFER_ENCODING => {}
                     name::HOST if authority.is_some() => {}
                     name::CONTENT_LENGTH if connect => {}
                     id if id.is_pseudo() && id != name::AUTHORITY => {}
-                    _ => encode::field(t, &h, case),
+                    _ => fields.write(t, &h),
                 }
             }
             if let Some((id, value)) = add {
-                encode::own(t, id, value, case);
+                fields.own(t, id, value);
             }
             t.extend_from_slice(b"\r\n");
         });

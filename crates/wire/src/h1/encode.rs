@@ -62,8 +62,11 @@ impl BodyWriter {
             Delimit::Length(left) => self.broken |= left > 0,
             Delimit::Chunked => out.text(|t| {
                 t.extend_from_slice(b"0\r\n");
-                for h in trailers.iter().flat_map(|m| m.iter()).filter(|h| !h.id.is_pseudo()) {
-                    field(t, &h, NameCase::Lower);
+                if let Some(trailers) = trailers {
+                    let fields = Fields::of(trailers, NameCase::Lower);
+                    for h in trailers.iter().filter(|h| !h.id.is_pseudo()) {
+                        fields.write(t, &h);
+                    }
                 }
                 t.extend_from_slice(b"\r\n");
             }),
@@ -121,35 +124,50 @@ pub(super) fn target(t: &mut Vec<u8>, s: &[u8]) {
     }
 }
 
-/// `name: value`, with the name in the wanted case. Pseudo-headers other than `:authority` are the caller's.
-pub(super) fn field(t: &mut Vec<u8>, h: &Header<'_>, case: NameCase) {
-    let name = if h.id == name::AUTHORITY { b"host" } else { h.name };
-    if h.id == Id::OTHER && !super::chars::is_token(name) {
-        return; // A filter made it up; it could end the line.
-    }
-    match (h.written, case) {
-        (Some(written), _) => t.extend_from_slice(written),
-        (None, NameCase::Lower) => t.extend_from_slice(name),
-        (None, NameCase::Proper) => proper(t, name),
-    }
-    t.extend_from_slice(b": ");
-    value(t, h.value);
-    t.extend_from_slice(b"\r\n");
+/// Writes the fields of one map.
+#[derive(Clone, Copy)]
+pub(super) struct Fields {
+    case: NameCase,
+    /// No value can end its line.
+    harmless: bool,
 }
 
-/// A header made by the codec itself.
-pub(super) fn own(t: &mut Vec<u8>, id: Id, value: &[u8], case: NameCase) {
-    field(t, &Header { id, name: id.text().as_bytes(), value, written: None }, case);
-}
+impl Fields {
+    /// For the fields of `map`, whose text is looked through once.
+    pub(super) fn of(map: &HeaderMap, case: NameCase) -> Fields {
+        Fields { case, harmless: super::chars::control(map.arena()).is_none() }
+    }
 
-/// A value. CR, LF and NUL, which only a filter can have put there, become spaces (RFC 9110 §5.5).
-fn value(t: &mut Vec<u8>, v: &[u8]) {
-    let at = t.len();
-    t.extend_from_slice(v);
-    if super::chars::control(v).is_some() {
-        for c in t[at..].iter_mut().filter(|c| matches!(**c, b'\r' | b'\n' | 0)) {
-            *c = b' ';
+    /// `name: value`, with the name in the wanted case. Pseudo-headers other than `:authority` are the caller's.
+    pub(super) fn write(self, t: &mut Vec<u8>, h: &Header<'_>) {
+        let name = if h.id == name::AUTHORITY { b"host" } else { h.name };
+        if h.id == Id::OTHER && !super::chars::is_token(name) {
+            return; // A filter made it up; it could end the line.
         }
+        match (h.written, self.case) {
+            (Some(written), _) => t.extend_from_slice(written),
+            (None, NameCase::Lower) => t.extend_from_slice(name),
+            (None, NameCase::Proper) => proper(t, name),
+        }
+        t.extend_from_slice(b": ");
+        let at = t.len();
+        t.extend_from_slice(h.value);
+        if !self.harmless {
+            blank_line_ends(&mut t[at..]);
+        }
+        t.extend_from_slice(b"\r\n");
+    }
+
+    /// A header made by the codec itself.
+    pub(super) fn own(self, t: &mut Vec<u8>, id: Id, value: &[u8]) {
+        self.write(t, &Header { id, name: id.text().as_bytes(), value, written: None });
+    }
+}
+
+/// CR, LF and NUL, which only a filter can have put there, become spaces (RFC 9110 §5.5).
+fn blank_line_ends(value: &mut [u8]) {
+    for c in value.iter_mut().filter(|c| matches!(**c, b'\r' | b'\n' | 0)) {
+        *c = b' ';
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Upgrade;
 use super::body::{BodyEvent, BodyReader, TrailerRules};
 use super::chars::list_has;
-use super::encode::{self, BodyWriter, Delimit};
+use super::encode::{self, BodyWriter, Delimit, Fields};
 use super::error::{Eof, H1Error};
 use super::fields::{FieldRules, decimal};
 use super::request::{RequestReader, RequestStart};
@@ -139,8 +139,9 @@ impl Server {
         let case = self.settings.header_case.to_write(&head.headers);
         out.text(|t| {
             encode::status_line(t, http10, head.status);
+            let fields = Fields::of(&head.headers, case);
             for h in head.headers.iter().filter(|h| !h.id.is_pseudo() && !is_framing(h.id)) {
-                encode::field(t, &h, case);
+                fields.write(t, &h);
             }
             t.extend_from_slice(b"\r\n");
         });
@@ -200,6 +201,7 @@ impl Server {
 
         out.text(|t| {
             encode::status_line(t, self.writes_http10(), status);
+            let fields = Fields::of(&head.headers, case);
             let mut written = false;
             for h in head.headers.iter() {
                 match h.id {
@@ -207,19 +209,19 @@ impl Server {
                     name::CONTENT_LENGTH if without_length || accepted => {}
                     name::CONNECTION if connection.is_some() => {
                         if !std::mem::replace(&mut written, true) {
-                            encode::own(t, name::CONNECTION, connection.unwrap_or_default(), case);
+                            fields.own(t, name::CONNECTION, connection.unwrap_or_default());
                         }
                     }
                     id if id.is_pseudo() => {}
-                    _ => encode::field(t, &h, case),
+                    _ => fields.write(t, &h),
                 }
             }
             if let Some(c) = connection.filter(|_| !written) {
-                encode::own(t, name::CONNECTION, c, case);
+                fields.own(t, name::CONNECTION, c);
             }
             match add {
-                Some(Add::Chunked) => encode::own(t, name::TRANSFER_ENCODING, b"chunked", case),
-                Some(Add::LengthZero) => encode::own(t, name::CONTENT_LENGTH, b"0", case),
+                Some(Add::Chunked) => fields.own(t, name::TRANSFER_ENCODING, b"chunked"),
+                Some(Add::LengthZero) => fields.own(t, name::CONTENT_LENGTH, b"0"),
                 None => {}
             }
             t.extend_from_slice(b"\r\n");
