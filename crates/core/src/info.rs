@@ -6,7 +6,7 @@
 
 use crate::LocalBoxFuture;
 use crate::address::Address;
-use crate::clock::Sleep;
+use crate::clock::{Sleep, TimerKind};
 use crate::error::ResetReason;
 use crate::exchange::LocalReply;
 use crate::filter_state::FilterState;
@@ -323,11 +323,14 @@ impl StreamInfo {
     /// Facts of a stream that begins now.
     #[inline]
     pub fn new() -> StreamInfo {
-        let start = crate::clock::now();
+        StreamInfo::at(crate::clock::now(), crate::clock::wall(), crate::rng::u64())
+    }
+    #[inline]
+    fn at(start: Instant, start_wall: SystemTime, random: u64) -> StreamInfo {
         StreamInfo {
             start,
             active: Cell::new(start),
-            start_wall: crate::clock::wall(),
+            start_wall,
             times: Times::default(),
             protocol: Cell::new(None),
             flags: Cell::default(),
@@ -340,7 +343,7 @@ impl StreamInfo {
             upstream_meter: Meter::default(),
             upstream: RefCell::default(),
             attempts: Cell::new(0),
-            random: Cell::new(crate::rng::u64()),
+            random: Cell::new(random),
             buffered: Cell::new(0),
             health_check: Cell::new(false),
             virtual_cluster: RefCell::default(),
@@ -375,6 +378,53 @@ impl Default for StreamInfo {
     }
 }
 
+/// Memory for [`KeptInfo`] per thread.
+const KEEP: usize = 256;
+thread_local! {
+    #[expect(clippy::vec_box, reason = "the boxes go in and out as they are")]
+    static FREE: RefCell<Vec<Box<StreamInfo>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The facts of a stream in memory that goes from one stream to the next: it is large, and every request needs it.
+pub struct KeptInfo(Option<Box<StreamInfo>>);
+
+impl KeptInfo {
+    /// Facts of a stream that begins now.
+    fn new() -> KeptInfo {
+        let Ok(Some(mut info)) = FREE.try_with(|f| f.borrow_mut().pop()) else {
+            return KeptInfo(Some(Box::default()));
+        };
+        info.start = crate::clock::now();
+        info.active.set(info.start);
+        info.start_wall = crate::clock::wall();
+        info.random.set(crate::rng::u64());
+        KeptInfo(Some(info))
+    }
+}
+
+impl std::ops::Deref for KeptInfo {
+    type Target = StreamInfo;
+    #[inline]
+    #[expect(clippy::expect_used, reason = "only drop takes what is in it")]
+    fn deref(&self) -> &StreamInfo {
+        self.0.as_ref().expect("only its drop takes it")
+    }
+}
+
+impl Drop for KeptInfo {
+    fn drop(&mut self) {
+        let Some(mut info) = self.0.take() else { return };
+        *info = StreamInfo::at(info.start, info.start_wall, 0);
+        // The thread may be ending: then the memory is simply freed.
+        let _ = FREE.try_with(|f| {
+            let mut f = f.borrow_mut();
+            if f.len() < KEEP {
+                f.push(info);
+            }
+        });
+    }
+}
+
 /// Something that ends a stream from outside its filters: a timer, overload, a codec error.
 #[derive(Debug)]
 pub enum Interrupt {
@@ -385,12 +435,17 @@ pub enum Interrupt {
 }
 
 /// A timer, and what interrupts the stream when it fires.
-type Deadline = (Sleep, fn(&StreamShared) -> Interrupt);
+struct Deadline {
+    sleep: Sleep,
+    then: fn(&StreamShared) -> Interrupt,
+    /// The timer wakes the stream's task; before this moment there is nothing to see.
+    quiet_until: Option<Instant>,
+}
 
 /// What everybody who works on a stream shares.
 pub struct StreamShared {
     /// Facts.
-    pub info: StreamInfo,
+    pub info: KeptInfo,
     /// Facts of its connection.
     pub conn: Rc<ConnInfo>,
     pub(crate) route: RefCell<RouteState>,
@@ -413,7 +468,7 @@ impl StreamShared {
     /// A stream that begins now on `conn`; routes come from `source`.
     pub fn new(conn: Rc<ConnInfo>, source: Option<Rc<dyn RouteSource>>) -> Rc<StreamShared> {
         Rc::new(StreamShared {
-            info: StreamInfo::new(),
+            info: KeptInfo::new(),
             conn,
             route: RefCell::new(RouteState { source, resolved: false, route: None }),
             interrupt: RefCell::default(),
@@ -442,10 +497,10 @@ impl StreamShared {
         self.interrupt.borrow_mut().get_or_insert(i);
         self.wake();
     }
-    /// Interrupts the stream when `sleep` ends, unless it is over by then; replaces an earlier deadline.
+    /// Interrupts the stream when `sleep` ends, unless it is over by then; replaces an earlier deadline. For what runs in
+    /// the stream or beside it: whoever polls that looks at the deadline afterwards, so nothing is woken for it.
     pub fn set_deadline(&self, sleep: Sleep, then: fn(&StreamShared) -> Interrupt) {
-        *self.deadline.borrow_mut() = Some((sleep, then));
-        self.wake();
+        *self.deadline.borrow_mut() = Some(Deadline { sleep, then, quiet_until: None });
     }
     /// There is a deadline.
     pub fn has_deadline(&self) -> bool {
@@ -460,14 +515,18 @@ impl StreamShared {
         self.deadline_passed.get()
     }
     fn poll_deadline(&self, cx: &mut Context<'_>) {
-        let mut d = self.deadline.borrow_mut();
-        if let Some((sleep, then)) = &mut *d
-            && Pin::new(sleep).poll(cx).is_ready()
-        {
-            let i = then(self);
-            *d = None;
+        let mut deadline = self.deadline.borrow_mut();
+        let Some(d) = &mut *deadline else { return };
+        if d.quiet_until.is_some_and(|t| crate::clock::now() < t) {
+            return;
+        }
+        if Pin::new(&mut d.sleep).poll(cx).is_ready() {
+            let i = (d.then)(self);
+            *deadline = None;
             self.deadline_passed.set(true);
             self.interrupt.borrow_mut().get_or_insert(i);
+        } else if d.sleep.kind() == TimerKind::Other {
+            d.quiet_until = d.sleep.not_before();
         }
     }
     /// Sends a 1xx head to the client before the response.
@@ -486,6 +545,9 @@ impl StreamShared {
             let mut w = self.waker.borrow_mut();
             if !w.as_ref().is_some_and(|w| w.will_wake(cx.waker())) {
                 *w = Some(cx.waker().clone());
+                if let Some(d) = &mut *self.deadline.borrow_mut() {
+                    d.quiet_until = None;
+                }
             }
         }
         if !self.sides.borrow().is_empty() {

@@ -23,11 +23,15 @@ use std::cell::Cell;
 use std::time::{Duration, Instant, SystemTime};
 
 thread_local! {
-    /// How many [`Turn`]s are open, and what the clocks said when the outermost one first asked.
+    /// How many [`Turn`]s are open, and what the clock said when the outermost one first asked.
     static TURNS: Cell<u32> = const { Cell::new(0) };
     static NOW: Cell<Option<Instant>> = const { Cell::new(None) };
-    static WALL: Cell<Option<SystemTime>> = const { Cell::new(None) };
+    /// One moment on both clocks.
+    static BOTH: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
 }
+
+/// For so long the time of day is told from the monotonic clock; an adjustment of the former shows after it.
+const TOLD: Duration = Duration::from_millis(10);
 
 /// Monotonic time.
 pub fn now() -> Instant {
@@ -43,14 +47,18 @@ pub fn now() -> Instant {
 
 /// Time of day.
 pub fn wall() -> SystemTime {
-    if let Some(t) = WALL.get() {
+    if let Some(t) = sim::wall() {
         return t;
     }
-    let t = sim::wall().unwrap_or_else(SystemTime::now);
-    if TURNS.get() > 0 {
-        WALL.set(Some(t));
+    let now = now();
+    if let Some((then, wall)) = BOTH.get()
+        && let Some(since) = now.checked_duration_since(then).filter(|d| *d < TOLD)
+    {
+        return wall + since;
     }
-    t
+    let wall = SystemTime::now();
+    BOTH.set(Some((now, wall)));
+    wall
 }
 
 /// One poll of a task. While it is open the clocks stand still: a request asks a dozen times per poll, and a poll
@@ -68,7 +76,6 @@ impl Drop for Turn {
         TURNS.set(TURNS.get() - 1);
         if TURNS.get() == 0 {
             NOW.set(None);
-            WALL.set(None);
         }
     }
 }

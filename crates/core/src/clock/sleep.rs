@@ -55,6 +55,11 @@ impl Sleep {
     pub fn is_elapsed(&self) -> bool {
         self.key != UNREGISTERED && wheel::with(|w| w.fired(self.key))
     }
+    /// A moment before which it does not fire, unless timers of its kind are scaled. `None`: beyond what the clock can
+    /// express, or nothing is known.
+    pub fn not_before(&self) -> Option<Instant> {
+        wheel::with(|w| w.instant_of(self.span.end))
+    }
     /// What the timer is for.
     pub fn kind(&self) -> TimerKind {
         self.kind

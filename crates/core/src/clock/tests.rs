@@ -44,6 +44,28 @@ fn fires_at_its_tick_and_not_before() {
 }
 
 #[test]
+fn a_timer_that_is_started_again_wakes_again() {
+    let sim = Sim::new();
+    let count = Arc::new(Count::default());
+    let waker: Waker = count.clone().into();
+    let mut s = sleep(KIND, ms(10));
+    for polled_when_over in [true, false, true] {
+        assert!(!poll_with(&mut s, &waker) && !poll_with(&mut s, &waker));
+        let before = count.0.load(Relaxed);
+        sim.advance(ms(10));
+        assert_eq!(count.0.load(Relaxed), before + 1);
+        assert!(!polled_when_over || poll_with(&mut s, &waker));
+        s.reset(ms(10));
+    }
+    // Another task that polls it is the one that is woken.
+    let other = Arc::new(Count::default());
+    assert!(!poll_with(&mut s, &waker) && !poll_with(&mut s, &other.clone().into()));
+    let before = count.0.load(Relaxed);
+    sim.advance(ms(10));
+    assert_eq!((count.0.load(Relaxed), other.0.load(Relaxed)), (before, 1));
+}
+
+#[test]
 fn a_fraction_of_a_millisecond_is_rounded_up() {
     let sim = Sim::new();
     sim.advance(Duration::from_micros(300));

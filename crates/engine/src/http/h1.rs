@@ -5,7 +5,7 @@ use super::stream::{Downstream, Gone, drive};
 use super::timers::Late;
 use super::{CloseReason, Hcm};
 use crate::io::Io;
-use crate::slab::FuturePool;
+use crate::slab::{Inbox, LoopPool};
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{ConnInfo, Meter, StreamShared};
@@ -127,25 +127,19 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
 }
 
 async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
-    let pool = FuturePool::of(exchange);
+    let pool = LoopPool::of(exchanges);
     let mut waits = Waits::default();
     loop {
-        let start = match conn.next_head(&mut waits).await {
-            Ok(Some(start)) => start,
-            Ok(None) => {
-                let reason = match conn.gone.take().unwrap_or(CloseReason::Remote) {
-                    CloseReason::IdleTimeout | CloseReason::Drained => Box::pin(conn.linger()).await,
-                    reason => reason,
-                };
-                return (reason, false);
-            }
-            Err(error) => {
-                // Rare, and large: it has memory of its own, so that idle connections do not carry it.
-                Box::pin(conn.refuse(error)).await;
-                return (Box::pin(conn.linger()).await, false);
-            }
+        let next = match conn.next_head(&mut waits).await {
+            Ok(Some(start)) => Ok(pool.start(exchanges, (conn.clone(), start))),
+            // Rare, and large: it has memory of its own, so that idle connections do not carry it.
+            Ok(None) => Err(Box::pin(over(conn.clone(), None))),
+            Err(refused) => Err(Box::pin(over(conn.clone(), Some(refused)))),
         };
-        pool.start(exchange, (conn.clone(), start)).await;
+        match next {
+            Ok(exchange) => exchange.await,
+            Err(end) => return (end.await, false),
+        }
         match conn.gone.take() {
             None => {}
             Some(CloseReason::LocalReset) => return (Box::pin(conn.linger()).await, false),
@@ -168,51 +162,72 @@ async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
     }
 }
 
-/// One request: everything between its head and the last byte of its response.
-async fn exchange((conn, start): (Rc<H1Conn>, RequestStart)) {
-    let hcm = conn.hcm.clone();
-    let sx = StreamShared::new(conn.info.clone(), Some(hcm.routes()));
-    let info = &sx.info;
-    info.protocol.set(Some(start.head.version));
-    info.downstream.header_rx.set(u64::from(start.header_bytes));
-    info.downstream.plain_header_rx.set(u64::from(start.header_bytes));
-    hcm.stats.downstream_rq_http1_total().inc();
-    let has_body = start.has_body || start.upgrade != Upgrade::None;
-    conn.reading_body.set(has_body);
-    let mut head = start.head;
-    let body = if has_body {
-        Body::conn(conn.clone(), 0)
-    } else {
-        info.times.ds_rx_end.set(Some(clock::now()));
-        Body::Empty
-    };
-    if start.expect_continue && !hcm.proxy_100_continue {
-        conn.send_informational(&ResponseHead::new(100));
-        hcm.count_code(100);
-        head.headers.remove(name::EXPECT);
+/// No request is served any more: what is left to do, and why the connection ends.
+async fn over(conn: Rc<H1Conn>, refused: Option<Refusal>) -> CloseReason {
+    if let Some(why) = refused {
+        conn.refuse(why).await;
+        return conn.linger().await;
     }
-    if start.dropped_underscores > 0 {
-        hcm.http1_stats().dropped_headers_with_underscores().add(start.dropped_underscores.into());
+    match conn.gone.take().unwrap_or(CloseReason::Remote) {
+        CloseReason::IdleTimeout | CloseReason::Drained => conn.linger().await,
+        reason => reason,
     }
-    conn.served.set(conn.served.get().saturating_add(1));
-    let most = hcm.plan.max_requests_per_connection;
-    if most > 0 && conn.served.get() >= most {
-        hcm.stats.downstream_cx_max_requests_reached().inc();
-        conn.set_close();
+}
+
+/// Requests, one after the other, each of whichever connection borrows the loop: everything between a head and the last
+/// byte of its response.
+async fn exchanges(inbox: Inbox<(Rc<H1Conn>, RequestStart)>) {
+    loop {
+        let (conn, start) = inbox.next().await;
+        let (ex, early) = conn.begin(start);
+        let (sx, refused) = (ex.sx.clone(), early.is_some());
+        let at_once = drive(&*conn, &conn.hcm, ex, early).await;
+        // After a reply that did not wait for the request the client gets time to read it, too.
+        conn.cut.set(refused || at_once || sx.info.times.ds_rx_end.get().is_none());
+        conn.head_since.set(None);
     }
-    if hcm.timeouts.http1_safe && conn.is_old() {
-        conn.set_close();
-    }
-    let early = hcm.begin_request(&mut head, &sx);
-    let refused = early.is_some();
-    let ex = Exchange::new(head, body, sx.clone());
-    let at_once = drive(&*conn, &hcm, ex, early).await;
-    // After a reply that did not wait for the request the client gets time to read it, too.
-    conn.cut.set(refused || at_once || sx.info.times.ds_rx_end.get().is_none());
-    conn.head_since.set(None);
 }
 
 impl H1Conn {
+    /// A request's head is there: its exchange, and the reply when it is not to be served.
+    fn begin(self: &Rc<Self>, start: RequestStart) -> (Exchange, Option<Box<LocalReply>>) {
+        let (conn, hcm) = (self, &self.hcm);
+        let sx = StreamShared::new(conn.info.clone(), Some(hcm.routes()));
+        let info = &sx.info;
+        info.protocol.set(Some(start.head.version));
+        info.downstream.header_rx.set(u64::from(start.header_bytes));
+        info.downstream.plain_header_rx.set(u64::from(start.header_bytes));
+        hcm.stats.downstream_rq_http1_total().inc();
+        let has_body = start.has_body || start.upgrade != Upgrade::None;
+        conn.reading_body.set(has_body);
+        let mut head = start.head;
+        let body = if has_body {
+            Body::conn(conn.clone(), 0)
+        } else {
+            info.times.ds_rx_end.set(Some(clock::now()));
+            Body::Empty
+        };
+        if start.expect_continue && !hcm.proxy_100_continue {
+            conn.send_informational(&ResponseHead::new(100));
+            hcm.count_code(100);
+            head.headers.remove(name::EXPECT);
+        }
+        if start.dropped_underscores > 0 {
+            hcm.http1_stats().dropped_headers_with_underscores().add(start.dropped_underscores.into());
+        }
+        conn.served.set(conn.served.get().saturating_add(1));
+        let most = hcm.plan.max_requests_per_connection;
+        if most > 0 && conn.served.get() >= most {
+            hcm.stats.downstream_cx_max_requests_reached().inc();
+            conn.set_close();
+        }
+        if hcm.timeouts.http1_safe && conn.is_old() {
+            conn.set_close();
+        }
+        let early = hcm.begin_request(&mut head, &sx);
+        (Exchange::new(head, body, sx), early)
+    }
+
     /// Waits for the next request's head. `None`: the connection is over.
     async fn next_head(&self, waits: &mut Waits) -> Result<Option<RequestStart>, Refusal> {
         let began = clock::now();
