@@ -26,6 +26,11 @@ class PortBlock:
             try:
                 lock.bind((HOST, base))
                 lock.listen(1)
+                # Others on this machine may listen within the block.
+                for port in range(base + 1, base + BLOCK):
+                    with socket.socket() as probe:
+                        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                        probe.bind((HOST, port))
                 return lock, base
             except OSError:
                 lock.close()
