@@ -81,7 +81,9 @@ def play(env, sock, reader, op, seen, options):
     if isinstance(op, str):
         op = {op: True}
     if "send" in op:
-        sock.sendall(op["send"].encode("latin1") * op.get("times", 1))
+        # At once, so that the proxy finds all of it: what comes after an answer is another matter.
+        text = op.get("head", "") + op["send"] * op.get("times", 1) + op.get("tail", "")
+        sock.sendall(text.encode("latin1"))
     elif "get" in op or "request" in op:
         sock.sendall(request_bytes(op))
         method = op.get("request", {}).get("method", "GET")
