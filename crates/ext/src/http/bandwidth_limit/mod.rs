@@ -86,7 +86,11 @@ impl Limit {
             interval,
             enabled: Switch::new(c.runtime_enabled.as_ref(), cx),
             trailers: c.enable_response_trailers,
-            prefix: if prefix.is_empty() { String::new() } else { format!("{}-", prefix.to_ascii_lowercase()) },
+            prefix: if prefix.is_empty() {
+                String::new()
+            } else {
+                format!("{}-", prefix.to_ascii_lowercase())
+            },
             stats: BandwidthStats::new(&root(cx.scope).scope(&c.stat_prefix).scope("http_bandwidth_limit")),
         }
     }

@@ -18,7 +18,9 @@ fn stat(t: &FilterTest, name: &str) -> u64 {
 #[test]
 fn both_directions_share_a_bucket() {
     // 512 bytes come at once, then 512 every 50 ms.
-    let t = test("enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 10, enable_response_trailers: true, response_trailer_prefix: X");
+    let t = test(
+        "enable_mode: REQUEST_AND_RESPONSE, limit_kbps: 10, enable_response_trailers: true, response_trailer_prefix: X",
+    );
     t.replies(Reply::new(200).body(vec![b'y'; 3000]));
     let begin = clock::now();
     let seen = t.request("POST /").body(vec![b'x'; 3000]).send();

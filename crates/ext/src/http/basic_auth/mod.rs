@@ -18,7 +18,13 @@ pub const NAME: &str = "envoy.filters.http.basic_auth";
 pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.extensions.filters.http.basic_auth.v3.BasicAuth",
-        &["users", "forward_username_header", "authentication_header", "allow_missing", "emit_dynamic_metadata"],
+        &[
+            "users",
+            "forward_username_header",
+            "authentication_header",
+            "allow_missing",
+            "emit_dynamic_metadata",
+        ],
     ),
     Covered::new("envoy.extensions.filters.http.basic_auth.v3.BasicAuthPerRoute", &["users"]),
 ];
@@ -101,10 +107,8 @@ type Refusal = (&'static str, &'static str);
 
 const MISSING: Refusal =
     ("User authentication failed. Missing username and password.", "no_credential_for_basic_auth");
-const SCHEME: Refusal = (
-    "User authentication failed. Expected 'Basic' authentication scheme.",
-    "invalid_scheme_for_basic_auth",
-);
+const SCHEME: Refusal =
+    ("User authentication failed. Expected 'Basic' authentication scheme.", "invalid_scheme_for_basic_auth");
 const FORMAT: Refusal =
     ("User authentication failed. Invalid basic credential format.", "invalid_format_for_basic_auth");
 const WRONG: Refusal = (
@@ -139,7 +143,10 @@ impl BasicAuth {
         if self.emit_metadata {
             let value = prost_types::value::Kind::StringValue(String::from_utf8_lossy(name).into_owned());
             let value = prost_types::Value { kind: Some(value) };
-            ex.sx.info.set_metadata(&self.name, prost_types::Struct { fields: [("username".to_owned(), value)].into() });
+            ex.sx.info.set_metadata(
+                &self.name,
+                prost_types::Struct { fields: [("username".to_owned(), value)].into() },
+            );
         }
     }
 }

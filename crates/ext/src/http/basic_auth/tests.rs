@@ -69,7 +69,9 @@ fn missing_credentials_may_be_allowed() {
 
 #[test]
 fn routes_have_users_of_their_own() {
-    let config = format!("{{ba: {{{TYPE}.BasicAuthPerRoute, users: {{inline_string: \"v:{{SHA}}tESsBmE/yNY3lb6a0L6vVQEZNqw=\"}}}}}}");
+    let config = format!(
+        "{{ba: {{{TYPE}.BasicAuthPerRoute, users: {{inline_string: \"v:{{SHA}}tESsBmE/yNY3lb6a0L6vVQEZNqw=\"}}}}}}"
+    );
     let t = users(USER, "").route_config(&format!(
         "virtual_hosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: c}}, typed_per_filter_config: {config}}}]}}]"
     ));

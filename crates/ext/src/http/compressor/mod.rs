@@ -171,7 +171,8 @@ impl Direction {
     fn takes_type(&self, headers: &HeaderMap) -> bool {
         let Some(t) = headers.get(name::CONTENT_TYPE) else { return true };
         let t = t.split(|b| *b == b';').next().unwrap_or_default().trim_ascii();
-        self.types.iter().any(|w| w.as_bytes().eq_ignore_ascii_case(t)) || self.matchers.iter().any(|m| m.matches(t))
+        self.types.iter().any(|w| w.as_bytes().eq_ignore_ascii_case(t))
+            || self.matchers.iter().any(|m| m.matches(t))
     }
     /// One without a length may be.
     fn is_long_enough(&self, headers: &HeaderMap, stats: &CommonStats) -> bool {
@@ -201,7 +202,8 @@ pub struct Seen {
 
 impl Config {
     fn new(c: &pb::Compressor, cx: &BuildCx<'_>) -> BuildResult<Config> {
-        let library = c.compressor_library.as_ref().ok_or("field: \"compressor_library\", reason: is required")?;
+        let library =
+            c.compressor_library.as_ref().ok_or("field: \"compressor_library\", reason: is required")?;
         let library_name = &library.name;
         let library = Library::new(library)?;
         let scope = cx.scope.scope("compressor").scope(library_name).scope(library.stats_name());
@@ -297,7 +299,9 @@ impl Compressor {
             let headers = ex.response.as_ref().map(|r| &r.headers);
             let mut offers: Vec<(&'static str, bool)> = vec![];
             for (config, encoding) in chain.members.borrow().iter() {
-                if headers.is_none_or(|h| config.response.takes_type(h)) && !offers.iter().any(|o| o.0 == *encoding) {
+                if headers.is_none_or(|h| config.response.takes_type(h))
+                    && !offers.iter().any(|o| o.0 == *encoding)
+                {
                     offers.push((*encoding, config.choose_first));
                 }
             }
@@ -330,10 +334,7 @@ impl Compressor {
             && !h.contains(name::CONTENT_ENCODING);
         if !c.status_header {
             let long = enabled && c.response.is_long_enough(h, &c.response_stats);
-            let etag = long
-                && base
-                && c.response.takes_type(h)
-                && self.is_etag_in_the_way(h);
+            let etag = long && base && c.response.takes_type(h) && self.is_etag_in_the_way(h);
             if etag {
                 c.stats.not_compressed_etag().inc();
             }

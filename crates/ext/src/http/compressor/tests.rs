@@ -65,7 +65,8 @@ fn libraries() {
         let yaml = yaml.strip_prefix("compressor_library: ").unwrap();
         let parsed =
             parse_message::<TypedExtensionConfig>(yaml.as_bytes(), Format::Yaml, "t", UnknownFields::Refuse);
-        let library = crate::compression::Library::new(&parsed.unwrap_or_else(|e| panic!("{e:?}")).message).unwrap();
+        let library =
+            crate::compression::Library::new(&parsed.unwrap_or_else(|e| panic!("{e:?}")).message).unwrap();
         let text = decoded(&library, &[TEXT, "", TEXT]);
         assert_eq!(String::from_utf8(text).unwrap(), format!("{TEXT}{TEXT}end"), "{yaml}");
     }
@@ -102,7 +103,8 @@ fn what_the_client_does_not_accept() {
     }
     t.request("GET /").send();
     get(&t, "*");
-    let stats = ["header_not_valid", "header_identity", "no_accept_header", "header_wildcard"].map(|n| stat(&t, n));
+    let stats =
+        ["header_not_valid", "header_identity", "no_accept_header", "header_wildcard"].map(|n| stat(&t, n));
     assert_eq!(stats, [2, 1, 1, 1]);
     assert_eq!((stat(&t, "response.not_compressed"), stat(&t, "response.compressed")), (4, 1));
 }
@@ -140,14 +142,19 @@ fn tags() {
 
 #[test]
 fn the_status_header() {
-    let t = gzip("status_header_enabled: true, uncompressible_response_codes: [404], disable_on_etag_header: true");
+    let t = gzip(
+        "status_header_enabled: true, uncompressible_response_codes: [404], disable_on_etag_header: true",
+    );
     let said = |r: Reply| {
         t.replies(r);
         get(&t, "gzip").header("x-envoy-compression-status").unwrap_or_default()
     };
     assert_eq!(said(reply().body(TEXT)), "gzip;Compressed;OriginalLength=76");
     assert_eq!(said(Reply::new(200).header("content-length", "9").body(TEXT)), "gzip;ContentLengthTooSmall");
-    assert_eq!(said(Reply::new(200).header("content-type", "image/png").body(TEXT)), "gzip;ContentTypeNotAllowed");
+    assert_eq!(
+        said(Reply::new(200).header("content-type", "image/png").body(TEXT)),
+        "gzip;ContentTypeNotAllowed"
+    );
     assert_eq!(said(reply().header("etag", "\"e\"").body(TEXT)), "gzip;EtagNotAllowed");
     assert_eq!(said(Reply::new(404).body(TEXT)), "gzip;StatusCodeNotAllowed");
     assert_eq!(said(Reply::new(200).header("content-encoding", "x").body(TEXT)), "");
@@ -158,10 +165,15 @@ fn of_several_the_clients_weights_decide() {
     let one = |name: &str, lib: &str| {
         format!("- {{name: {name}, typed_config: {{{TYPE}.Compressor, {}}}}}\n", library(lib, ""))
     };
-    let t = filters(&format!("{}{}", one("a", "Gzip"), one("b", "Brotli"))).upstream_replies(reply().body(TEXT));
+    let t =
+        filters(&format!("{}{}", one("a", "Gzip"), one("b", "Brotli"))).upstream_replies(reply().body(TEXT));
     let encoding = |accept: &str| get(&t, accept).header("content-encoding").unwrap_or_default();
-    assert_eq!([encoding("gzip;q=0.1, br"), encoding("gzip, br;q=0.1"), encoding("*")], ["br", "gzip", "gzip"]);
-    let shadowed = |lib: &str| t.stat(&format!("http.test.compressor.lib.{lib}.header_compressor_overshadowed"));
+    assert_eq!(
+        [encoding("gzip;q=0.1, br"), encoding("gzip, br;q=0.1"), encoding("*")],
+        ["br", "gzip", "gzip"]
+    );
+    let shadowed =
+        |lib: &str| t.stat(&format!("http.test.compressor.lib.{lib}.header_compressor_overshadowed"));
     // Who comes second looks at a response that is compressed already.
     assert_eq!((shadowed("brotli"), t.stat("http.test.compressor.lib.gzip.compressed")), (1, 2));
 }
@@ -173,7 +185,11 @@ fn requests() {
         library("Zstd", "")
     )));
     let send = |length: &str| {
-        t.request("POST /").header("content-type", "text/html").header("content-length", length).body(TEXT).send()
+        t.request("POST /")
+            .header("content-type", "text/html")
+            .header("content-length", length)
+            .body(TEXT)
+            .send()
     };
     let seen = send("76");
     let up = seen.upstream();
@@ -187,7 +203,9 @@ fn requests() {
 #[test]
 fn switches_and_routes() {
     let route = |path: &str, c: &str| {
-        format!("{{match: {{prefix: {path}}}, route: {{cluster: c}}, typed_per_filter_config: {{c: {{{TYPE}.CompressorPerRoute, {c}}}}}}}")
+        format!(
+            "{{match: {{prefix: {path}}}, route: {{cluster: c}}, typed_per_filter_config: {{c: {{{TYPE}.CompressorPerRoute, {c}}}}}}}"
+        )
     };
     let routes = [
         route("/off", "disabled: true"),
@@ -196,11 +214,17 @@ fn switches_and_routes() {
         "{match: {prefix: /}, route: {cluster: c}}".to_owned(),
     ];
     let t = gzip("common_config: {enabled: {default_value: false, runtime_key: k}}")
-        .route_config(&format!("virtual_hosts: [{{name: v, domains: ['*'], routes: [{}]}}]", routes.join(", ")))
+        .route_config(&format!(
+            "virtual_hosts: [{{name: v, domains: ['*'], routes: [{}]}}]",
+            routes.join(", ")
+        ))
         .upstream_replies(reply().body(TEXT));
     let send = |path: &str| {
         let seen = t.request(&format!("GET {path}")).header("accept-encoding", "gzip, br;q=0.9").send();
-        (seen.header("content-encoding").unwrap_or_default(), seen.upstream().header("accept-encoding").is_some())
+        (
+            seen.header("content-encoding").unwrap_or_default(),
+            seen.upstream().header("accept-encoding").is_some(),
+        )
     };
     assert_eq!((send("/"), send("/on")), (("".into(), true), ("gzip".into(), false)));
     assert_eq!(send("/br"), ("br".into(), true));

@@ -70,10 +70,7 @@ fn stars_allow_what_is_asked_for() {
     assert_eq!(seen.header("access-control-allow-private-network"), None);
     // A star among the origins matches any.
     let t = test("allow_origin_string_match: [{exact: '*'}]", "");
-    assert_eq!(
-        preflight(&t, "http://z").header("access-control-allow-origin").as_deref(),
-        Some("http://z")
-    );
+    assert_eq!(preflight(&t, "http://z").header("access-control-allow-origin").as_deref(), Some("http://z"));
 }
 
 #[test]
@@ -117,7 +114,11 @@ fn levels_complete_each_other() {
     assert_eq!(seen.header("access-control-max-age").as_deref(), Some("5"));
     // Whether it is on is a matter of the most specific level alone.
     let off = "filter_enabled: {default_value: {numerator: 0}}";
-    assert!(preflight(&test("allow_methods: GET", &format!("{ORIGIN}, {off}")), "http://a.example").upstream.is_none());
+    assert!(
+        preflight(&test("allow_methods: GET", &format!("{ORIGIN}, {off}")), "http://a.example")
+            .upstream
+            .is_none()
+    );
     let t = test(&format!("{ORIGIN}, {off}"), "");
     assert!(preflight(&t, "http://a.example").upstream.is_some());
     assert_eq!(stats(&t), (0, 0));
@@ -126,7 +127,9 @@ fn levels_complete_each_other() {
 #[test]
 fn a_shadow_only_counts() {
     let t = test(
-        &format!("{ORIGIN}, filter_enabled: {{default_value: {{numerator: 0}}, runtime_key: turn.on}}, shadow_enabled: {{default_value: {{numerator: 100}}}}"),
+        &format!(
+            "{ORIGIN}, filter_enabled: {{default_value: {{numerator: 0}}, runtime_key: turn.on}}, shadow_enabled: {{default_value: {{numerator: 100}}}}"
+        ),
         "",
     );
     let seen = preflight(&t, "http://a.example");

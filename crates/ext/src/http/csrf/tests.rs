@@ -11,7 +11,8 @@ fn test(config: &str) -> FilterTest {
 }
 
 fn stats(t: &FilterTest) -> [u64; 3] {
-    ["missing_source_origin", "request_invalid", "request_valid"].map(|n| t.stat(&format!("http.test.csrf.{n}")))
+    ["missing_source_origin", "request_invalid", "request_valid"]
+        .map(|n| t.stat(&format!("http.test.csrf.{n}")))
 }
 
 #[test]

@@ -38,7 +38,13 @@ pub struct Decompressed {
 
 impl Decompressed {
     /// Decompresses `body`; `status` answers a broken one.
-    pub fn new(body: Body, decoder: Decoder, stats: DirectionStats, names: Arc<Names>, status: u16) -> Decompressed {
+    pub fn new(
+        body: Body,
+        decoder: Decoder,
+        stats: DirectionStats,
+        names: Arc<Names>,
+        status: u16,
+    ) -> Decompressed {
         Decompressed {
             body,
             decoder,

@@ -95,8 +95,10 @@ impl Decompressor {
             let first = all[..end.unwrap_or(all.len())].trim_ascii().to_vec();
             Some((first, end.map(|at| all[at + 1..].trim_ascii().to_vec())))
         };
-        let found = first(headers).filter(|(first, _)| first.eq_ignore_ascii_case(self.library.encoding().as_bytes()));
-        let transform = d.in_spite_of_no_transform || !has_token(headers.get(name::CACHE_CONTROL), b"no-transform");
+        let found = first(headers)
+            .filter(|(first, _)| first.eq_ignore_ascii_case(self.library.encoding().as_bytes()));
+        let transform =
+            d.in_spite_of_no_transform || !has_token(headers.get(name::CACHE_CONTROL), b"no-transform");
         let Some((_, rest)) = found.filter(|_| transform && d.enabled.get()) else {
             d.stats.not_decompressed().inc();
             return false;
@@ -136,12 +138,16 @@ impl HttpFilter for Decompressor {
         };
         let request = config.request_direction_config.as_ref();
         let response = config.response_direction_config.as_ref();
-        let trailer = |what: &str| format!("x-envoy-decompressor-{}-{what}-bytes", c.name.to_ascii_lowercase());
+        let trailer =
+            |what: &str| format!("x-envoy-decompressor-{}-{what}-bytes", c.name.to_ascii_lowercase());
         Ok(Decompressor {
             request: direction(request.and_then(|r| r.common_config.as_ref()), "request"),
             response: direction(response.and_then(|r| r.common_config.as_ref()), "response"),
             advertise: request.and_then(|r| r.advertise_accept_encoding).unwrap_or(true),
-            names: Arc::new(Names { compressed: trailer("compressed"), uncompressed: trailer("uncompressed") }),
+            names: Arc::new(Names {
+                compressed: trailer("compressed"),
+                uncompressed: trailer("uncompressed"),
+            }),
             library,
         })
     }

@@ -62,12 +62,23 @@ fn both_directions_however_they_are_cut() {
 fn what_is_accepted_is_said() {
     let accept = |config: &str, sent: &str| {
         let t = test("Gzip", config);
-        t.request("GET /").header("accept-encoding", sent).send().upstream().header("accept-encoding").unwrap()
+        t.request("GET /")
+            .header("accept-encoding", sent)
+            .send()
+            .upstream()
+            .header("accept-encoding")
+            .unwrap()
     };
     assert_eq!(accept("", "br;q=0.5, gzip;q=0.1 , x"), "br;q=0.5,x,gzip");
     assert_eq!(accept("", ""), "gzip");
     assert_eq!(accept("request_direction_config: {advertise_accept_encoding: false}", "br"), "br");
-    assert_eq!(accept("response_direction_config: {common_config: {enabled: {default_value: false, runtime_key: k}}}", "br"), "br");
+    assert_eq!(
+        accept(
+            "response_direction_config: {common_config: {enabled: {default_value: false, runtime_key: k}}}",
+            "br"
+        ),
+        "br"
+    );
 }
 
 #[test]
@@ -85,7 +96,11 @@ fn what_is_left_alone() {
     assert!(untouched("", "br", "x") && untouched("", "gzip", "a, no-transform"));
     let ignore = "request_direction_config: {common_config: {ignore_no_transform_header: true}}";
     assert!(!untouched(ignore, "gzip", "no-transform"));
-    assert!(untouched("request_direction_config: {common_config: {enabled: {default_value: false, runtime_key: k}}}", "gzip", "x"));
+    assert!(untouched(
+        "request_direction_config: {common_config: {enabled: {default_value: false, runtime_key: k}}}",
+        "gzip",
+        "x"
+    ));
 }
 
 #[test]

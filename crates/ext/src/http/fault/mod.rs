@@ -194,7 +194,13 @@ impl Fault {
             }
         })
     }
-    fn abort_with(&self, s: &Settings, cluster: Option<&Cluster>, ex: &Exchange, status: &Status) -> LocalReply {
+    fn abort_with(
+        &self,
+        s: &Settings,
+        cluster: Option<&Cluster>,
+        ex: &Exchange,
+        status: &Status,
+    ) -> LocalReply {
         self.count(s, cluster, "aborts_injected");
         self.stats.aborts_injected().inc();
         self.note(s, ex, Flag::FaultInjected);
@@ -262,9 +268,7 @@ impl HttpFilter for Fault {
             return Step::wait(async move {
                 sleep(TimerKind::Other, delay).await;
                 match self.abort(&s, cluster.as_ref(), ex) {
-                    Some(status) => {
-                        Step::Reply(Box::new(self.abort_with(&s, cluster.as_ref(), ex, &status)))
-                    }
+                    Some(status) => Step::Reply(Box::new(self.abort_with(&s, cluster.as_ref(), ex, &status))),
                     None => {
                         if s.rate.is_none() {
                             st.active = None;

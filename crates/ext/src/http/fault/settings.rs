@@ -196,9 +196,9 @@ impl Settings {
     /// A matcher that does not compile.
     pub fn new(c: pb::HttpFault, cx: &BuildCx<'_>) -> BuildResult<Settings> {
         let runtime = cx.server.runtime();
-        let key = |k: &String, default: &'static str| if k.is_empty() { default.to_owned() } else { k.clone() };
-        let fraction =
-            |k: &String, default| runtime.fraction(&key(k, default), FractionalPercent::NEVER);
+        let key =
+            |k: &String, default: &'static str| if k.is_empty() { default.to_owned() } else { k.clone() };
+        let fraction = |k: &String, default| runtime.fraction(&key(k, default), FractionalPercent::NEVER);
         let number = |k: &String, default, n| runtime.number(&key(k, default), n);
         Ok(Settings {
             delay: c.delay.as_ref().map(Delay::new),

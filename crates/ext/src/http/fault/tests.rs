@@ -102,7 +102,10 @@ fn only_requests_that_match() {
         r.header(x, "1").send().status
     };
     assert_eq!(status("GET /c", "node", "x"), 503);
-    assert_eq!((status("GET /d", "node", "x"), status("GET /c", "m", "x"), status("GET /c", "node", "y")), (200, 200, 200));
+    assert_eq!(
+        (status("GET /d", "node", "x"), status("GET /c", "m", "x"), status("GET /c", "node", "y")),
+        (200, 200, 200)
+    );
 }
 
 #[test]
@@ -116,7 +119,8 @@ fn at_most_so_many() {
 
 #[test]
 fn the_runtime_says_otherwise() {
-    let t = test("abort: {http_status: 503, percentage: {numerator: 0}}, abort_http_status_runtime: my.status");
+    let t =
+        test("abort: {http_status: 503, percentage: {numerator: 0}}, abort_http_status_runtime: my.status");
     let status = |cluster: &str| {
         t.request("GET /").header("x-envoy-downstream-service-cluster", cluster).send().status
     };

@@ -45,9 +45,7 @@ pub struct Bridged {
 async fn whole(body: &mut Body, ex_sx: &nuncio_core::StreamShared) -> Result<usize, Step<'static>> {
     match body.buffer(LIMIT, ex_sx).await {
         Ok(len) => Ok(len),
-        Err(BufferError::TooLarge) => {
-            Err(Step::reply(413, "Payload Too Large", "request_payload_too_large"))
-        }
+        Err(BufferError::TooLarge) => Err(Step::reply(413, "Payload Too Large", "request_payload_too_large")),
         Err(BufferError::Body(BodyError::Reply(r))) => Err(Step::Reply(r)),
         Err(BufferError::Body(BodyError::Reset(reason))) => {
             ex_sx.interrupt(Interrupt::Reset(reason));

@@ -9,7 +9,11 @@ fn test(config: &str) -> FilterTest {
 }
 
 fn reply(status: &str) -> Reply {
-    Reply::new(200).body("\0\0\0\0\x02").body("hi").trailer("grpc-status", status).trailer("grpc-message", "m")
+    Reply::new(200)
+        .body("\0\0\0\0\x02")
+        .body("hi")
+        .trailer("grpc-status", status)
+        .trailer("grpc-message", "m")
 }
 
 #[test]
@@ -32,10 +36,16 @@ fn trailers_become_headers() {
 #[test]
 fn protobuf_is_framed() {
     let t = test("upgrade_protobuf_to_grpc: true").upstream_replies(reply("0"));
-    let r = t.request("POST /s/m?q").header("content-type", "application/x-protobuf").header("content-length", "3");
+    let r = t
+        .request("POST /s/m?q")
+        .header("content-type", "application/x-protobuf")
+        .header("content-length", "3");
     let seen = r.body("a").body("bc").send();
     let up = seen.upstream();
-    assert_eq!((&*up.body, up.header("content-length"), up.path()), ("\0\0\0\0\x03abc", None, "/s/m?q".into()));
+    assert_eq!(
+        (&*up.body, up.header("content-length"), up.path()),
+        ("\0\0\0\0\x03abc", None, "/s/m?q".into())
+    );
     assert_eq!(up.header("content-type").as_deref(), Some("application/grpc"));
     assert_eq!((&*seen.body, seen.header("content-length").as_deref()), ("hi", Some("2")));
 }

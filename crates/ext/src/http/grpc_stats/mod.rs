@@ -159,8 +159,10 @@ impl HttpFilter for Filter {
         let methods = match &config.per_method_stat_specifier {
             Some(Methods::StatsForAllMethods(true)) => Named::All,
             Some(Methods::IndividualMethodStatsAllowlist(l)) => {
-                let names =
-                    l.services.iter().flat_map(|s| s.method_names.iter().map(|m| (s.name.clone(), m.clone())));
+                let names = l
+                    .services
+                    .iter()
+                    .flat_map(|s| s.method_names.iter().map(|m| (s.name.clone(), m.clone())));
                 Named::These(names.collect())
             }
             Some(Methods::StatsForAllMethods(false)) | None => Named::These(HashSet::new()),
@@ -199,7 +201,8 @@ impl HttpFilter for Filter {
             };
             (self.stats.clone(), GrpcStats::prefix(&cluster, "grpc", known.then_some(&names)))
         });
-        let tracked = Rc::new(Tracked { to, emit: self.emit, upstream: self.upstream, counts: Rc::default() });
+        let tracked =
+            Rc::new(Tracked { to, emit: self.emit, upstream: self.upstream, counts: Rc::default() });
         count(&mut ex.request_body, &tracked, false);
         *st = Some(tracked);
         Step::Next

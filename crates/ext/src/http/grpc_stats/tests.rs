@@ -28,7 +28,8 @@ fn stats(t: &FilterTest) -> Vec<(String, u64)> {
 }
 
 fn expected(prefix: &str) -> Vec<(String, u64)> {
-    let all = [("0", 1), ("request_message_count", 2), ("response_message_count", 1), ("success", 1), ("total", 1)];
+    let all =
+        [("0", 1), ("request_message_count", 2), ("response_message_count", 1), ("success", 1), ("total", 1)];
     all.map(|(n, v)| (format!("{prefix}{n}"), v)).to_vec()
 }
 

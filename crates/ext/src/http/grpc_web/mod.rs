@@ -18,8 +18,7 @@ mod body;
 pub const NAME: &str = "envoy.filters.http.grpc_web";
 
 /// What is read of its configuration.
-pub const COVERED: &[Covered] =
-    &[Covered::new("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", &[])];
+pub const COVERED: &[Covered] = &[Covered::new("envoy.extensions.filters.http.grpc_web.v3.GrpcWeb", &[])];
 
 /// Registers the filter.
 pub(super) fn register(r: &mut Registry, docs: Docs) {

@@ -29,7 +29,10 @@ fn binary() {
     let up = seen.upstream();
     assert_eq!((up.body.as_bytes(), up.header("content-length")), (FRAME, None));
     let header = |n: &str| up.header(n).unwrap_or_default();
-    assert_eq!([header("content-type"), header("te"), header("grpc-accept-encoding")], ["application/grpc", "trailers", "identity"]);
+    assert_eq!(
+        [header("content-type"), header("te"), header("grpc-accept-encoding")],
+        ["application/grpc", "trailers", "identity"]
+    );
     assert_eq!(seen.header("content-type").as_deref(), Some("application/grpc-web+proto"));
     assert_eq!((seen.header("content-length"), seen.trailers.is_none()), (None, true));
     let want = String::from_utf8_lossy(&[FRAME, TRAILERS].concat()).into_owned();
@@ -66,7 +69,8 @@ fn broken_base64() {
 
 #[test]
 fn responses_that_are_none_of_grpc() {
-    let t = test().upstream_replies(Reply::new(404).header("content-type", "text/html").body("no%").body(" way"));
+    let t =
+        test().upstream_replies(Reply::new(404).header("content-type", "text/html").body("no%").body(" way"));
     let seen = request(&t, "application/grpc-web").body(FRAME).send();
     assert_eq!((seen.status, &*seen.body), (404, ""));
     let header = |n: &str| seen.header(n).unwrap_or_default();

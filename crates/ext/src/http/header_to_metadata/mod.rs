@@ -156,11 +156,7 @@ impl HttpFilter for HeaderToMetadata {
         Rules::new(&config, cx)
     }
 
-    fn on_request<'a>(
-        self: &'a Arc<Self>,
-        st: &'a mut Option<Arc<Rules>>,
-        ex: &'a mut Exchange,
-    ) -> Step<'a> {
+    fn on_request<'a>(self: &'a Arc<Self>, st: &'a mut Option<Arc<Rules>>, ex: &'a mut Exchange) -> Step<'a> {
         let rules = st.get_or_insert_with(|| ex.route_config().unwrap_or_else(|| self.0.clone()));
         run(&rules.request, &mut ex.request.headers, &ex.sx, rules.request_counters());
         Step::Next

@@ -40,7 +40,9 @@ fn headers_that_are_there_and_that_are_missing() {
 
 #[test]
 fn cookies() {
-    let t = test("request_rules: [{cookie: id, on_header_present: {metadata_namespace: nn, key: k}, on_header_missing: {metadata_namespace: nn, key: k, value: none}}]");
+    let t = test(
+        "request_rules: [{cookie: id, on_header_present: {metadata_namespace: nn, key: k}, on_header_missing: {metadata_namespace: nn, key: k, value: none}}]",
+    );
     let found = |cookie: &str| value(&t.request("GET /").header("cookie", cookie).send(), "nn", "k");
     assert_eq!(found("a=b; id=\"x=y\"; c"), text("x=y"));
     assert_eq!((found("a=b"), found("id="), found("xid=1")), (text("none"), text("none"), text("none")));
@@ -75,7 +77,11 @@ fn kinds_encodings_and_rewrites() {
 
 #[test]
 fn responses_and_routes() {
-    let rules = |key: &str| format!("response_rules: [{{header: x-up, on_header_present: {{metadata_namespace: nn, key: {key}}}}}]");
+    let rules = |key: &str| {
+        format!(
+            "response_rules: [{{header: x-up, on_header_present: {{metadata_namespace: nn, key: {key}}}}}]"
+        )
+    };
     let t = test(&rules("filter")).route_config(&format!(
         "virtual_hosts: [{{name: v, domains: ['*'], routes: [{{match: {{prefix: /r}}, route: {{cluster: c}}, typed_per_filter_config: {{h: {{{TYPE}, {}}}}}}}, {{match: {{prefix: /}}, route: {{cluster: c}}}}]}}]",
         rules("route")
@@ -97,7 +103,10 @@ fn refusals() {
         "header to metadata filter: rule for header 'a' has neither `on_header_present` nor `on_header_missing` set"
     );
     let present = "on_header_present: {key: k, value: v, regex_value_rewrite: {pattern: {regex: a}}}";
-    assert_eq!(refusal(&format!("header: a, {present}")), "Cannot specify both value and regex_value_rewrite");
+    assert_eq!(
+        refusal(&format!("header: a, {present}")),
+        "Cannot specify both value and regex_value_rewrite"
+    );
     assert_eq!(
         refusal("cookie: a, on_header_present: {key: k}, remove: true"),
         "Cannot specify remove for cookie"

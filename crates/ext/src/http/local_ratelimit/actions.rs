@@ -62,14 +62,40 @@ enum Hits {
 enum Action {
     SourceCluster(String),
     DestinationCluster,
-    Header { name: HeaderName, key: String, skip_if_absent: bool },
-    Query { name: Vec<u8>, key: String, skip_if_absent: bool },
+    Header {
+        name: HeaderName,
+        key: String,
+        skip_if_absent: bool,
+    },
+    Query {
+        name: Vec<u8>,
+        key: String,
+        skip_if_absent: bool,
+    },
     RemoteAddress,
-    MaskedAddress { v4: u32, v6: u32 },
+    MaskedAddress {
+        v4: u32,
+        v6: u32,
+    },
     Generic(Value),
-    HeaderMatch { value: Value, expect: bool, headers: Vec<HeaderMatcher> },
-    QueryMatch { value: Value, expect: bool, params: Vec<QueryParameterMatcher> },
-    Metadata { namespace: String, path: Vec<String>, key: String, default: String, route: bool, skip_if_absent: bool },
+    HeaderMatch {
+        value: Value,
+        expect: bool,
+        headers: Vec<HeaderMatcher>,
+    },
+    QueryMatch {
+        value: Value,
+        expect: bool,
+        params: Vec<QueryParameterMatcher>,
+    },
+    Metadata {
+        namespace: String,
+        path: Vec<String>,
+        key: String,
+        default: String,
+        route: bool,
+        skip_if_absent: bool,
+    },
 }
 
 /// A configured key and value.
@@ -143,7 +169,10 @@ impl Policy {
             Hits::Fixed(n) => *n,
             Hits::Format(f) => {
                 let mut text = vec![];
-                f.append(&request_cx(&ex.request.headers, &ex.sx, ex.sx.current_route().as_deref()), &mut text);
+                f.append(
+                    &request_cx(&ex.request.headers, &ex.sx, ex.sx.current_route().as_deref()),
+                    &mut text,
+                );
                 let n: f64 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
                 (0.0..=MAX_HITS).contains(&n).then_some(n as u64)?
             }
@@ -172,14 +201,29 @@ impl Action {
                 v4: m.v4_prefix_mask_len.unwrap_or(32),
                 v6: m.v6_prefix_mask_len.unwrap_or(128),
             },
-            Some(A::GenericKey(g)) => Action::Generic(Value::new([&g.descriptor_key, "generic_key"], &g.descriptor_value, &g.default_value, cx)?),
+            Some(A::GenericKey(g)) => Action::Generic(Value::new(
+                [&g.descriptor_key, "generic_key"],
+                &g.descriptor_value,
+                &g.default_value,
+                cx,
+            )?),
             Some(A::HeaderValueMatch(m)) => Action::HeaderMatch {
-                value: Value::new([&m.descriptor_key, "header_match"], &m.descriptor_value, &m.default_value, cx)?,
+                value: Value::new(
+                    [&m.descriptor_key, "header_match"],
+                    &m.descriptor_value,
+                    &m.default_value,
+                    cx,
+                )?,
                 expect: m.expect_match.unwrap_or(true),
                 headers: HeaderMatcher::list(&m.headers)?,
             },
             Some(A::QueryParameterValueMatch(m)) => Action::QueryMatch {
-                value: Value::new([&m.descriptor_key, "query_match"], &m.descriptor_value, &m.default_value, cx)?,
+                value: Value::new(
+                    [&m.descriptor_key, "query_match"],
+                    &m.descriptor_value,
+                    &m.default_value,
+                    cx,
+                )?,
                 expect: m.expect_match.unwrap_or(true),
                 params: m
                     .query_parameters
@@ -194,7 +238,9 @@ impl Action {
                     Source::RouteEntry => true,
                     other => {
                         let name = other.as_str_name();
-                        return Err(BuildError::not_implemented(format_args!("RateLimit metadata source {name}")));
+                        return Err(BuildError::not_implemented(format_args!(
+                            "RateLimit metadata source {name}"
+                        )));
                     }
                 };
                 Action::Metadata {

@@ -141,7 +141,8 @@ struct Seen {
 
 impl Wild {
     fn matches(&self, entries: &[Entry]) -> bool {
-        let one = |(wanted, got): (&Entry, &Entry)| wanted.0 == got.0 && (wanted.1.is_empty() || wanted.1 == got.1);
+        let one =
+            |(wanted, got): (&Entry, &Entry)| wanted.0 == got.0 && (wanted.1.is_empty() || wanted.1 == got.1);
         self.pattern.len() == entries.len() && self.pattern.iter().zip(entries).all(one)
     }
     fn bucket(&self, entries: &[Entry]) -> Arc<TokenBucket> {
@@ -201,7 +202,9 @@ impl Limiter {
         }
         let first = matched.first().map(|m| m.0.clone());
         if matched.is_empty() || self.always_default {
-            let Some(default) = &self.default else { return Verdict { allowed: true, shadow, bucket: first } };
+            let Some(default) = &self.default else {
+                return Verdict { allowed: true, shadow, bucket: first };
+            };
             if !default.take(1) {
                 return Verdict { allowed: false, shadow, bucket: Some(default.clone()) };
             }

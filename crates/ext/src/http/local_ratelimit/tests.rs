@@ -50,8 +50,12 @@ fn headers_of_responses() {
         [("x-ratelimit-limit", limit), ("x-ratelimit-remaining", left), ("x-ratelimit-reset", reset)]
     };
     assert_eq!(t.request("GET /").send().headers, three("1", "0", "100").into_iter().collect());
-    let refused = [("x-l", "1"), ("retry-after", "100"), ("content-length", "18"), ("content-type", "text/plain")];
-    assert_eq!(t.request("GET /").send().headers, refused.into_iter().chain(three("1", "0", "100")).collect());
+    let refused =
+        [("x-l", "1"), ("retry-after", "100"), ("content-length", "18"), ("content-type", "text/plain")];
+    assert_eq!(
+        t.request("GET /").send().headers,
+        refused.into_iter().chain(three("1", "0", "100")).collect()
+    );
 }
 
 #[test]
@@ -142,16 +146,34 @@ fn actions() {
         ("{remote_address: {}}", "remote_address", "127.0.0.1"),
         ("{masked_remote_address: {v4_prefix_mask_len: 8}}", "masked_remote_address", "127.0.0.0/8"),
         ("{generic_key: {descriptor_value: g}}", "generic_key", "g"),
-        ("{generic_key: {descriptor_key: k, descriptor_value: '%REQ(x)%', default_value: d}}", "k", "%REQ(x)%"),
-        ("{header_value_match: {descriptor_value: h, headers: [{name: x, present_match: true}]}}", "header_match", "h"),
+        (
+            "{generic_key: {descriptor_key: k, descriptor_value: '%REQ(x)%', default_value: d}}",
+            "k",
+            "%REQ(x)%",
+        ),
+        (
+            "{header_value_match: {descriptor_value: h, headers: [{name: x, present_match: true}]}}",
+            "header_match",
+            "h",
+        ),
         ("{query_parameters: {query_parameter_name: q, descriptor_key: k}}", "k", "a b"),
-        ("{query_parameter_value_match: {descriptor_value: m, query_parameters: [{name: q}]}}", "query_match", "m"),
-        ("{metadata: {metadata_key: {key: nn, path: [{key: p}]}, descriptor_key: k, default_value: d}}", "k", "d"),
+        (
+            "{query_parameter_value_match: {descriptor_value: m, query_parameters: [{name: q}]}}",
+            "query_match",
+            "m",
+        ),
+        (
+            "{metadata: {metadata_key: {key: nn, path: [{key: p}]}, descriptor_key: k, default_value: d}}",
+            "k",
+            "d",
+        ),
     ] {
         assert!(limited(action, key, value, "GET /?z=1&q=a%20b"), "{action}");
     }
     let t = descriptors("{destination_cluster: {}}", &descriptor("destination_cluster", "c", 0, ""), "")
-        .route_config("virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: c}}]}]");
+        .route_config(
+            "virtual_hosts: [{name: v, domains: ['*'], routes: [{match: {prefix: /}, route: {cluster: c}}]}]",
+        );
     assert_eq!(t.request("GET /").send().status, 429);
 }
 
@@ -160,10 +182,7 @@ fn values_are_formats_where_the_runtime_says_so() {
     let action = "{generic_key: {descriptor_value: '%REQ(y-key)%', default_value: d}}";
     let status = |wanted: &str, sent: &str| {
         let t = descriptors(action, &descriptor("generic_key", wanted, 0, ""), "");
-        t.runtime(
-            "envoy.reloadable_features.enable_formatter_for_ratelimit_action_descriptor_value",
-            "true",
-        );
+        t.runtime("envoy.reloadable_features.enable_formatter_for_ratelimit_action_descriptor_value", "true");
         t.request("GET /").header(sent, "v").send().status
     };
     assert_eq!([status("v", "y-key"), status("d", "other"), status("v", "other")], [429, 429, 200]);
@@ -172,7 +191,8 @@ fn values_are_formats_where_the_runtime_says_so() {
 #[test]
 fn an_action_that_finds_nothing() {
     let two = |skip: bool| {
-        let missing = format!("{{request_headers: {{header_name: yy, descriptor_key: yy, skip_if_absent: {skip}}}}}");
+        let missing =
+            format!("{{request_headers: {{header_name: yy, descriptor_key: yy, skip_if_absent: {skip}}}}}");
         let actions = format!("{{generic_key: {{descriptor_value: g}}}}, {missing}");
         descriptors(&actions, &descriptor("generic_key", "g", 0, ""), "").request("GET /").send().status
     };
@@ -231,7 +251,9 @@ fn routes_and_refusals() {
         "local rate limit descriptor token bucket fill timer must be >= 50ms"
     );
     let d = descriptor("a", "b", 1, "");
-    assert!(test(&format!("descriptors: [{d}, {d}]")).refusal().starts_with("duplicate descriptor in the local"));
+    assert!(
+        test(&format!("descriptors: [{d}, {d}]")).refusal().starts_with("duplicate descriptor in the local")
+    );
     assert_eq!(
         test("rate_limits: [{stage: 1, actions: [{remote_address: {}}]}]").refusal(),
         "not implemented yet: RateLimit.stage"

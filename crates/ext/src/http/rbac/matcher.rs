@@ -250,9 +250,7 @@ fn authenticated(ex: &Exchange, name: Option<&StringMatcher>) -> bool {
     let Some(name) = name else { return true };
     let is = |text: &str| name.matches(text.as_bytes());
     match &tls.peer {
-        Some(c) => {
-            c.uri_sans.iter().chain(&c.dns_sans).any(|s| is(s)) || is(&c.subject)
-        }
+        Some(c) => c.uri_sans.iter().chain(&c.dns_sans).any(|s| is(s)) || is(&c.subject),
         None => is(""),
     }
 }

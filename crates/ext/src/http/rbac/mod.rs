@@ -185,7 +185,13 @@ impl Rbac {
         result.fields.insert(format!("{prefix}shadow_engine_result"), text(said));
     }
     /// As [`shadow`](Self::shadow); says with which details the request is refused, if it is.
-    fn enforce(&self, config: &Config, engine: &Engine, ex: &Exchange, result: &mut Struct) -> Option<String> {
+    fn enforce(
+        &self,
+        config: &Config,
+        engine: &Engine,
+        ex: &Exchange,
+        result: &mut Struct,
+    ) -> Option<String> {
         let Verdict { allowed, policy, hint: log } = engine.decide(ex);
         if let Some(log) = log {
             hint(&ex.sx, log);

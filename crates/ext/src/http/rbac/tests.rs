@@ -59,7 +59,10 @@ fn results_are_metadata() {
     let seen = t.request("GET /").send();
     let own = |key: &str| metadata(&seen, "envoy.filters.http.rbac", key);
     let text = |s: &str| Some(Kind::StringValue(s.into()));
-    assert_eq!((own("enforced_engine_result"), own("sh_shadow_engine_result")), (text("allowed"), text("denied")));
+    assert_eq!(
+        (own("enforced_engine_result"), own("sh_shadow_engine_result")),
+        (text("allowed"), text("denied"))
+    );
     assert_eq!(own("enforced_effective_policy_id"), text("my policy"));
     assert_eq!(own("sh_shadow_effective_policy_id"), text("my policy"));
     assert_eq!(metadata(&seen, "envoy.common", "access_log_hint"), Some(Kind::BoolValue(true)));
@@ -78,14 +81,26 @@ fn permissions() {
         ("url_path: {path: {exact: /admin/x}}", "url_path: {path: {prefix: /other}}"),
         ("destination_port: 80", "destination_port: 81"),
         ("destination_port_range: {start: 80, end: 81}", "destination_port_range: {start: 70, end: 80}"),
-        ("destination_ip: {address_prefix: 127.0.0.0, prefix_len: 8}", "destination_ip: {address_prefix: 10.0.0.0, prefix_len: 8}"),
+        (
+            "destination_ip: {address_prefix: 127.0.0.0, prefix_len: 8}",
+            "destination_ip: {address_prefix: 10.0.0.0, prefix_len: 8}",
+        ),
         ("not_rule: {destination_port: 81}", "not_rule: {any: true}"),
-        ("and_rules: {rules: [{any: true}, {destination_port: 80}]}", "and_rules: {rules: [{any: true}, {destination_port: 8}]}"),
-        ("or_rules: {rules: [{destination_port: 8}, {any: true}]}", "or_rules: {rules: [{destination_port: 8}]}"),
+        (
+            "and_rules: {rules: [{any: true}, {destination_port: 80}]}",
+            "and_rules: {rules: [{any: true}, {destination_port: 8}]}",
+        ),
+        (
+            "or_rules: {rules: [{destination_port: 8}, {any: true}]}",
+            "or_rules: {rules: [{destination_port: 8}]}",
+        ),
         // Each value of a repeated header counts by itself.
         ("header: {name: x, string_match: {exact: b}}", "header: {name: x, string_match: {exact: c}}"),
         ("requested_server_name: {exact: ''}", "requested_server_name: {exact: a}"),
-        ("metadata: {filter: f, path: [{key: k}], value: {present_match: true}, invert: true}", "metadata: {filter: f, path: [{key: k}], value: {present_match: true}}"),
+        (
+            "metadata: {filter: f, path: [{key: k}], value: {present_match: true}, invert: true}",
+            "metadata: {filter: f, path: [{key: k}], value: {present_match: true}}",
+        ),
     ] {
         assert!(holds(yes), "{yes}");
         assert!(!holds(no), "{no}");
@@ -111,8 +126,14 @@ fn principals() {
         ("and_ids: {ids: [{any: true}]}", "and_ids: {ids: [{any: true}, {header: {name: yy}}]}"),
         ("or_ids: {ids: [{header: {name: yy}}, {any: true}]}", "or_ids: {ids: [{header: {name: yy}}]}"),
         ("not_id: {authenticated: {}}", "authenticated: {}"),
-        ("sourced_metadata: {metadata_matcher: {filter: f, path: [{key: k}], value: {string_match: {exact: v}}}, metadata_source: ROUTE}", "sourced_metadata: {metadata_matcher: {filter: f, path: [{key: k}], value: {string_match: {exact: v}}}}"),
-        ("not_id: {filter_state: {key: k, string_match: {exact: v}}}", "filter_state: {key: k, string_match: {exact: v}}"),
+        (
+            "sourced_metadata: {metadata_matcher: {filter: f, path: [{key: k}], value: {string_match: {exact: v}}}, metadata_source: ROUTE}",
+            "sourced_metadata: {metadata_matcher: {filter: f, path: [{key: k}], value: {string_match: {exact: v}}}}",
+        ),
+        (
+            "not_id: {filter_state: {key: k, string_match: {exact: v}}}",
+            "filter_state: {key: k, string_match: {exact: v}}",
+        ),
     ] {
         assert!(holds(yes), "{yes}");
         assert!(!holds(no), "{no}");
@@ -154,11 +175,17 @@ fn the_policy_with_the_first_name_is_named() {
 
 /// A leaf of a tree.
 fn act(name: &str, action: &str) -> String {
-    format!("{{action: {{name: action, typed_config: {{'@type': type.googleapis.com/envoy.config.rbac.v3.Action, name: {name}, action: {action}}}}}}}")
+    format!(
+        "{{action: {{name: action, typed_config: {{'@type': type.googleapis.com/envoy.config.rbac.v3.Action, name: {name}, action: {action}}}}}}}"
+    )
 }
 
 fn input(message: &str) -> String {
-    let package = if message.starts_with("Http") { "type.matcher.v3" } else { "extensions.matching.common_inputs.network.v3" };
+    let package = if message.starts_with("Http") {
+        "type.matcher.v3"
+    } else {
+        "extensions.matching.common_inputs.network.v3"
+    };
     format!("{{name: i, typed_config: {{'@type': type.googleapis.com/envoy.{package}.{message}}}}}")
 }
 
@@ -170,8 +197,16 @@ fn header(name: &str, value: &str) -> String {
 #[test]
 fn lists_of_conditions() {
     let field = |predicate: &str, on_match: &str| format!("{{predicate: {predicate}, on_match: {on_match}}}");
-    let both = format!("{{and_matcher: {{predicate: [{}, {}]}}}}", header("x", "prefix: a"), header("z", "exact: b"));
-    let either = format!("{{or_matcher: {{predicate: [{}, {}]}}}}", header("x", "exact: c"), header("z", "safe_regex: {google_re2: {}, regex: 'd+'}"));
+    let both = format!(
+        "{{and_matcher: {{predicate: [{}, {}]}}}}",
+        header("x", "prefix: a"),
+        header("z", "exact: b")
+    );
+    let either = format!(
+        "{{or_matcher: {{predicate: [{}, {}]}}}}",
+        header("x", "exact: c"),
+        header("z", "safe_regex: {google_re2: {}, regex: 'd+'}")
+    );
     let no = format!("{{not_matcher: {}}}", header("w", "contains: e"));
     let kept = format!("{{keep_matching: true, {}", &act("kept", "DENY")[1..]);
     let list = [
@@ -196,7 +231,10 @@ fn lists_of_conditions() {
     assert_eq!(send([("x", "n"), ("z", "dd"), ("w", "e")]).0, 200);
     assert_eq!(send([("x", "n"), ("z", "n"), ("w", "n")]), (403, "[no_w]".into(), log(false)));
     assert_eq!(send([("x", "a"), ("z", "n"), ("w", "fez")]), (200, "via_upstream".into(), log(true)));
-    assert_eq!((t.stat("http.test.rbac.policy.rest.allowed"), t.stat("http.test.rbac.policy.both.denied")), (1, 1));
+    assert_eq!(
+        (t.stat("http.test.rbac.policy.rest.allowed"), t.stat("http.test.rbac.policy.both.denied")),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -205,17 +243,34 @@ fn trees() {
     let status = |matcher: &str, value: &str| {
         test(&format!("matcher: {{{matcher}}}")).request("GET /").header("x", value).send().status
     };
-    let exact = format!("matcher_tree: {{input: {x}, exact_match_map: {{map: {{a: {}, b: {}}}}}}}", act("a", "ALLOW"), act("b", "DENY"));
+    let exact = format!(
+        "matcher_tree: {{input: {x}, exact_match_map: {{map: {{a: {}, b: {}}}}}}}",
+        act("a", "ALLOW"),
+        act("b", "DENY")
+    );
     assert_eq!(["a", "b", "c"].map(|v| status(&exact, v)), [200, 403, 403]);
-    let inner = format!("{{matcher: {{matcher_tree: {{input: {x}, exact_match_map: {{map: {{/a/b: {}}}}}}}}}}}", act("in", "DENY"));
-    let prefix = format!("matcher_tree: {{input: {x}, prefix_match_map: {{map: {{/a: {}, /a/b: {inner}}}}}}}, on_no_match: {}", act("a", "ALLOW"), act("none", "DENY"));
+    let inner = format!(
+        "{{matcher: {{matcher_tree: {{input: {x}, exact_match_map: {{map: {{/a/b: {}}}}}}}}}}}",
+        act("in", "DENY")
+    );
+    let prefix = format!(
+        "matcher_tree: {{input: {x}, prefix_match_map: {{map: {{/a: {}, /a/b: {inner}}}}}}}, on_no_match: {}",
+        act("a", "ALLOW"),
+        act("none", "DENY")
+    );
     assert_eq!(["/a", "/a/b", "/a/bc", "/c"].map(|v| status(&prefix, v)), [200, 403, 200, 403]);
     let source = input("SourceIPInput");
     let range = |ip: &str, len: u8, action: &str, more: &str| {
-        format!("{{ranges: [{{address_prefix: {ip}, prefix_len: {len}}}], on_match: {}{more}}}", act("r", action))
+        format!(
+            "{{ranges: [{{address_prefix: {ip}, prefix_len: {len}}}], on_match: {}{more}}}",
+            act("r", action)
+        )
     };
     let ip = |ranges: &[String]| {
-        let m = format!("{{name: ip, typed_config: {{'@type': type.googleapis.com/xds.type.matcher.v3.IPMatcher, range_matchers: [{}]}}}}", ranges.join(", "));
+        let m = format!(
+            "{{name: ip, typed_config: {{'@type': type.googleapis.com/xds.type.matcher.v3.IPMatcher, range_matchers: [{}]}}}}",
+            ranges.join(", ")
+        );
         status(&format!("matcher_tree: {{input: {source}, custom_match: {m}}}"), "")
     };
     let wide = || range("127.0.0.0", 8, "ALLOW", "");
@@ -232,7 +287,8 @@ fn trees() {
 #[test]
 fn inputs() {
     let status = |message: &str, value: &str| {
-        let p = format!("{{single_predicate: {{input: {}, value_match: {{exact: '{value}'}}}}}}", input(message));
+        let p =
+            format!("{{single_predicate: {{input: {}, value_match: {{exact: '{value}'}}}}}}", input(message));
         let on = act("a", "ALLOW");
         test(&format!("matcher: {{matcher_list: {{matchers: [{{predicate: {p}, on_match: {on}}}]}}}}"))
             .request("GET /")
@@ -271,14 +327,20 @@ fn refusals() {
         refusal("destination_port_range: {start: 5, end: 5}"),
         "range start 5 cannot be greater or equal than range end 5"
     );
-    let condition = format!("permissions: [{{{ANY}}}], principals: [{{{ANY}}}], condition: {{const_expr: {{bool_value: true}}}}");
+    let condition = format!(
+        "permissions: [{{{ANY}}}], principals: [{{{ANY}}}], condition: {{const_expr: {{bool_value: true}}}}"
+    );
     assert_eq!(
         test(&format!("rules: {{policies: {{p: {{{condition}}}}}}}")).refusal(),
         "not implemented yet: Policy.condition"
     );
     let input = |input: &str| {
         let p = format!("single_predicate: {{input: {input}, value_match: {{exact: a}}}}");
-        test(&format!("matcher: {{matcher_list: {{matchers: [{{predicate: {{{p}}}, on_match: {}}}]}}}}", act("a", "ALLOW"))).refusal()
+        test(&format!(
+            "matcher: {{matcher_list: {{matchers: [{{predicate: {{{p}}}, on_match: {}}}]}}}}",
+            act("a", "ALLOW")
+        ))
+        .refusal()
     };
     let cel = "{name: cel, typed_config: {'@type': type.googleapis.com/xds.type.matcher.v3.HttpAttributesCelMatchInput}}";
     assert!(input(cel).starts_with("not implemented yet: matcher input cel"), "{}", input(cel));

@@ -60,7 +60,9 @@ fn update(into: &mut Struct, from: &Struct) {
 fn update_value(into: &mut Value, from: &Value) {
     match (&mut into.kind, &from.kind) {
         (Some(Kind::StructValue(old)), Some(Kind::StructValue(new))) => update(old, new),
-        (Some(Kind::ListValue(old)), Some(Kind::ListValue(new))) => old.values.extend(new.values.iter().cloned()),
+        (Some(Kind::ListValue(old)), Some(Kind::ListValue(new))) => {
+            old.values.extend(new.values.iter().cloned())
+        }
         (_, kind) => into.kind.clone_from(kind),
     }
 }
