@@ -1,4 +1,4 @@
-//! Nothing that strangers send, and no configuration, may make a floor below the binary panic.
+//! Nothing that strangers send, and no configuration, may make the product panic.
 
 /// What each crate denies outside of its tests. An exception says by which invariant it holds:
 /// `#[expect(clippy::expect_used, reason = "…")]`.
@@ -7,8 +7,9 @@ const DENIED: [&str; 4] =
 
 #[test]
 fn every_crate_denies_panics_without_a_reason() {
-    for name in ["wire", "core", "engine", "ext", "control", "api"] {
-        let path = xtask::tree::root().join(format!("crates/{name}/src/lib.rs"));
+    for name in ["wire", "core", "engine", "ext", "control", "api", "nuncio"] {
+        let file = if name == "nuncio" { "main.rs" } else { "lib.rs" };
+        let path = xtask::tree::root().join(format!("crates/{name}/src/{file}"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let rules = text.split_once("#![cfg_attr(").and_then(|(_, rest)| rest.split_once(")]"));
         let (rules, _) = rules.unwrap_or_else(|| panic!("{name} denies nothing"));
@@ -27,5 +28,15 @@ fn every_exception_has_a_reason() {
             let excuses = DENIED.iter().any(|lint| attribute.contains(lint));
             assert!(!excuses || attribute.contains("reason = \""), "{}: {attribute}: why?", f.path);
         }
+    }
+}
+
+/// Beside code, in its test modules and in what tests share, `expect` says what had to hold.
+#[test]
+fn nothing_is_unwrapped_without_a_word() {
+    let is_test = |path: &str| path.contains("/tests/") || path.ends_with("tests.rs");
+    for f in xtask::tree::with_ending(".rs").iter().filter(|f| !is_test(&f.path)) {
+        // Written apart, so that this file does not find itself.
+        assert!(!f.text.contains(concat!(".unwrap", "()")), "{}: say by `expect` what holds", f.path);
     }
 }

@@ -18,9 +18,10 @@ mod tests {
     use serde_json::json;
 
     fn round_trip<M: prost::Message + Name + Default>(yaml: &str) -> Value {
-        let m = parse_message::<M>(yaml.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse).unwrap();
+        let m = parse_message::<M>(yaml.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse)
+            .expect("a valid message");
         let mut v = any(&prost_types::Any { type_url: M::type_url(), value: m.message.encode_to_vec() });
-        v.as_object_mut().unwrap().shift_remove("@type");
+        v.as_object_mut().expect("an object").shift_remove("@type");
         v
     }
 
@@ -53,7 +54,7 @@ mod tests {
             "circuit_breakers",
         ];
         let keys: Vec<&String> =
-            v.as_object().unwrap().keys().filter(|k| by_number.contains(&k.as_str())).collect();
+            v.as_object().expect("an object").keys().filter(|k| by_number.contains(&k.as_str())).collect();
         // `type` is 2, `connect_timeout` 4, `per_connection_buffer_limit_bytes` 5, `lb_policy` 6, `circuit_breakers` 10.
         assert_eq!(keys, by_number);
     }

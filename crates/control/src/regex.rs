@@ -40,9 +40,9 @@ mod tests {
 
     #[test]
     fn searched_or_whole() {
-        assert!(Search::new("b.d").unwrap().found_in("abcde"));
-        assert!(!Search::whole("b.d").unwrap().found_in("abcde"));
-        assert!(Search::whole("a|abcde").unwrap().found_in("abcde"));
+        assert!(Search::new("b.d").expect("a valid expression").found_in("abcde"));
+        assert!(!Search::whole("b.d").expect("a valid expression").found_in("abcde"));
+        assert!(Search::whole("a|abcde").expect("a valid expression").found_in("abcde"));
         assert_eq!(Search::new("[").unwrap_err(), "missing ]: [");
     }
 }

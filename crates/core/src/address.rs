@@ -127,11 +127,11 @@ mod tests {
 
     #[test]
     fn printed_as_envoy_does() {
-        let a = Address::Ip("127.0.0.1:80".parse().unwrap());
+        let a = Address::Ip("127.0.0.1:80".parse().expect("an address"));
         assert_eq!((a.to_string().as_str(), a.without_port().as_str()), ("127.0.0.1:80", "127.0.0.1"));
-        let b = Address::Ip("[::1]:80".parse().unwrap());
+        let b = Address::Ip("[::1]:80".parse().expect("an address"));
         assert_eq!((b.to_string().as_str(), b.without_port().as_str()), ("[::1]:80", "::1"));
-        assert_eq!(Address::Ip("[::ffff:1.2.3.4]:5".parse().unwrap()).to_string(), "1.2.3.4:5");
+        assert_eq!(Address::Ip("[::ffff:1.2.3.4]:5".parse().expect("an address")).to_string(), "1.2.3.4:5");
         assert_eq!(Address::Pipe(Arc::new("/tmp/s".into())).to_string(), "/tmp/s");
     }
 
@@ -146,7 +146,7 @@ mod tests {
             "2001:db8::1",
             "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
         ] {
-            assert_eq!(IpText::of(ip.parse().unwrap()).as_ref(), ip.as_bytes(), "{ip}");
+            assert_eq!(IpText::of(ip.parse().expect("an address")).as_ref(), ip.as_bytes(), "{ip}");
         }
     }
 }

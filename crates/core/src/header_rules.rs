@@ -167,8 +167,8 @@ mod tests {
             option("x-6", "new", 3),
             option("x-7", "%REQ(none)%", 0),
         ];
-        let rules = Rules::new(&rules, &[]).unwrap();
-        let address = || Address::Ip("127.0.0.1:1".parse().unwrap());
+        let rules = Rules::new(&rules, &[]).expect("valid rules");
+        let address = || Address::Ip("127.0.0.1:1".parse().expect("an address"));
         let conn = ConnInfo::new(1, Arc::new(ListenerInfo::default()), address(), address());
         let info = StreamInfo::new();
         let request = h.clone();

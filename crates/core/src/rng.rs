@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn threads_differ() {
-        let other = std::thread::spawn(u64).join().unwrap();
+        let other = std::thread::spawn(u64).join().expect("the thread ends well");
         assert_ne!(u64(), other);
     }
 
@@ -151,7 +151,7 @@ mod tests {
         seed(3);
         for _ in 0..200 {
             let u = uuid4();
-            let text = std::str::from_utf8(&u).unwrap();
+            let text = std::str::from_utf8(&u).expect("text");
             for (i, c) in text.chars().enumerate() {
                 match i {
                     8 | 13 | 18 | 23 => assert_eq!(c, '-', "{text}"),

@@ -59,7 +59,7 @@ mod tests {
         assert_eq!(kept.get(), cluster);
         assert!(kept.same(&cluster));
         assert!(!kept.same(&Cluster { name: "b".into(), ..Default::default() }));
-        let (again, decoded) = Kept::<Cluster>::encoded(cluster.encode_to_vec().into()).unwrap();
+        let (again, decoded) = Kept::<Cluster>::encoded(cluster.encode_to_vec().into()).expect("well-formed");
         assert!(kept.is(&cluster.encode_to_vec().into()));
         assert_eq!((again.get(), decoded), (cluster.clone(), cluster));
         kept.renew(again.clone());

@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn loops_are_lent_again() {
         let (pool, sum) = (LoopPool::of(add), Rc::new(Cell::new(0)));
-        let rt = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let rt = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         for n in 1..=3 {
             rt.block_on(pool.start(add, (n, sum.clone())));
             assert_eq!(pool.free.borrow().len(), 1);

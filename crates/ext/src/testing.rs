@@ -104,7 +104,7 @@ pub fn with_entry<R>(f: impl FnOnce(&FormatCx<'_>) -> R) -> R {
     let response = HeaderMap::new();
     let info = StreamInfo::new();
     info.response_code.set(200);
-    let address = || Address::Ip("127.0.0.1:1".parse().unwrap());
+    let address = || Address::Ip("127.0.0.1:1".parse().expect("an address"));
     let conn = ConnInfo::new(1, Arc::new(ListenerInfo::default()), address(), address());
     f(&FormatCx {
         request: Some(&request),
@@ -133,7 +133,7 @@ pub fn entry_line(logger: &Logger, path: &Path) -> String {
     let _kept = keep_files();
     with_entry(|entry| logger.log(entry));
     crate::access_log::flush();
-    std::fs::read_to_string(path).unwrap()
+    std::fs::read_to_string(path).expect("the file can be used")
 }
 
 const CHILD: &str = "NUNCIO_EXT_TEST_CHILD";
@@ -145,9 +145,9 @@ pub fn outputs_of(test: &str, child: impl FnOnce()) -> (String, String) {
         child();
         std::process::exit(0);
     }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let out = command.args([test, "--exact", "--nocapture"]).env(CHILD, "1").output().unwrap();
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let out = command.args([test, "--exact", "--nocapture"]).env(CHILD, "1").output().expect("it runs");
     assert!(out.status.success(), "{out:?}");
-    let text = |b: Vec<u8>| String::from_utf8(b).unwrap();
+    let text = |b: Vec<u8>| String::from_utf8(b).expect("text");
     (text(out.stdout), text(out.stderr))
 }

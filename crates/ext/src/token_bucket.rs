@@ -123,7 +123,7 @@ mod tests {
         let taken: usize = std::thread::scope(|s| {
             let take = || (0..5_000).filter(|_| b.take(1)).count();
             let threads = [s.spawn(take), s.spawn(take), s.spawn(take)];
-            threads.into_iter().map(|t| t.join().unwrap()).sum()
+            threads.into_iter().map(|t| t.join().expect("the thread ends well")).sum()
         });
         assert_eq!(taken, 10_000);
     }

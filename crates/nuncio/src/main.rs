@@ -1,5 +1,7 @@
 //! Floor 6: the binary. Flags and subcommands.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
+
 mod cli;
 mod sandbox;
 

@@ -76,6 +76,6 @@ mod tests {
         let text = "{\n \"a\": [],\n \"b\": {},\n \"c\": [\n  1,\n  {\n   \"d\": \"\\u003c\\\"\\n\\u0001é\"\n  }\n ],\n \
                     \"e\": null,\n \"f\": 1.5,\n \"g\": true\n}";
         assert_eq!(pretty(&v), text);
-        assert_eq!(serde_json::from_str::<Value>(text).unwrap(), v);
+        assert_eq!(serde_json::from_str::<Value>(text).expect("JSON"), v);
     }
 }

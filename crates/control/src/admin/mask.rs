@@ -98,7 +98,7 @@ mod tests {
     use serde_json::json;
 
     fn message(name: &str) -> &'static Message {
-        schema::message(name).unwrap()
+        schema::message(name).expect("a message of the API")
     }
 
     #[test]

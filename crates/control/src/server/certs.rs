@@ -98,7 +98,7 @@ mod tests {
             tls::DownstreamTlsContext::full_name()
         );
         let l = parse_message::<Listener>(yaml.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse)
-            .unwrap()
+            .expect("a valid message")
             .message;
         let views = of_listener(&l, &|_| None);
         let [CertsView { ca_cert, cert_chain }] = views.as_slice() else { panic!("{views:?}") };
@@ -120,8 +120,9 @@ mod tests {
         assert_eq!(crate::time::rfc3339_seconds(c.valid_from), "2025-01-01T00:00:00Z");
         assert_eq!(crate::time::rfc3339_seconds(c.expiration_time), "2035-01-01T00:00:00Z");
 
-        let plain =
-            parse_message::<Cluster>(b"name: c", Format::Yaml, "x", UnknownFields::Refuse).unwrap().message;
+        let plain = parse_message::<Cluster>(b"name: c", Format::Yaml, "x", UnknownFields::Refuse)
+            .expect("a valid message")
+            .message;
         assert!(of_cluster(&plain, &|_| None).is_none());
     }
 }

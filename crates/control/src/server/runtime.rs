@@ -229,7 +229,7 @@ mod tests {
     fn layers_of_the_bootstrap() {
         let store = Store::new();
         let yaml = "layers: [{name: s, static_layer: {a: {b: 1, c: true, d: 1.5, e: str}, f.g: 3}}, {name: adm, admin_layer: {}}]";
-        let l = layers(yaml, &store).unwrap();
+        let l = layers(yaml, &store).expect("valid layers");
         let s = l.current().snapshot();
         let all: Vec<_> = s.iter().map(|(k, v)| (k, &*v.text)).collect();
         assert_eq!(all, [("a.b", "1"), ("a.c", "true"), ("a.d", "1.5"), ("a.e", "str"), ("f.g", "3")]);
@@ -238,7 +238,7 @@ mod tests {
             (5, 2, 2)
         );
 
-        l.modify(vec![("a.b".into(), "7".into()), ("x".into(), "y".into())]).unwrap();
+        l.modify(vec![("a.b".into(), "7".into()), ("x".into(), "y".into())]).expect("taken");
         let s = l.current().snapshot();
         let text = |s: &Snapshot, k: &str| s.get(k).map(|v| v.text.clone()).unwrap_or_default();
         assert_eq!((&*text(&s, "a.b"), &*text(&s, "x")), ("7", "y"));
@@ -246,7 +246,7 @@ mod tests {
         let e = l.modify(vec![("y".into(), "1".into()), ("z".into(), "{a".into())]).unwrap_err();
         assert!(e.ends_with("end of map flow not found"), "{e}");
         assert!(l.current().snapshot().get("y").is_none(), "all or nothing");
-        l.modify(vec![("a.b".into(), "".into()), ("x".into(), "".into())]).unwrap();
+        l.modify(vec![("a.b".into(), "".into()), ("x".into(), "".into())]).expect("taken");
         assert_eq!(text(&l.current().snapshot(), "a.b"), "1");
         assert_eq!(l.stats.admin_overrides_active().value(), 0);
     }
@@ -255,27 +255,27 @@ mod tests {
     fn a_fraction_is_one_value() {
         let yaml =
             "layers: [{name: s, static_layer: {f: {numerator: 5, denominator: TEN_THOUSAND}, e: {}, s: ''}}]";
-        let s = layers(yaml, &Store::new()).unwrap().current().snapshot();
-        let f = s.get("f").and_then(|v| v.fraction).unwrap();
+        let s = layers(yaml, &Store::new()).expect("valid layers").current().snapshot();
+        let f = s.get("f").and_then(|v| v.fraction).expect("a fraction");
         assert_eq!((f.numerator, f.denominator, s.iter().count()), (5, 10_000, 3));
     }
 
     #[test]
     fn followers_are_told() {
         let seen = std::rc::Rc::new(std::cell::Cell::new(0));
-        let l = layers("{}", &Store::new()).unwrap();
+        let l = layers("{}", &Store::new()).expect("valid layers");
         let s = seen.clone();
         l.follow(move |snapshot| s.set(snapshot.number("a", 0)));
-        l.modify(vec![("a".into(), "7".into())]).unwrap();
+        l.modify(vec![("a".into(), "7".into())]).expect("taken");
         assert_eq!(seen.get(), 7);
     }
 
     #[test]
     fn no_layers_and_an_admin_layer_without_a_name() {
         let store = Store::new();
-        let none = Layers::new(None, &store.root()).unwrap();
+        let none = Layers::new(None, &store.root()).expect("valid layers");
         assert_eq!(none.modify(vec![("a".into(), "b".into())]), Err("No admin layer specified".into()));
-        assert_eq!(layers("{}", &store).unwrap().current().snapshot().layers.len(), 1);
+        assert_eq!(layers("{}", &store).expect("valid layers").current().snapshot().layers.len(), 1);
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn overrides_are_bounded() {
         let store = Store::new();
-        let l = layers("{}", &store).unwrap();
+        let l = layers("{}", &store).expect("valid layers");
         assert!(l.modify(vec![("k".into(), "v".repeat(LONGEST + 1))]).is_err());
         assert!(l.modify((0..=MOST_OVERRIDES).map(|i| (i.to_string(), "v".into())).collect()).is_err());
     }

@@ -50,7 +50,7 @@ mod tests {
     fn values() {
         let get = |h: &str, k: &str| {
             let mut out = Vec::new();
-            super::append(h.as_bytes(), k, &mut out).then(|| String::from_utf8(out).unwrap())
+            super::append(h.as_bytes(), k, &mut out).then(|| String::from_utf8(out).expect("text"))
         };
         let h = r#"By=http://f;Hash=1;Subject="/C=US,CN=Te\"s;t";URI= u1 ;DNS=d, URI=u2;DNS=e"#;
         assert_eq!(get(h, "by").as_deref(), Some("http://f"));

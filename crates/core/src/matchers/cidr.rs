@@ -152,20 +152,20 @@ mod tests {
     use super::*;
 
     fn ip(s: &str) -> IpAddr {
-        s.parse().unwrap()
+        s.parse().expect("an address")
     }
     fn set(ranges: &[(&str, u32)]) -> CidrSet {
-        CidrSet::build(ranges.iter().copied()).unwrap()
+        CidrSet::build(ranges.iter().copied()).expect("a range")
     }
 
     #[test]
     fn ranges() {
-        let r = CidrRange::from_parts("10.1.2.3", 8).unwrap();
+        let r = CidrRange::from_parts("10.1.2.3", 8).expect("a range");
         assert_eq!(r.to_string(), "10.0.0.0/8");
         assert!(r.contains(ip("10.255.0.1")) && !r.contains(ip("11.0.0.0")) && !r.contains(ip("::a00:1")));
-        assert_eq!(CidrRange::from_parts("1.2.3.4", 99).unwrap().to_string(), "1.2.3.4/32");
-        assert_eq!(CidrRange::from_parts("2001:db8::1", 32).unwrap().to_string(), "2001:db8::/32");
-        assert!(CidrRange::from_parts("::", 0).unwrap().contains(ip("ffff::")));
+        assert_eq!(CidrRange::from_parts("1.2.3.4", 99).expect("a range").to_string(), "1.2.3.4/32");
+        assert_eq!(CidrRange::from_parts("2001:db8::1", 32).expect("a range").to_string(), "2001:db8::/32");
+        assert!(CidrRange::from_parts("::", 0).expect("a range").contains(ip("ffff::")));
         assert_eq!(CidrRange::from_parts("foo", 1), Err("malformed IP address: foo".into()));
     }
 
@@ -192,7 +192,8 @@ mod tests {
             "255.255.255.255",
             "255.255.255.254",
         ] {
-            let linear = list.iter().any(|(n, l)| CidrRange::from_parts(n, *l).unwrap().contains(ip(a)));
+            let linear =
+                list.iter().any(|(n, l)| CidrRange::from_parts(n, *l).expect("a range").contains(ip(a)));
             assert_eq!(s.contains(ip(a)), linear, "{a}");
         }
         let six = set(&[("::", 0)]);

@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn decodes() {
-        let d = |s: &str| String::from_utf8(decode(s.as_bytes()).collect()).unwrap();
+        let d = |s: &str| String::from_utf8(decode(s.as_bytes()).collect()).expect("text");
         assert_eq!(d("a%20b+%c3%A9%zz%4%41%"), "a b+é%zz%4A%");
     }
 
@@ -111,7 +111,7 @@ mod tests {
     fn matcher() {
         let run = |spec: Option<Spec>, path: &str| {
             let m = pb::QueryParameterMatcher { name: "id".into(), query_parameter_match_specifier: spec };
-            QueryParameterMatcher::new(&m).unwrap().matches(path.as_bytes())
+            QueryParameterMatcher::new(&m).expect("a valid matcher").matches(path.as_bytes())
         };
         let exact = || {
             let p = Some(P::Exact("7".into()));

@@ -116,8 +116,10 @@ mod tests {
 
     fn replace(pattern: &str, substitution: &str, value: &str) -> String {
         let mut out = Vec::new();
-        RegexSubstitution::parse(pattern, substitution).unwrap().replace_all(value.as_bytes(), &mut out);
-        String::from_utf8(out).unwrap()
+        RegexSubstitution::parse(pattern, substitution)
+            .expect("a valid expression")
+            .replace_all(value.as_bytes(), &mut out);
+        String::from_utf8(out).expect("text")
     }
 
     /// The examples of `RegexMatchAndSubstitute` and `regex_rewrite` in Envoy's API.

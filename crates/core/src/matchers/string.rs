@@ -124,7 +124,8 @@ mod tests {
     use pb::string_matcher::MatchPattern as P;
 
     fn m(p: P, ignore_case: bool) -> StringMatcher {
-        StringMatcher::new(&pb::StringMatcher { ignore_case, match_pattern: Some(p) }).unwrap()
+        StringMatcher::new(&pb::StringMatcher { ignore_case, match_pattern: Some(p) })
+            .expect("a valid matcher")
     }
 
     #[test]
@@ -168,8 +169,8 @@ mod tests {
     #[test]
     fn path_is_without_query_and_fragment() {
         let rule = pb::StringMatcher { match_pattern: Some(P::Exact("/a".into())), ..Default::default() };
-        let p =
-            PathMatcher::new(&pb::PathMatcher { rule: Some(pb::path_matcher::Rule::Path(rule)) }).unwrap();
+        let p = PathMatcher::new(&pb::PathMatcher { rule: Some(pb::path_matcher::Rule::Path(rule)) })
+            .expect("a valid matcher");
         assert!(p.matches(b"/a") && p.matches(b"/a?x") && p.matches(b"/a#x?y") && !p.matches(b"/a/"));
     }
 }

@@ -108,7 +108,7 @@ mod tests {
     use prost_types::{ListValue, Struct};
 
     fn m(p: P) -> ValueMatcher {
-        ValueMatcher::new(&pb::ValueMatcher { match_pattern: Some(p) }).unwrap()
+        ValueMatcher::new(&pb::ValueMatcher { match_pattern: Some(p) }).expect("a valid matcher")
     }
     fn v(k: Kind) -> Value {
         Value { kind: Some(k) }
@@ -158,7 +158,7 @@ mod tests {
                 value: Some(pb::ValueMatcher { match_pattern: Some(string("x")) }),
                 invert,
             })
-            .unwrap()
+            .expect("a valid matcher")
         };
         let inner = Struct { fields: [("b".to_owned(), v(Kind::StringValue("x".into())))].into() };
         let mut md = Metadata::default();

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn snapshot(key: &str, value: &str) -> Snapshot {
-        let values = [(key.to_owned(), RuntimeValue::of_text(value).unwrap())].into();
+        let values = [(key.to_owned(), RuntimeValue::of_text(value).expect("a value"))].into();
         Snapshot::new(vec![Layer { values, ..Default::default() }])
     }
 

@@ -88,7 +88,7 @@ mod tests {
     fn later_layers_win() {
         let l = |name: &str, k: &str, v: &str| Layer {
             name: name.into(),
-            values: [(k.to_owned(), RuntimeValue::of_text(v).unwrap())].into(),
+            values: [(k.to_owned(), RuntimeValue::of_text(v).expect("a value"))].into(),
             ..Default::default()
         };
         let s = Snapshot::new(vec![l("a", "x.y", "1"), l("b", "x.y", "2")]);

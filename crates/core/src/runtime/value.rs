@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn text_is_read_as_yaml() {
         let v = |text: &str| {
-            let v = RuntimeValue::of_text(text).unwrap();
+            let v = RuntimeValue::of_text(text).expect("a value");
             assert_eq!(v.text, text);
             (v.number, v.double, v.boolean, v.fraction.map(|f| (f.numerator, f.denominator)))
         };

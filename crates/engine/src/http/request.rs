@@ -234,8 +234,8 @@ mod tests {
     #[test]
     fn addresses_from_xff() {
         let h: HeaderMap = [("x-forwarded-for", "1.1.1.1, 2.2.2.2,3.3.3.3")].into_iter().collect();
-        assert_eq!(nth_last_xff(&h, 0), Some(("3.3.3.3".parse().unwrap(), false)));
-        assert_eq!(nth_last_xff(&h, 2), Some(("1.1.1.1".parse().unwrap(), false)));
+        assert_eq!(nth_last_xff(&h, 0), Some(("3.3.3.3".parse().expect("an address"), false)));
+        assert_eq!(nth_last_xff(&h, 2), Some(("1.1.1.1".parse().expect("an address"), false)));
         assert_eq!(nth_last_xff(&h, 3), None);
     }
 

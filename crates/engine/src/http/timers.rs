@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn grpc_timeouts_are_written() {
-        let text = |ms| String::from_utf8(grpc_timeout_text(Duration::from_millis(ms))).unwrap();
+        let text = |ms| String::from_utf8(grpc_timeout_text(Duration::from_millis(ms))).expect("text");
         assert_eq!(text(0), "0m");
         assert_eq!(text(99_999_999), "99999999m");
         assert_eq!(text(100_000_000), "100000S");

@@ -77,7 +77,7 @@ mod tests {
         for (i, name) in
             ["*", "www.foo.com", "*.foo.com", "*-bar.foo.com", "foo.*", "foo.b*"].iter().enumerate()
         {
-            d.insert(name, i, "rc").unwrap();
+            d.insert(name, i, "rc").expect("a new domain");
         }
         for (host, want) in [
             ("www.foo.com", 1),

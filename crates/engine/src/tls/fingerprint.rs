@@ -71,12 +71,12 @@ mod tests {
         let own = pb::TlsCertificate { certificate_chain: file(&path), ..Default::default() };
         let by_file = socket(pb::CommonTlsContext { tls_certificates: vec![own], ..Default::default() });
         let none = |_: &str| None;
-        std::fs::write(&path, "one").unwrap();
+        std::fs::write(&path, "one").expect("the file can be used");
         let one = fingerprint(Some(&by_file), &none);
         assert_eq!(fingerprint(Some(&by_file), &none), one);
-        std::fs::write(&path, "two").unwrap();
+        std::fs::write(&path, "two").expect("the file can be used");
         assert_ne!(fingerprint(Some(&by_file), &none), one);
-        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&path).expect("the file can be used");
 
         let named = pb::SdsSecretConfig { name: "s".into(), ..Default::default() };
         let by_name = socket(pb::CommonTlsContext {

@@ -128,7 +128,7 @@ mod tests {
         let c = read(b"abc");
         let at = c.as_ptr();
         q.push(c);
-        assert_eq!(q.pop().unwrap().as_ptr(), at);
+        assert_eq!(q.pop().expect("not empty").as_ptr(), at);
     }
 
     #[test]

@@ -271,7 +271,9 @@ mod tests {
             let (mut cx, mut got) = (Context::from_waker(Waker::noop()), String::new());
             loop {
                 match body.poll_frame(&mut cx, &self.sx) {
-                    Poll::Ready(Some(Ok(Frame::Data(c)))) => got.push_str(std::str::from_utf8(&c).unwrap()),
+                    Poll::Ready(Some(Ok(Frame::Data(c)))) => {
+                        got.push_str(std::str::from_utf8(&c).expect("text"))
+                    }
                     Poll::Ready(Some(Ok(Frame::Trailers(_)))) => got.push('t'),
                     Poll::Ready(None) => return got + "|",
                     Poll::Ready(Some(Err(e))) => panic!("{e:?}"),
