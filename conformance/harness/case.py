@@ -11,8 +11,18 @@ CASES = ROOT / "cases"
 KINDS = ("exit", "wire", "up", "log", "stats", "admin")
 FIELDS = {
     "note", "rows", "config", "file", "upstreams", "steps", "cli", "validate", "args", "env",
-    "without", "mask", "soft", "needs", "stats", "linger",
+    "without", "baseline", "mask", "soft", "needs", "stats", "linger",
 }
+# Why a case has no `without`: there is no configuration in it that could be taken away.
+BASELINES = {
+    "codec": "what HTTP itself demands of a message",
+    "peer": "what becomes of a request when the client or the upstream does this",
+    "default": "what holds when nothing is configured",
+    "admin": "what the admin interface says of the usual configuration",
+    "process": "the command line and signals",
+}
+# What a case may configure a proxy by.
+CONFIGURED = ("config", "args", "env", "file")
 
 
 @dataclass
@@ -27,6 +37,11 @@ class Case:
     def get(self, key, default=None):
         value = self.data.get(key)
         return default if value is None else value
+
+    def configures(self):
+        """Whether the case configures anything beyond the usual bootstrap."""
+        upstreams = [upstream or {} for upstream in self.get("upstreams", {}).values()]
+        return any(self.get(key) for key in CONFIGURED) or any(one.get("protocol") == "h2" for one in upstreams)
 
     def without(self):
         """The same case with the feature's configuration removed, or None."""
@@ -61,10 +76,30 @@ def load_case(path):
         raise ValueError(f"{name}: a case names the contract rows it covers")
     if sum(key in data for key in ("steps", "cli", "validate")) != 1:
         raise ValueError(f"{name}: exactly one of steps, cli and validate")
+    case = Case(name, text, data, data["rows"])
+    check_without(case)
     for kind in data.get("soft", []):
         if kind not in KINDS:
             raise ValueError(f"{name}: soft: {kind} is none of {KINDS}")
-    return Case(name, text, data, data["rows"])
+    return case
+
+
+def check_without(case):
+    """Exactly one of `without` and `baseline`; what configures something has something to take away."""
+    patch, baseline = case.data.get("without"), case.data.get("baseline")
+    if (patch is None) == (baseline is None):
+        raise ValueError(f"{case.id}: exactly one of without and baseline")
+    if patch is None:
+        if baseline not in BASELINES:
+            raise ValueError(f"{case.id}: baseline: {baseline} is none of {sorted(BASELINES)}")
+        if case.configures():
+            raise ValueError(f"{case.id}: what configures something needs a without, not a baseline")
+    elif not patch or set(patch) - {*CONFIGURED, "upstreams"}:
+        raise ValueError(f"{case.id}: without takes away configuration ({', '.join(CONFIGURED)}), not what is done with it")
+    else:
+        for name, upstream in patch.get("upstreams", {}).items():
+            if set(upstream) != {"cluster_protocol"}:
+                raise ValueError(f"{case.id}: without leaves upstream {name} as it is, but for its cluster's cluster_protocol")
 
 
 def load_cases(pattern=""):

@@ -94,7 +94,7 @@ def default_cluster(name, upstream):
         "connect_timeout": "0.5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
     }
-    if upstream.get("protocol") == "h2":
+    if upstream.get("cluster_protocol", upstream.get("protocol")) == "h2":
         cluster["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "HttpProtocolOptions",

@@ -131,11 +131,17 @@ def traffic(env):
         record["log"] = access_log(env)
         if case.get("stats", True):
             record["stats"] = settled_stats(env)
-        record["up"] = {name: upstream.seen for name, upstream in env.upstreams.items()}
+        record["up"] = {name: by_connection(upstream.seen) for name, upstream in env.upstreams.items()}
         record["exit"] = {"alive": env.proxy.process.poll() is None, "code": env.proxy.stop()}
         return record
     finally:
         env.proxy.stop()
+
+
+def by_connection(events):
+    """What an upstream saw, connection by connection: only within one is the order the proxy's doing, between two it
+    is the scheduler's."""
+    return sorted(events, key=lambda event: event["connection"])
 
 
 def access_log(env):

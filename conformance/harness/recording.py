@@ -1,12 +1,15 @@
 """What the real Envoy did, kept under the target folder and keyed by all that it depends on."""
 import hashlib
 import json
+import time
 from pathlib import Path
 
 from .compare import merge
 from .observe import run_case
 
 RUNS = 2
+# Recordings of other versions of a case or of the harness stay for a while: branches take turns.
+KEPT_SECONDS = 24 * 3600
 
 
 def harness_version():
@@ -55,6 +58,7 @@ class Recordings:
         self.made.add(path)
         self.folder.mkdir(parents=True, exist_ok=True)
         for old in self.folder.glob(path.name.rsplit(".", 2)[0] + ".*.json"):
-            old.unlink()
+            if old != path and time.time() - old.stat().st_mtime > KEPT_SECONDS:
+                old.unlink(missing_ok=True)
         path.write_text(json.dumps(record, indent=1, ensure_ascii=False))
         return json.loads(path.read_text())

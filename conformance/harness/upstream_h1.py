@@ -33,11 +33,11 @@ def serve(upstream, sock, number):
         if script is None:
             body = f"{upstream.name} {method} {path} {size}"
             script = [{"respond": {"headers": [f"x-up: {upstream.name}"], "body": body}}]
-        if not play(upstream, sock, reader, script[1:] if early else script, method):
+        if not play(upstream, sock, reader, script[1:] if early else script, method, number):
             return
 
 
-def play(upstream, sock, reader, script, method):
+def play(upstream, sock, reader, script, method, number):
     """Runs the actions; False when the connection is over."""
     for action in script:
         if isinstance(action, str):
@@ -58,7 +58,7 @@ def play(upstream, sock, reader, script, method):
             net.reset(sock)
             return False
         elif "tunnel" in action:
-            return tunnel(upstream, sock, reader)
+            return tunnel(upstream, sock, reader, number)
         else:
             raise ValueError(f"upstream: unknown action {action}")
     return True
@@ -82,12 +82,12 @@ def response_bytes(spec, method):
     return head if method == "HEAD" else head + body
 
 
-def tunnel(upstream, sock, reader):
+def tunnel(upstream, sock, reader, number):
     """After an upgrade: echoes with a prefix and records what came."""
     data = reader.buffer
     while True:
         data = data or sock.recv(65536)
-        upstream.saw({"tunnel": net.latin(data)})
+        upstream.saw({"connection": number, "tunnel": net.latin(data)})
         if not data:
             return False
         sock.sendall(b"echo:" + data)

@@ -2,7 +2,7 @@
 import unittest
 
 from harness import coverage
-from harness.case import Case, load_cases, merge_patch
+from harness.case import Case, check_without, load_cases, merge_patch
 from harness.config import bootstrap, render
 from harness.known import Known
 
@@ -45,6 +45,30 @@ class Files(unittest.TestCase):
     def test_without_patches_the_case(self):
         case = Case("a/b", "", {"config": {"hcm": {"x": 1}}, "without": {"config": {"hcm": None}}})
         self.assertEqual(case.without().data["config"], {})
+
+    def case(self, **data):
+        check_without(Case("a/b", "", data))
+
+    def test_what_configures_something_has_a_without(self):
+        for configured in ({"config": {"hcm": {}}}, {"args": ["-l", "info"]}, {"file": "x.json"}, {"upstreams": {"up": {"protocol": "h2"}}}):
+            with self.assertRaisesRegex(ValueError, "needs a without"):
+                self.case(baseline="default", **configured)
+        self.case(baseline="default", config={}, upstreams={"up": {"protocol": "dead"}, "other": None})
+
+    def test_a_case_has_a_without_or_a_baseline(self):
+        for neither_nor_both in ({}, {"without": {"config": None}, "baseline": "codec"}):
+            with self.assertRaisesRegex(ValueError, "exactly one"):
+                self.case(config={"hcm": {}}, **neither_nor_both)
+        with self.assertRaisesRegex(ValueError, "none of"):
+            self.case(baseline="because")
+
+    def test_a_without_leaves_alone_what_is_done(self):
+        for patch in ({"steps": []}, {}, {"cli": []}):
+            with self.assertRaisesRegex(ValueError, "takes away configuration"):
+                self.case(without=patch)
+        with self.assertRaisesRegex(ValueError, "as it is"):
+            self.case(without={"upstreams": {"up": {"paths": {}}}})
+        self.case(without={"upstreams": {"up": {"cluster_protocol": "h1"}}})
 
     def test_known_differences_name_cases_that_exist(self):
         ids = {case.id for case in load_cases()}
