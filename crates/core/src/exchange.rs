@@ -223,6 +223,24 @@ pub fn grpc_status_of(http: u16) -> u32 {
     }
 }
 
+/// The HTTP status that stands for a gRPC status (`google.rpc.Code`); 500 for one that does not exist.
+pub fn http_status_of(grpc: u32) -> u16 {
+    match grpc {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    }
+}
+
 /// `grpc-message` is percent-encoded (gRPC over HTTP/2, "Responses").
 pub fn percent_encode(s: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(s.len());

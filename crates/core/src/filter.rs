@@ -87,7 +87,17 @@ pub trait ServerCx {
     fn secret(&self, _name: &str) -> Option<Arc<Secret>> {
         None
     }
+    /// Opens a log of events, which is written as access logs are; its lines end where they say. Stats go to `store`.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    fn open_log(&self, path: &str, _store: &crate::stats::Store) -> BuildResult<EventLog> {
+        Err(BuildError(format!("unable to open file '{path}': this server has no logs of events")))
+    }
 }
+
+/// Takes lines of events, on main.
+pub type EventLog = std::rc::Rc<dyn Fn(&str)>;
 
 /// Route config of a filter that has none. Configuring one is refused in Envoy's words.
 #[derive(Clone, PartialEq, prost::Message)]

@@ -48,6 +48,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(route::action::covered());
     c.add(upstream::config::COVERED);
     c.add(upstream::dns::COVERED);
+    c.add(upstream::outlier::COVERED);
     c.add(tls::COVERED);
     c.add(listener::config::COVERED);
     c.add(tcp::config::COVERED);

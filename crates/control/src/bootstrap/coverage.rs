@@ -36,7 +36,8 @@ pub const COVERED: &[Covered] = &[
             ("ignore_global_conn_limit", "there is no global limit of connections yet"),
         ],
     ),
-    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &[]).ignoring(&[
+    Covered::new("envoy.config.bootstrap.v3.ClusterManager.OutlierDetection", &["event_log_path"]),
+    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &["outlier_detection"]).ignoring(&[
         ("local_cluster_name", "decides zone-aware routing, which a cluster must ask for"),
         ("enable_deferred_cluster_creation", "workers make clusters when they are first used, anyhow"),
     ]),

@@ -8,7 +8,7 @@ use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::load::LoadedParts;
 use nuncio_core::coverage::Coverage;
 use nuncio_core::error::{BuildError, BuildResult};
-use nuncio_core::filter::{BuildCx, ServerCx};
+use nuncio_core::filter::{BuildCx, EventLog, ServerCx};
 use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
@@ -124,6 +124,10 @@ impl ServerCx for Facts {
     fn secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.secrets.get(name)
     }
+    fn open_log(&self, path: &str, store: &Store) -> BuildResult<EventLog> {
+        let file = nuncio_ext::access_log::files::open(path, store)?;
+        Ok(Rc::new(move |line| file.append(line.as_bytes())))
+    }
 }
 
 /// Builds all clusters, then all listeners, in Envoy's order and, if that is `announced`, with its landmarks in the log.
@@ -152,6 +156,11 @@ pub fn resources(
     say(format_args!("loading {} cluster(s)", loaded.clusters.len()));
     if let Some(any) = b.typed_dns_resolver_config.as_ref().and_then(|r| r.typed_config.as_ref()) {
         clusters.set_resolver(any)?;
+    }
+    if let Some(o) = b.cluster_manager.as_ref().and_then(|m| m.outlier_detection.as_ref())
+        && !o.event_log_path.is_empty()
+    {
+        clusters.set_outlier_log(cx.server.open_log(&o.event_log_path, cx.scope.store())?);
     }
     let mut errors = Errors::default();
     for (i, c) in loaded.clusters.iter().enumerate() {

@@ -3,8 +3,8 @@
 use super::build::Secrets;
 use super::{certs, dynamic};
 use crate::admin::view::{
-    CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, Thresholds, View,
-    health,
+    CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, OutlierView,
+    Thresholds, View,
 };
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::endpoint::v3 as endpoint;
@@ -17,9 +17,9 @@ use nuncio_core::clock::{self, TimerKind};
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::listener::worker::Which;
 use nuncio_engine::upstream::breakers::Breakers;
-use nuncio_engine::upstream::health::HostHealth;
 use nuncio_engine::upstream::host::Host;
 use nuncio_engine::upstream::manager::ClusterEntry;
+use nuncio_engine::upstream::outlier::Errors;
 use nuncio_engine::{ClusterManager, ListenerManager, Revision};
 use prost::{Message, Name};
 use std::cell::{Cell, RefCell};
@@ -199,13 +199,17 @@ fn cluster(c: &ClusterEntry) -> ClusterView {
         eds_service_name: String::new(),
         added_via_api: c.plan.added_via_api,
         breakers: [thresholds(default), thresholds(high)],
-        outlier: None,
+        outlier: c.detector.as_ref().map(|d| OutlierView {
+            success_rate: d.rates(Errors::External),
+            local_origin_success_rate: d.rates(Errors::LocalOrigin),
+        }),
         hosts: c.hosts().hosts.iter().filter_map(|h| host(h)).collect(),
     }
 }
 
 fn host(h: &Host) -> Option<HostView> {
     let n = &h.counters;
+    let success_rate = |e| h.monitor.get().map_or(-1.0, |m| m.success_rate(e));
     Some(HostView {
         address: h.info.address.clone()?,
         hostname: h.info.hostname.to_string(),
@@ -213,9 +217,9 @@ fn host(h: &Host) -> Option<HostView> {
         priority: 0,
         weight: h.weight,
         canary: h.info.canary,
-        health: health_bits(h.health.bits()),
-        success_rate: -1.0,
-        local_origin_success_rate: -1.0,
+        health: h.health.bits(), // which are those of the view
+        success_rate: success_rate(Errors::External),
+        local_origin_success_rate: success_rate(Errors::LocalOrigin),
         stats: HostStats {
             cx_active: n.cx_active.load(Relaxed),
             cx_connect_fail: n.cx_connect_fail.load(Relaxed),
@@ -228,18 +232,6 @@ fn host(h: &Host) -> Option<HostView> {
             rq_total: n.rq_total.load(Relaxed),
         },
     })
-}
-
-/// The engine's bits of a host's health as those of the admin interface.
-fn health_bits(bits: u8) -> u16 {
-    [
-        (HostHealth::FAILED_EDS_HEALTH, health::FAILED_EDS_HEALTH),
-        (HostHealth::EDS_STATUS_DRAINING, health::EDS_STATUS_DRAINING),
-        (HostHealth::DEGRADED_EDS_HEALTH, health::DEGRADED_EDS_HEALTH),
-    ]
-    .iter()
-    .filter(|(ours, _)| bits & ours != 0)
-    .fold(0, |all, (_, shown)| all | shown)
 }
 
 /// The hosts of a cluster as they are now, as Envoy dumps them.

@@ -3,18 +3,21 @@
 use super::retry::state::{Decision, Verdict};
 use super::retry::{Late, RetryRuntime, Tries, Turn};
 use super::{Timeout, ahead, arm_timeout, charge::Account, replies};
+use crate::upstream::host::Host;
 use crate::upstream::local::LocalHost;
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
 use nuncio_core::address::Address;
-use nuncio_core::body::{Body, BodyError, Frame};
+use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_core::exchange::http_status_of;
 use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::{Exchange, Flag, LocalReply};
 use nuncio_wire::{ResponseHead, Version, name};
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// An attempt under way.
@@ -82,6 +85,26 @@ impl Attempt {
     /// # Errors
     /// The connection could not be had, or ended before the head.
     pub async fn run(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
+        let result = self.exchange(ex).await;
+        self.report(ex, &result);
+        result
+    }
+    /// Tells outlier detection how it went.
+    pub(super) fn report(&self, ex: &Exchange, result: &Result<UpResponse, Failed>) {
+        let Some(m) = self.host.host.monitor.get() else { return };
+        match result {
+            Ok(r) => m.answered(judged_status(ex, &r.head)),
+            // The cluster's limits say nothing of the host.
+            Err(Failed::Reset(StreamError {
+                reason: ResetReason::Overflow | ResetReason::PendingOverflow,
+                ..
+            })) => {}
+            Err(Failed::Reset(_)) => m.failed(),
+            Err(Failed::Late(_)) => m.timed_out(self.timeout.status),
+            Err(Failed::Reply(_)) => {}
+        }
+    }
+    async fn exchange(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
         let times = &self.sx.info.times;
         let complete = ex.request_body.is_end();
         if complete {
@@ -96,6 +119,9 @@ impl Attempt {
         };
         let ready = clock::now();
         self.account.connected();
+        if let Some(m) = self.host.host.monitor.get() {
+            m.connected();
+        }
         if got.connected {
             times.us_cx_beg.set(Some(began));
             times.us_cx_end.set(Some(ready));
@@ -183,6 +209,10 @@ impl Attempt {
         let body = match self.stream.take() {
             Some(s) if !end => s.into_body(),
             _ => Body::Empty,
+        };
+        let body = match self.host.host.monitor.get() {
+            Some(_) if !body.is_end() => Body::source(Judged { body, host: self.host.host.clone() }),
+            _ => body,
         };
         match self.tries.take() {
             None => body,
@@ -308,8 +338,42 @@ impl Drop for Attempt {
         }
         // Cut short: by the timeout, or because the client left.
         if self.sx.deadline_passed() {
+            if let Some(m) = self.host.host.monitor.get() {
+                m.timed_out(self.timeout.status);
+            }
             self.account.timeout(&self.host, self.timeout.status);
         }
+    }
+}
+
+/// The status by which a response is judged: that of gRPC counts where it comes with the head.
+fn judged_status(ex: &Exchange, head: &ResponseHead) -> u16 {
+    let grpc = ex.request.is_grpc().then(|| head.headers.get_str(name::GRPC_STATUS)?.parse().ok()).flatten();
+    grpc.map_or(head.status, http_status_of)
+}
+
+/// A response's body, whose early end outlier detection hears of.
+struct Judged {
+    body: Body,
+    host: Arc<Host>,
+}
+
+impl BodySource for Judged {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        let frame = self.body.poll_frame(cx, sx);
+        if let Poll::Ready(Some(Err(BodyError::Reset(_)))) = &frame
+            && let Some(m) = self.host.monitor.get()
+        {
+            m.failed();
+        }
+        frame
+    }
+    fn is_end(&self) -> bool {
+        self.body.is_end()
     }
 }
 

@@ -139,7 +139,11 @@ impl Router {
         let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
         let mut result = match c.ends_connect(&ex.request) {
             false => attempt.run(ex).await,
-            true => Box::pin(attempt.tunnel(ex)).await,
+            true => {
+                let made = Box::pin(attempt.tunnel(ex)).await;
+                attempt.report(ex, &made);
+                made
+            }
         };
         if let Some(wait) = attempt.again(ex, &result, &self.retries) {
             // In a box: few requests come here, and all would carry its state.

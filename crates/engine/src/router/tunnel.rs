@@ -43,6 +43,9 @@ impl Attempt {
             info.tls.clone_from(&up.facts.tls);
         }
         self.account.connected();
+        if let Some(m) = self.host.host.monitor.get() {
+            m.connected();
+        }
         let up = Rc::new(RefCell::new(up));
         let shut = Rc::<Cell<bool>>::default();
         self.sx.side(pump(ex.request_body.take(), up.clone(), self.sx.clone(), shut.clone()));

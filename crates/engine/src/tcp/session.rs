@@ -156,11 +156,21 @@ impl Session {
             }
             match bytes::open(&cluster, &host.host).await {
                 Ok(made) => {
+                    if let Some(m) = host.host.monitor.get() {
+                        m.served();
+                    }
                     self.connected(&made, began);
                     return Some(made);
                 }
                 Err(e) => {
                     info.upstream.borrow_mut().transport_failure = e.transport;
+                    if let Some(m) = host.host.monitor.get() {
+                        match e.reason {
+                            ResetReason::PendingOverflow => {}
+                            ResetReason::ConnectionTimeout => m.timed_out(504),
+                            _ => m.failed(),
+                        }
+                    }
                     // A refusal of the pool's own is no failure of the host.
                     if e.reason != ResetReason::PendingOverflow {
                         info.set_flag(Flag::UpstreamConnectionFailure);

@@ -1,6 +1,6 @@
 //! Calls that the proxy makes on its own account, through ordinary clusters.
 
-use super::local::Clusters;
+use super::local::{Clusters, LocalHost};
 use super::stream::UpStream;
 use nuncio_core::LocalBoxFuture;
 use nuncio_core::address::Address;
@@ -41,11 +41,30 @@ impl Upstreams for Client {
     }
 }
 
-async fn call(cluster: &str, head: RequestHead, mut body: Body) -> Result<(ResponseHead, Body), StreamError> {
+async fn call(cluster: &str, head: RequestHead, body: Body) -> Result<(ResponseHead, Body), StreamError> {
     let missing = |text| StreamError { reason: ResetReason::LocalReset, transport: text };
     let cluster = Clusters::here().get(cluster).ok_or_else(|| missing("unknown cluster".into()))?;
     let host = cluster.choose().ok_or_else(|| missing("no healthy upstream".into()))?;
+    let r = exchange(&host, head, body).await;
+    if let Some(m) = host.host.monitor.get() {
+        match &r {
+            Ok((head, _)) => m.answered(head.status),
+            Err(e) if matches!(e.reason, ResetReason::Overflow | ResetReason::PendingOverflow) => {}
+            Err(_) => m.failed(),
+        }
+    }
+    r
+}
+
+async fn exchange(
+    host: &LocalHost,
+    head: RequestHead,
+    mut body: Body,
+) -> Result<(ResponseHead, Body), StreamError> {
     let got = host.pool.acquire(Version::Http2, 0).await?;
+    if let Some(m) = host.host.monitor.get() {
+        m.connected();
+    }
     let mut stream: UpStream = got.stream;
     let sx = stream_of_our_own();
     let mut end = body.is_end();

@@ -76,6 +76,8 @@ pub struct ClusterPlan {
     pub lb: LbPolicy,
     /// When all hosts get requests, fit or not.
     pub panic: PanicPolicy,
+    /// `common_lb_config.update_merge_window`: changes of health are told to the workers once in that time; zero: each.
+    pub merge_window: Duration,
     /// HTTP options.
     pub http: UpstreamHttp,
     /// How connections are made.

@@ -6,6 +6,7 @@ use super::dns::DnsOptions;
 use super::health::PanicPolicy;
 use super::host::Wanted;
 use super::members;
+use super::outlier;
 use crate::http::config::h2_settings;
 use crate::proto::{self, duration, duration_or};
 use crate::stats::{ClusterStats, RemainingStats};
@@ -57,6 +58,7 @@ pub const COVERED: &[Covered] = &[
             "metadata",
             "max_requests_per_connection",
             "common_lb_config",
+            "outlier_detection",
         ],
     )
     .ignoring(&[
@@ -91,13 +93,14 @@ pub const COVERED: &[Covered] = &[
     ),
     Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints", "policy"]),
     Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", &["overprovisioning_factor"]),
-    Covered::new("envoy.config.cluster.v3.Cluster.CommonLbConfig", &["healthy_panic_threshold"]).ignoring(&[
-        (
-            "update_merge_window",
-            "merges changes of weight, metadata and health, of which discovery makes none yet",
-        ),
-        ("ignore_new_hosts_until_first_hc", "there are no health checks to wait for; they are refused"),
-    ]),
+    Covered::new(
+        "envoy.config.cluster.v3.Cluster.CommonLbConfig",
+        &["healthy_panic_threshold", "update_merge_window"],
+    )
+    .ignoring(&[(
+        "ignore_new_hosts_until_first_hc",
+        "there are no health checks to wait for; they are refused",
+    )]),
     Covered::new("envoy.config.endpoint.v3.LocalityLbEndpoints", &["locality", "lb_endpoints"]),
     Covered::new(
         "envoy.config.endpoint.v3.LbEndpoint",
@@ -197,6 +200,8 @@ pub struct Built {
     pub endpoints: Vec<Endpoint>,
     /// Resolution, for names.
     pub dns: DnsOptions,
+    /// `outlier_detection`
+    pub outlier: Option<Box<outlier::Config>>,
 }
 
 /// Builds a cluster; `added_via_api` says that it comes from a control plane.
@@ -239,6 +244,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
             Err(_) => return Err("unknown lb_policy".into()),
         },
         panic: panic_policy(c, &cx.server.runtime()),
+        merge_window: merge_window(c)?,
         transport: transport(c, &http, &scope, cx)?,
         http,
         breakers,
@@ -253,7 +259,11 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     if ClusterPlan::RUNTIME_PREFIXES.iter().any(|p| runtime.has_prefix(p)) {
         plan.apply_runtime(&runtime);
     }
-    Ok(Built { plan: Arc::new(plan), discovery, endpoints: endpoints(c, discovery)?, dns })
+    let outlier = match &c.outlier_detection {
+        Some(o) => Some(Box::new(outlier::Config::new(o, &cx.server.runtime())?)),
+        None => None,
+    };
+    Ok(Built { plan: Arc::new(plan), discovery, endpoints: endpoints(c, discovery)?, dns, outlier })
 }
 
 /// Where hosts come from, and how names are resolved.
@@ -307,6 +317,11 @@ fn panic_policy(c: &pb::Cluster, runtime: &Runtime) -> PanicPolicy {
         threshold: runtime.number("upstream.healthy_panic_threshold", threshold),
         overprovisioning: policy.and_then(|p| p.overprovisioning_factor).unwrap_or(140),
     }
+}
+
+fn merge_window(c: &pb::Cluster) -> BuildResult<Duration> {
+    let default = Duration::from_secs(1);
+    c.common_lb_config.as_ref().map_or(Ok(default), |l| duration_or(&l.update_merge_window, default))
 }
 
 fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {

@@ -9,7 +9,7 @@ use nuncio_core::rng;
 use nuncio_core::runtime::RuntimeNumber;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 /// What counts for the choice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,46 +22,85 @@ pub enum Health {
     Unhealthy,
 }
 
-/// What is known of a host's health; shared by all threads, changed on main.
+/// What is known of a host's health; shared by all threads. Main changes it, but for
+/// [`EXCLUDED_VIA_IMMEDIATE_HC_FAIL`](Self::EXCLUDED_VIA_IMMEDIATE_HC_FAIL).
 #[derive(Debug, Default)]
-pub struct HostHealth(AtomicU8);
+pub struct HostHealth(AtomicU16);
 
 impl HostHealth {
+    /// An active health check failed.
+    pub const FAILED_ACTIVE_HC: u16 = 1;
+    /// Outlier detection has ejected it.
+    pub const FAILED_OUTLIER_CHECK: u16 = 1 << 1;
     /// `health_status` said so (`UNHEALTHY`, `TIMEOUT`).
-    pub const FAILED_EDS_HEALTH: u8 = 1;
-    /// `health_status: DRAINING`
-    pub const EDS_STATUS_DRAINING: u8 = 1 << 1;
+    pub const FAILED_EDS_HEALTH: u16 = 1 << 2;
+    /// An active health check was answered with `x-envoy-degraded`.
+    pub const DEGRADED_ACTIVE_HC: u16 = 1 << 3;
     /// `health_status: DEGRADED`
-    pub const DEGRADED_EDS_HEALTH: u8 = 1 << 2;
+    pub const DEGRADED_EDS_HEALTH: u16 = 1 << 4;
+    /// Discovery no longer names it; it stays while it passes its health checks.
+    pub const PENDING_DYNAMIC_REMOVAL: u16 = 1 << 5;
+    /// Added while the cluster ran, and not checked yet.
+    pub const PENDING_ACTIVE_HC: u16 = 1 << 6;
+    /// It answered with `x-envoy-immediate-health-check-fail`.
+    pub const EXCLUDED_VIA_IMMEDIATE_HC_FAIL: u16 = 1 << 7;
+    /// The last active health check that failed was not answered in time.
+    pub const ACTIVE_HC_TIMEOUT: u16 = 1 << 8;
+    /// `health_status: DRAINING`
+    pub const EDS_STATUS_DRAINING: u16 = 1 << 9;
 
-    /// What discovery says.
-    pub fn set_status(&self, status: HealthStatus) {
+    const OF_EDS: u16 = Self::FAILED_EDS_HEALTH | Self::DEGRADED_EDS_HEALTH | Self::EDS_STATUS_DRAINING;
+    const UNHEALTHY: u16 = Self::FAILED_ACTIVE_HC
+        | Self::FAILED_OUTLIER_CHECK
+        | Self::FAILED_EDS_HEALTH
+        | Self::EDS_STATUS_DRAINING;
+    const DEGRADED: u16 = Self::DEGRADED_ACTIVE_HC | Self::DEGRADED_EDS_HEALTH;
+    const EXCLUDED: u16 =
+        Self::PENDING_ACTIVE_HC | Self::EXCLUDED_VIA_IMMEDIATE_HC_FAIL | Self::EDS_STATUS_DRAINING;
+
+    /// What discovery says. True when that changed something.
+    pub fn set_status(&self, status: HealthStatus) -> bool {
         let bits = match status {
             HealthStatus::Unknown | HealthStatus::Healthy => 0,
             HealthStatus::Unhealthy | HealthStatus::Timeout => Self::FAILED_EDS_HEALTH,
             HealthStatus::Draining => Self::EDS_STATUS_DRAINING,
             HealthStatus::Degraded => Self::DEGRADED_EDS_HEALTH,
         };
-        self.0.store(bits, Relaxed);
+        let old = self.0.fetch_and(!Self::OF_EDS, Relaxed);
+        self.0.fetch_or(bits, Relaxed);
+        old & Self::OF_EDS != bits
     }
     /// The reasons why the host is not plainly healthy.
-    pub fn bits(&self) -> u8 {
+    pub fn bits(&self) -> u16 {
         self.0.load(Relaxed)
+    }
+    /// True when one of these reasons holds.
+    pub fn has(&self, bits: u16) -> bool {
+        self.bits() & bits != 0
+    }
+    /// Adds reasons.
+    pub fn set(&self, bits: u16) {
+        self.0.fetch_or(bits, Relaxed);
+    }
+    /// Takes reasons away.
+    pub fn clear(&self, bits: u16) {
+        self.0.fetch_and(!bits, Relaxed);
     }
     /// What counts.
     pub fn get(&self) -> Health {
         let bits = self.bits();
-        if bits & (Self::FAILED_EDS_HEALTH | Self::EDS_STATUS_DRAINING) != 0 {
+        if bits & Self::UNHEALTHY != 0 {
             Health::Unhealthy
-        } else if bits & Self::DEGRADED_EDS_HEALTH != 0 {
+        } else if bits & Self::DEGRADED != 0 {
             Health::Degraded
         } else {
             Health::Healthy
         }
     }
-    /// It does not count among the hosts of which enough should be fit: it is meant to get nothing.
+    /// It does not count among the hosts of which enough should be fit: it is meant to get nothing, or nothing is known
+    /// of it yet.
     pub fn is_excluded(&self) -> bool {
-        self.bits() & Self::EDS_STATUS_DRAINING != 0
+        self.has(Self::EXCLUDED)
     }
     /// As `health_status` of `/config_dump`.
     pub fn status(&self) -> HealthStatus {

@@ -1,11 +1,12 @@
 //! Hosts: the members of a cluster, shared by all workers.
 
 use super::health::HostHealth;
+use super::outlier::Monitor;
 use nuncio_api::envoy::config::core::v3::HealthStatus;
 use nuncio_core::address::Address;
 use nuncio_core::info::HostInfo;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
 /// Counters of one host, as `/clusters` prints them.
 #[derive(Debug, Default)]
@@ -53,6 +54,8 @@ pub struct Host {
     pub health: HostHealth,
     /// Counters; a host that stays over an update keeps them.
     pub counters: HostCounters,
+    /// Whom its answers are reported to, with outlier detection.
+    pub monitor: OnceLock<Box<Monitor>>,
 }
 
 /// The hosts of a cluster at one moment.
@@ -88,8 +91,8 @@ impl Host {
             let status = w.status;
             let host = same.cloned().unwrap_or_else(|| {
                 let Wanted { info, weight, others, .. } = w;
-                let (health, counters) = Default::default();
-                Arc::new(Host { info, weight, others, health, counters })
+                let (health, counters, monitor) = Default::default();
+                Arc::new(Host { info, weight, others, health, counters, monitor })
             });
             host.health.set_status(status);
             host

@@ -69,6 +69,16 @@ impl Cluster {
             gone.pool.drain();
         }
     }
+    /// The health of some hosts has changed.
+    pub fn refresh(&self) {
+        *self.parts.borrow_mut() = Parts::of(&self.hosts.borrow().hosts, &self.plan.panic);
+    }
+    /// A host has failed: its connections end with the requests they carry.
+    pub fn failed(&self, host: *const Host) {
+        let hosts = self.hosts.borrow();
+        let Some(h) = hosts.hosts.iter().find(|h| Arc::as_ptr(&h.host) == host) else { return };
+        h.pool.drain_existing();
+    }
     /// Chooses a host; `None` when there is none.
     pub fn choose(&self) -> Option<Rc<LocalHost>> {
         let (all, parts) = (self.hosts.borrow(), self.parts.borrow());
@@ -201,6 +211,22 @@ impl Clusters {
             Some(Known::InUse(c)) => c.clone(),
         };
         in_use.set_hosts(hosts);
+    }
+    /// The health of some of a cluster's hosts has changed.
+    pub fn refresh(&self, name: &str) {
+        self.in_use(name, Cluster::refresh);
+    }
+    /// Tells a cluster that one of its hosts has failed.
+    pub fn failed(&self, name: &str, host: &Arc<Host>) {
+        self.in_use(name, |c| c.failed(Arc::as_ptr(host)));
+    }
+    /// A cluster that nobody here has used has nothing to bring up to date.
+    fn in_use(&self, name: &str, f: impl FnOnce(&Cluster)) {
+        let found = match self.by_name.borrow().get(name) {
+            Some(Known::InUse(c)) => c.clone(),
+            _ => return,
+        };
+        f(&found);
     }
     /// Removes a cluster; its connections drain.
     pub fn remove(&self, name: &str) {

@@ -10,21 +10,24 @@ use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
 use super::host::{Host, HostSet};
 use super::local::Clusters;
 use super::members::Members;
+use super::outlier::{self, Detector, OutlierStats};
 use super::resolve;
+use super::watch::{self, Merge, Next};
 use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
 use crate::tls::fingerprint;
 use bytes::Bytes;
 use nuncio_api::envoy::config::cluster::v3 as pb;
+use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{BuildError, BuildResult};
-use nuncio_core::filter::BuildCx;
+use nuncio_core::filter::{BuildCx, EventLog};
 use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats::Scope;
 use nuncio_core::worker::Workers;
 use nuncio_core::{log, stats};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -65,6 +68,10 @@ pub struct ClusterEntry {
     /// Keep its hosts up to date.
     tasks: RefCell<Vec<AbortHandle>>,
     done: RefCell<Option<Done>>,
+    /// Outlier detection, when it is configured.
+    pub detector: Option<Box<Detector>>,
+    /// When the workers last heard of a change of health.
+    merge: Merge,
 }
 
 impl ClusterEntry {
@@ -83,6 +90,7 @@ impl ClusterEntry {
     /// Nobody needs its hosts any more.
     fn end(&self) {
         self.tasks.take().iter().for_each(AbortHandle::abort);
+        self.merge.changed_anyhow();
     }
 }
 
@@ -95,6 +103,16 @@ impl Drop for ClusterEntry {
 /// All clusters.
 #[derive(Clone)]
 pub struct ClusterManager(Rc<Inner>);
+
+/// [`ClusterManager`], as long as there is one.
+#[derive(Clone)]
+pub(super) struct WeakManager(Weak<Inner>);
+
+impl WeakManager {
+    pub(super) fn upgrade(&self) -> Option<ClusterManager> {
+        self.0.upgrade().map(ClusterManager)
+    }
+}
 
 type ByName = BTreeMap<String, Rc<ClusterEntry>>;
 /// Learns a number.
@@ -115,6 +133,8 @@ struct Inner {
     root: Scope,
     stats: ClusterManagerStats,
     changed: Notify,
+    /// `cluster_manager.outlier_detection.event_log_path`
+    outlier_log: RefCell<Option<EventLog>>,
     /// The runtime says something of a cluster.
     by_runtime: Cell<bool>,
 }
@@ -133,6 +153,7 @@ impl ClusterManager {
             root: root.clone(),
             stats: ClusterManagerStats::new(&root.scope("cluster_manager")),
             changed: Notify::new(),
+            outlier_log: RefCell::default(),
             by_runtime: Cell::new(true),
         }))
     }
@@ -143,6 +164,13 @@ impl ClusterManager {
     pub fn set_resolver(&self, any: &prost_types::Any) -> BuildResult<()> {
         *self.0.servers.borrow_mut() = Servers::new(any)?;
         Ok(())
+    }
+    /// Sets where ejections are logged (`cluster_manager.outlier_detection.event_log_path`); before any cluster is added.
+    pub fn set_outlier_log(&self, log: EventLog) {
+        *self.0.outlier_log.borrow_mut() = Some(log);
+    }
+    pub(super) fn downgrade(&self) -> WeakManager {
+        WeakManager(Rc::downgrade(&self.0))
     }
     /// Adds a cluster from the bootstrap.
     ///
@@ -210,13 +238,13 @@ impl ClusterManager {
             done();
             return Ok(Change::Same);
         }
-        let Built { plan, discovery, endpoints, mut dns } = config::build(c, revision.version.is_some(), cx)?;
+        let Built { plan, discovery, endpoints, mut dns, outlier } =
+            config::build(c, revision.version.is_some(), cx)?;
         if c.typed_dns_resolver_config.is_none() && dns.servers == Servers::default() {
             dns.servers = self.0.servers.borrow().clone();
         }
         let entry = Rc::new(ClusterEntry {
             members: Arc::new(Members::new(plan.breakers.clone())),
-            plan,
             dns,
             revision,
             config: config.unwrap_or_else(|| Kept::new(c)),
@@ -226,6 +254,9 @@ impl ClusterManager {
             initialized: Cell::new(false),
             tasks: RefCell::default(),
             done: RefCell::new(Some(done)),
+            detector: outlier.map(|config| self.detector(&plan, *config)),
+            merge: Merge::default(),
+            plan,
         });
         let change = match there {
             Some(_) => {
@@ -240,7 +271,7 @@ impl ClusterManager {
         if self.0.running.get() {
             log!(Upstream, Debug, "add/update cluster {} starting warming", c.name);
             let old = self.0.warming.borrow_mut().insert(c.name.clone(), entry.clone());
-            old.iter().for_each(|o| o.end());
+            old.iter().for_each(Self::ends);
             self.count();
             match self.get(&c.name) {
                 Some(active) => active.members.set_initialized(false),
@@ -261,7 +292,7 @@ impl ClusterManager {
             return false;
         }
         log!(Upstream, Debug, "removing cluster {name}");
-        warming.iter().chain(&active).for_each(|c| c.end());
+        warming.iter().chain(&active).for_each(Self::ends);
         self.0.stats.cluster_removed().inc();
         self.count();
         match active {
@@ -339,10 +370,16 @@ impl ClusterManager {
     }
     /// Finds the first hosts of a cluster, and begins to keep them up to date.
     fn begin(&self, c: &Rc<ClusterEntry>) {
+        watch::begin(self, c);
         match c.discovery {
             Discovery::Static => self.initialize_static(c),
             Discovery::Dns => resolve::start(self, c, &self.resolver(&c.dns.servers)),
         }
+    }
+    /// Nobody needs a cluster's hosts any more.
+    fn ends(c: &Rc<ClusterEntry>) {
+        c.end();
+        watch::forget(c);
     }
     /// Lets a cluster take the place of the one of its name, here and on the workers.
     fn activate(&self, c: &Rc<ClusterEntry>) {
@@ -357,7 +394,7 @@ impl ClusterManager {
         }
         let (plan, hosts) = (c.plan.clone(), c.hosts());
         let done = c.done.take().unwrap_or_else(unwatched);
-        let old = old.inspect(|o| o.end()).map(|o| o.plan.clone());
+        let old = old.inspect(Self::ends).map(|o| o.plan.clone());
         self.on_all(move |here| here.set(plan.clone(), hosts.clone()), old, done);
     }
     /// Changes the clusters here and on the workers. `kept` is freed, and `done` runs, when all have done so.
@@ -387,6 +424,13 @@ impl ClusterManager {
         }
         self.initialized(c);
     }
+    fn detector(&self, plan: &Arc<ClusterPlan>, config: outlier::Config) -> Box<Detector> {
+        let stats = OutlierStats::new(&plan.scope.scope("outlier_detection"));
+        let log = self.0.outlier_log.borrow().clone();
+        let name = plan.name.clone();
+        let tell = move |host: &Arc<Host>, s| watch::tell(name.clone(), host.clone(), s);
+        Box::new(Detector::new(plan.name.clone(), config, stats, log, tell))
+    }
     /// The resolver that asks these servers.
     fn resolver(&self, servers: &Servers) -> Rc<Resolver> {
         let mut all = self.0.resolvers.borrow_mut();
@@ -410,16 +454,65 @@ impl ClusterManager {
         }
         self.0.changed.notify_one();
     }
+    /// The health of a host has changed: its cluster counts anew, and the workers hear of it, perhaps with the next changes
+    /// (`update_merge_window`). That a host has failed they hear at once: connections to it are not used again.
+    pub(super) fn health_changed(&self, c: &Rc<ClusterEntry>, host: &Arc<Host>, failed: bool) {
+        if !c.initialized.get() {
+            return; // all will be looked at when it is
+        }
+        c.members.recount();
+        if !self.is_active(c) {
+            return;
+        }
+        if failed {
+            let (name, host) = (c.plan.name.clone(), host.clone());
+            self.on_all(move |here| here.failed(&name, &host), (), unwatched());
+        }
+        match c.merge.next(c.plan.merge_window) {
+            Next::Now { out_of_window } => {
+                if out_of_window {
+                    self.0.stats.update_out_of_merge_window().inc();
+                }
+                self.refresh(c);
+            }
+            Next::Later(wait) => {
+                let (manager, weak) = (self.downgrade(), Rc::downgrade(c));
+                let task = tokio::task::spawn_local(async move {
+                    clock::sleep(TimerKind::Other, wait).await;
+                    let (Some(manager), Some(c)) = (manager.upgrade(), weak.upgrade()) else { return };
+                    c.merge.merged();
+                    manager.0.stats.cluster_updated_via_merge().inc();
+                    manager.refresh(&c);
+                });
+                c.merge.waits(task.abort_handle());
+            }
+            Next::Waiting => {}
+        }
+    }
+    fn refresh(&self, c: &ClusterEntry) {
+        self.0.stats.cluster_updated().inc();
+        let name = c.plan.name.clone();
+        self.on_all(move |here| here.refresh(&name), (), unwatched());
+    }
+    fn is_active(&self, c: &Rc<ClusterEntry>) -> bool {
+        self.get(&c.plan.name).is_some_and(|active| Rc::ptr_eq(&active, c))
+    }
     /// Replaces the hosts of a cluster, which have changed, here and on the workers.
     pub(super) fn set_hosts(&self, c: &Rc<ClusterEntry>, hosts: Vec<Arc<Host>>) {
+        if let Some(d) = &c.detector {
+            d.set_hosts(&hosts);
+        }
         let new = Arc::new(HostSet { hosts });
         c.members.set(new.clone());
         c.plan.stats.membership_change().inc();
         if c.initialized.get() {
             self.0.stats.cluster_updated().inc();
+            if c.merge.changed_anyhow() {
+                self.0.stats.update_merge_cancelled().inc();
+            }
         }
         // The workers hear nothing of a cluster that is warming, or that has ended.
-        if self.get(&c.plan.name).is_some_and(|active| Rc::ptr_eq(&active, c)) {
+        if self.is_active(c) {
             let name = c.plan.name.clone();
             self.on_all(move |here| here.set_hosts(&name, &new), (), unwatched());
         }

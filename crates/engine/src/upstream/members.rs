@@ -34,6 +34,14 @@ impl Members {
     }
     /// Replaces them.
     pub fn set(&self, hosts: Arc<HostSet>) {
+        self.count(&hosts);
+        *self.hosts.write().unwrap_or_else(|e| e.into_inner()) = hosts;
+    }
+    /// The health of some has changed.
+    pub fn recount(&self) {
+        self.count(&self.hosts());
+    }
+    fn count(&self, hosts: &HostSet) {
         let count = |f: &dyn Fn(&HostHealth) -> bool| hosts.hosts.iter().filter(|h| f(&h.health)).count();
         let counts = [
             count(&|h| h.get() == Health::Healthy),
@@ -42,7 +50,6 @@ impl Members {
             hosts.hosts.len(),
         ];
         self.counts.iter().zip(counts).for_each(|(gauge, n)| gauge.store(n as u32, Relaxed));
-        *self.hosts.write().unwrap_or_else(|e| e.into_inner()) = hosts;
     }
     /// The first hosts are there, or it is known that there are none; false while a cluster of the same name is warming.
     pub fn set_initialized(&self, initialized: bool) {

@@ -21,6 +21,8 @@ pub mod idle;
 pub mod local;
 pub mod manager;
 pub mod members;
+pub mod outlier;
 pub mod pool;
 pub mod resolve;
 pub mod stream;
+mod watch;

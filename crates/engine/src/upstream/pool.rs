@@ -32,6 +32,8 @@ pub(super) struct Inner {
     h1: Lane,
     h2: Lane,
     draining: Cell<bool>,
+    /// Connections made before this count was reached take no more requests.
+    epoch: Cell<u32>,
     /// `upstream.use_http2` of the runtime allowed it when the first connection was asked for.
     http2_allowed: OnceCell<bool>,
 }
@@ -68,19 +70,22 @@ pub struct Acquired {
 
 /// How a connection finds its pool again.
 #[derive(Clone)]
-pub struct PoolRef(Weak<Inner>);
+pub struct PoolRef {
+    pool: Weak<Inner>,
+    epoch: u32,
+}
 
 impl PoolRef {
     /// The connection can take another request.
     pub(super) fn offer(&self, conn: UpConn) {
-        match self.0.upgrade() {
-            Some(inner) => ready(&inner, conn),
-            None => close(&conn),
+        match self.pool.upgrade() {
+            Some(inner) if inner.epoch.get() == self.epoch => ready(&inner, conn),
+            _ => close(&conn),
         }
     }
     /// The connection has ended.
     pub(super) fn lost(&self, conn: &UpConn) {
-        if let Some(inner) = self.0.upgrade() {
+        if let Some(inner) = self.pool.upgrade() {
             let lane = inner.lane_of(conn);
             lane.open.set(lane.open.get().saturating_sub(1));
             lane.ready.borrow_mut().retain(|c| !same(c, conn));
@@ -112,7 +117,8 @@ impl HostPool {
     pub fn new(cluster: Rc<Cluster>, host: Arc<Host>) -> HostPool {
         let (h1, h2) = Default::default();
         let (cluster, draining) = (Rc::downgrade(&cluster), Cell::new(false));
-        let inner = Inner { cluster, host, h1, h2, draining, http2_allowed: OnceCell::new() };
+        let inner =
+            Inner { cluster, host, h1, h2, draining, epoch: Cell::new(0), http2_allowed: OnceCell::new() };
         HostPool { inner: Rc::new(inner) }
     }
     /// A stream on a connection to the host.
@@ -142,6 +148,13 @@ impl HostPool {
         let got = poll_fn(|cx| guard.poll(cx.waker())).await;
         drop(guard);
         begin(&cluster, inner, got?, priority).map(|stream| Acquired { stream, connected: true })
+    }
+    /// The host has failed: no connection there is takes another request; new ones may.
+    pub fn drain_existing(&self) {
+        self.inner.epoch.set(self.inner.epoch.get().wrapping_add(1));
+        for lane in [&self.inner.h1, &self.inner.h2] {
+            lane.ready.take().iter().for_each(close);
+        }
     }
     /// The host left, or its cluster did: idle connections close, busy ones after their request.
     pub fn drain(&self) {
@@ -285,7 +298,7 @@ async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
                 .upstream_cx_connect_ms()
                 .record(clock::now().saturating_duration_since(began).as_millis() as u64);
             lane.open.set(lane.open.get() + 1);
-            let pool = PoolRef(Rc::downgrade(&inner));
+            let pool = PoolRef { pool: Rc::downgrade(&inner), epoch: inner.epoch.get() };
             let conn = if http2 {
                 UpConn::H2(H2Up::start(io, cluster.clone(), inner.host.clone(), pool))
             } else {
