@@ -71,7 +71,9 @@ impl Merge {
 
 /// The clusters with outlier detection, by name: workers cannot hold on to what lives on main.
 #[derive(Default)]
-struct Watched(RefCell<HashMap<Arc<str>, Vec<(WeakManager, Weak<ClusterEntry>)>>>);
+struct Watched(RefCell<HashMap<Arc<str>, Vec<Entry>>>);
+
+type Entry = (WeakManager, Weak<ClusterEntry>);
 
 /// Begins to watch the hosts of a cluster, for as long as it lives.
 pub fn begin(manager: &ClusterManager, c: &Rc<ClusterEntry>) {

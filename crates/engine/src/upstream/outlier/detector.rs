@@ -271,7 +271,7 @@ impl Detector {
         let c = &self.config;
         let percent = 100.0 * (self.ejected.get() + 1) as f64 / of.max(1) as f64;
         let fits = percent <= c.max_ejection_percent.get().min(100) as f64;
-        if !fits && !(c.always_eject_one_host && self.ejected.get() == 0) {
+        if !(fits || c.always_eject_one_host && self.ejected.get() == 0) {
             self.stats.ejections_overflow().inc();
             return false;
         }
