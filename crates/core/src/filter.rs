@@ -10,6 +10,7 @@ use crate::init::Init;
 use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
+use crate::upstreams::{ClientOptions, HttpClient};
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use std::any::Any;
 use std::borrow::Cow;
@@ -83,6 +84,13 @@ pub trait ServerCx {
     fn runtime(&self) -> Arc<crate::runtime::Runtime>;
     /// Flags of the whole server that filters look at.
     fn state(&self) -> Arc<crate::runtime::ServerState>;
+    /// A client for calls of our own to a cluster, which need not exist yet.
+    ///
+    /// # Errors
+    /// The retry policy is refused, or this server calls nobody (a test's).
+    fn http_client(&self, o: &ClientOptions<'_>, _cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        Err(BuildError(format!("nobody calls {} here", o.cluster)))
+    }
     /// The static secret of this name (`static_resources.secrets`).
     fn secret(&self, _name: &str) -> Option<Arc<Secret>> {
         None

@@ -24,6 +24,7 @@ pub mod filter;
 pub mod filter_state;
 pub mod flags;
 pub mod format;
+pub mod grpc;
 pub mod hash;
 pub mod header_rules;
 pub mod info;

@@ -1,39 +1,68 @@
-//! Calling out: how extensions reach clusters without seeing the engine.
+//! Calling out: how what the proxy does on its own account (control planes, authorization, rate limits) reaches a
+//! cluster without seeing the engine. gRPC stands on top of it ([`crate::grpc`]).
 
 use crate::LocalBoxFuture;
 use crate::body::Body;
-use crate::error::StreamError;
+use crate::error::ResetReason;
+use crate::info::StreamShared;
+use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_wire::{RequestHead, ResponseHead};
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How a call is made.
-#[derive(Clone, Debug, Default)]
+/// Whom to call, and how; fixed with the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientOptions<'a> {
+    /// Name of the cluster. It may come and go: calls fail while it is not there.
+    pub cluster: &'a str,
+    /// When to call again.
+    pub retry_policy: Option<&'a core::RetryPolicy>,
+    /// Add `x-envoy-internal` and `x-forwarded-for`, as Envoy does unless it is told not to.
+    pub envoy_headers: bool,
+}
+
+impl<'a> ClientOptions<'a> {
+    /// Calls to a cluster, once each.
+    pub fn new(cluster: &'a str) -> ClientOptions<'a> {
+        ClientOptions { cluster, retry_policy: None, envoy_headers: true }
+    }
+}
+
+/// How one call is made.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct CallOptions {
-    /// Whole-call timeout; none means no limit.
+    /// How long the response may take once the request was sent, all retries included; `None` is no limit.
     pub timeout: Option<Duration>,
 }
 
-/// Clusters as a client sees them; one per thread (workers and main).
-pub trait Upstreams {
-    /// Sends a request to a cluster.
-    fn http(
-        &self,
-        cluster: &str,
-        head: RequestHead,
-        body: Body,
-        options: CallOptions,
-    ) -> LocalBoxFuture<'static, Result<(ResponseHead, Body), StreamError>>;
+/// A client for one cluster: built on main from configuration ([`crate::filter::ServerCx::http_client`]), used on main and on
+/// workers. Calls go through the cluster's load balancer, pools, TLS, circuit breakers and stats of the thread that makes them.
+pub trait HttpClient: Send + Sync {
+    /// Name of the cluster.
+    fn cluster(&self) -> &str;
+    /// Begins a call. It goes on while the future is polled, and afterwards while the answer's body is; dropping
+    /// either ends it.
+    fn call(&self, head: RequestHead, body: Body, options: CallOptions) -> Call;
 }
 
-thread_local!(static CURRENT: RefCell<Option<Rc<dyn Upstreams>>> = const { RefCell::new(None) });
+/// A call under way.
+pub type Call = LocalBoxFuture<'static, Result<Answer, CallError>>;
 
-/// The clusters of this thread; `None` before the server has started here.
-pub fn current() -> Option<Rc<dyn Upstreams>> {
-    CURRENT.with(|c| c.borrow().clone())
+/// What a call came to: the cluster's response, or a reply of ours that stands for it (503, 504).
+pub struct Answer {
+    /// Its head.
+    pub head: ResponseHead,
+    /// Its body; polling it drives what is left of the request, too.
+    pub body: Body,
+    /// Facts of the call: details of the response, flags, bytes, the host.
+    pub sx: Rc<StreamShared>,
 }
-/// Sets the clusters of this thread (the engine does, and tests with a fake).
-pub fn set_current(u: Rc<dyn Upstreams>) {
-    CURRENT.with(|c| *c.borrow_mut() = Some(u));
+
+/// Why a call has no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CallError {
+    /// There is no such cluster now.
+    NoCluster,
+    /// It was reset.
+    Reset(ResetReason),
 }

@@ -47,6 +47,8 @@ pub fn cover(c: &mut Coverage) {
     c.add(http::local_reply::COVERED);
     c.add(route::action::covered());
     c.add(upstream::config::COVERED);
+    c.add(upstream::client::COVERED);
+    c.add(nuncio_core::grpc::COVERED);
     c.add(upstream::dns::COVERED);
     c.add(upstream::outlier::COVERED);
     c.add(tls::COVERED);

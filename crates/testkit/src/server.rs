@@ -4,11 +4,13 @@ use crate::config::Config;
 use crate::probe;
 use nuncio_api::load::{Format, LoadOptions, UnknownFields, load_bootstrap, parse_message};
 use nuncio_core::address::Address;
+use nuncio_core::error::BuildResult;
 use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
 use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{MetricValue, Scope, Store};
+use nuncio_core::upstreams::{ClientOptions, HttpClient};
 use nuncio_core::worker::Workers;
 use nuncio_engine::{Change, ClusterManager, ListenerManager, Revision};
 use prost::{Message, Name};
@@ -90,6 +92,10 @@ impl Control {
             |cx: &BuildCx<'_>| self.listeners.set(&parse(yaml), Revision::fixed(), n, cx, Box::new(|| ()));
         self.build(set).map_err(|e| e.0)
     }
+    /// Does something on a worker.
+    pub fn on_worker(&self, f: impl FnOnce() + Send + 'static) {
+        self.workers.run_on(0, f);
+    }
     /// Where a listener listens.
     pub fn address(&self, name: &str) -> Option<SocketAddr> {
         let l = self.listeners.list().into_iter().find(|l| *l.plan.info.name == *name)?;
@@ -123,6 +129,9 @@ impl ServerCx for Facts {
     }
     fn state(&self) -> Arc<ServerState> {
         self.state.clone()
+    }
+    fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        self.clusters.http_client(o, cx)
     }
 }
 

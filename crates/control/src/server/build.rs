@@ -13,6 +13,7 @@ use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{Scope, Store};
+use nuncio_core::upstreams::{ClientOptions, HttpClient};
 use nuncio_core::{log, log_lines};
 use nuncio_engine::{ClusterManager, ListenerManager};
 use std::cell::RefCell;
@@ -120,6 +121,9 @@ impl ServerCx for Facts {
     }
     fn state(&self) -> Arc<ServerState> {
         self.state.clone()
+    }
+    fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        self.clusters.http_client(o, cx)
     }
     fn secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.secrets.get(name)

@@ -4,6 +4,7 @@
 //! has none; only then it takes the place of the one of its name, whose connections drain: requests under way end on
 //! them.
 
+use super::client::Client;
 use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
@@ -23,6 +24,7 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, EventLog};
 use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats::Scope;
+use nuncio_core::upstreams::{ClientOptions, HttpClient};
 use nuncio_core::worker::Workers;
 use nuncio_core::{log, stats};
 use std::cell::{Cell, RefCell};
@@ -122,6 +124,8 @@ struct Inner {
     clusters: RefCell<ByName>,
     /// Those that wait for their first hosts while the server runs.
     warming: RefCell<ByName>,
+    /// This thread uses the clusters; not so when a configuration is only tried out.
+    here: Cell<bool>,
     /// The first clusters are initialized: from now on changes are warmed.
     running: Cell<bool>,
     /// Learns how many clusters there are.
@@ -145,6 +149,7 @@ impl ClusterManager {
         ClusterManager(Rc::new(Inner {
             clusters: RefCell::default(),
             warming: RefCell::default(),
+            here: Cell::new(false),
             running: Cell::new(false),
             counted: RefCell::default(),
             workers: RefCell::default(),
@@ -304,6 +309,13 @@ impl ClusterManager {
         }
         true
     }
+    /// A client for calls of the proxy's own, which go through the cluster of this name.
+    ///
+    /// # Errors
+    /// The retry policy is refused.
+    pub fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        Ok(Arc::new(Client::new(o, &self.0.root, cx)?))
+    }
     /// Tells the clusters of a change of the runtime.
     pub fn runtime_changed(&self, s: &Snapshot) {
         let said = ClusterPlan::RUNTIME_PREFIXES.iter().any(|p| s.has_prefix(p));
@@ -331,15 +343,19 @@ impl ClusterManager {
         *self.0.counted.borrow_mut() = Some(Box::new(f));
     }
     /// Finds the first hosts of every cluster, and begins to keep them up to date. Names that do not resolve leave
-    /// their cluster empty; they are asked again later.
+    /// their cluster empty; they are asked again later. From now on main itself can use the clusters: it asks control
+    /// planes while others wait for what these say.
     pub async fn initialize(&self) {
+        self.0.here.set(true);
+        let here = Clusters::here();
+        self.list().iter().for_each(|c| here.set(c.plan.clone(), c.hosts()));
         self.list().iter().for_each(|c| self.begin(c));
         while self.list().iter().any(|c| !c.initialized.get()) {
             self.0.changed.notified().await;
         }
         self.0.running.set(true);
     }
-    /// Gives all clusters to the workers, and from now on every change. Main takes part as a worker of its own.
+    /// Gives all clusters to the workers, and from now on every change. Main has them since `initialize`.
     pub fn publish(&self, workers: &Rc<Workers>) {
         *self.0.workers.borrow_mut() = Some(workers.clone());
         let entries = self.list();
@@ -350,7 +366,6 @@ impl ClusterManager {
             here.reserve(all.len());
             all.iter().for_each(|(plan, hosts)| here.set(plan.clone(), hosts.clone()));
         };
-        tell();
         workers.run_on_all(move |_| tell(), || done.into_iter().for_each(|d| d()));
     }
 
@@ -390,7 +405,11 @@ impl ClusterManager {
         let old = self.0.clusters.borrow_mut().insert(name, c.clone());
         self.count();
         if self.0.workers.borrow().is_none() {
-            return; // `publish` will give it to them
+            // `publish` will give it to the workers.
+            if self.0.here.get() {
+                Clusters::here().set(c.plan.clone(), c.hosts());
+            }
+            return;
         }
         let (plan, hosts) = (c.plan.clone(), c.hosts());
         let done = c.done.take().unwrap_or_else(unwatched);
@@ -400,8 +419,10 @@ impl ClusterManager {
     /// Changes the clusters here and on the workers. `kept` is freed, and `done` runs, when all have done so.
     fn on_all(&self, f: impl Fn(&Clusters) + Send + Sync + 'static, kept: impl Send + 'static, done: Done) {
         let workers = self.0.workers.borrow().clone();
+        if self.0.here.get() {
+            f(&Clusters::here());
+        }
         let Some(w) = workers else { return done() };
-        f(&Clusters::here());
         w.run_on_all(
             move |_| f(&Clusters::here()),
             move || {

@@ -1,6 +1,7 @@
 //! The data plane as its peers see it: real sockets, fake hosts, raw clients.
 //!
 //! * [`pairings`] – HTTP/1 and HTTP/2 on either side: bodies, trailers, responses without a body.
+//! * [`calls`] – what the proxy itself asks of others.
 //! * [`connections`] – what happens to connections: reuse, pipelining, 100-continue, idleness.
 //! * [`failures`] – hosts that refuse, reset, stall or talk nonsense, and clients that leave.
 //! * [`limits`] – circuit breakers and timeouts.
@@ -16,6 +17,7 @@
 //! * [`upgrades`] – WebSocket and its like.
 
 mod balance;
+mod calls;
 mod connections;
 mod failures;
 mod floods;
