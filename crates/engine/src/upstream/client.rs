@@ -52,17 +52,16 @@ struct Inner {
 }
 
 impl Client {
-    /// Builds a client; `root` is where `http.async-client.` begins.
+    /// Builds a client; `scope` is `http.async-client.`
     ///
     /// # Errors
     /// The retry policy is refused.
-    pub fn new(o: &ClientOptions<'_>, root: &Scope, cx: &BuildCx<'_>) -> BuildResult<Client> {
-        let scope = root.scope("http").scope("async-client");
+    pub fn new(o: &ClientOptions<'_>, scope: &Scope, cx: &BuildCx<'_>) -> BuildResult<Client> {
         let settings = nuncio_api::envoy::extensions::filters::http::router::v3::Router::default();
         Ok(Client(Arc::new(Inner {
             cluster: o.cluster.to_owned(),
             envoy_headers: o.envoy_headers,
-            router: Router::new(&settings, &BuildCx { scope: &scope, ..*cx }),
+            router: Router::new(&settings, &BuildCx { scope, ..*cx }),
             routes: Arc::new(RouteTable::new(&routes(o)?, cx)?),
         })))
     }

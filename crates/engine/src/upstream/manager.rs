@@ -16,6 +16,7 @@ use super::resolve;
 use super::watch::{self, Merge, Next};
 use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
+use crate::stats::RouterStats;
 use crate::tls::fingerprint;
 use bytes::Bytes;
 use nuncio_api::envoy::config::cluster::v3 as pb;
@@ -27,7 +28,7 @@ use nuncio_core::stats::Scope;
 use nuncio_core::upstreams::{ClientOptions, HttpClient};
 use nuncio_core::worker::Workers;
 use nuncio_core::{log, stats};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -136,6 +137,8 @@ struct Inner {
     resolvers: RefCell<Vec<(Servers, Rc<Resolver>)>>,
     root: Scope,
     stats: ClusterManagerStats,
+    /// Of calls of our own; kept so that they outlive each client.
+    calls: OnceCell<RouterStats>,
     changed: Notify,
     /// `cluster_manager.outlier_detection.event_log_path`
     outlier_log: RefCell<Option<EventLog>>,
@@ -157,6 +160,7 @@ impl ClusterManager {
             resolvers: RefCell::default(),
             root: root.clone(),
             stats: ClusterManagerStats::new(&root.scope("cluster_manager")),
+            calls: OnceCell::new(),
             changed: Notify::new(),
             outlier_log: RefCell::default(),
             by_runtime: Cell::new(true),
@@ -314,7 +318,9 @@ impl ClusterManager {
     /// # Errors
     /// The retry policy is refused.
     pub fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
-        Ok(Arc::new(Client::new(o, &self.0.root, cx)?))
+        let scope = self.0.root.scope("http").scope("async-client");
+        self.0.calls.get_or_init(|| RouterStats::new(&scope));
+        Ok(Arc::new(Client::new(o, &scope, cx)?))
     }
     /// Tells the clusters of a change of the runtime.
     pub fn runtime_changed(&self, s: &Snapshot) {
