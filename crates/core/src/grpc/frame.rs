@@ -33,7 +33,7 @@ impl Decoder {
     ///
     /// # Errors
     /// It is too long, or compressed, which nobody asked for.
-    pub fn next(&mut self) -> Result<Option<Bytes>, Status> {
+    pub fn message(&mut self) -> Result<Option<Bytes>, Status> {
         let Some([flags, length @ ..]) = self.data.first_chunk::<HEAD>() else { return Ok(None) };
         let (flags, length) = (*flags, u32::from_be_bytes(*length));
         if length > self.limit {

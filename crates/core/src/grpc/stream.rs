@@ -183,7 +183,7 @@ impl Receiver {
                     }
                     Err(CallError::Reset(r)) => break Status::new(code::INTERNAL, reset_details(r)),
                 },
-                State::Open(answer) => match self.decoder.next() {
+                State::Open(answer) => match self.decoder.message() {
                     Ok(Some(message)) => return Poll::Ready(Ok(message)),
                     Err(e) => break e.with_details(&details(&answer.sx)),
                     Ok(None) => {

@@ -80,7 +80,7 @@ fn messages_however_they_are_cut() {
         let mut got = vec![];
         for piece in wire.chunks(size) {
             d.push(piece);
-            while let Some(m) = d.next().expect("good frames") {
+            while let Some(m) = d.message().expect("good frames") {
                 got.push(m.to_vec());
             }
         }
@@ -92,10 +92,10 @@ fn messages_however_they_are_cut() {
 fn long_and_compressed_messages_are_refused_by_their_head() {
     let mut d = Decoder::new(100);
     d.push(&frame::head(101));
-    assert_eq!(d.next().expect_err("too long").code, code::RESOURCE_EXHAUSTED);
+    assert_eq!(d.message().expect_err("too long").code, code::RESOURCE_EXHAUSTED);
     let mut d = Decoder::new(100);
     d.push(&[1, 0, 0, 0, 1]);
-    assert_eq!(d.next().expect_err("compressed").code, code::INTERNAL);
+    assert_eq!(d.message().expect_err("compressed").code, code::INTERNAL);
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn retry_policy(p: &core::RetryPolicy) -> BuildResult<pb::RetryPolicy> {
         return Err(BuildError::not_implemented("RetryPolicy.retry_priority"));
     }
     let second = || Duration { seconds: 1, nanos: 0 };
-    let back_off = p.retry_back_off.clone();
+    let back_off = p.retry_back_off;
     let back_off = back_off.unwrap_or(core::BackoffStrategy {
         base_interval: Some(second()),
         max_interval: Some(Duration { seconds: 10, nanos: 0 }),

@@ -162,7 +162,7 @@ fn a_stream_that_is_dropped_is_reset() {
                             p.data(id, framed(b"a"), false);
                         }
                         Event::Reset { code, .. } => {
-                            told.borrow_mut().take().into_iter().for_each(|t| drop(t.send(code)));
+                            told.borrow_mut().take().into_iter().for_each(|t| t.send(code).unwrap_or_default());
                         }
                         _ => {}
                     }
