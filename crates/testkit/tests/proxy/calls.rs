@@ -18,7 +18,7 @@ fn framed(m: &[u8]) -> Vec<u8> {
 fn service(cluster: &str) -> GrpcService {
     let target = grpc_service::EnvoyGrpc { cluster_name: cluster.into(), ..Default::default() };
     GrpcService {
-        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(target.into())),
+        target_specifier: Some(grpc_service::TargetSpecifier::EnvoyGrpc(target)),
         ..Default::default()
     }
 }
@@ -101,7 +101,7 @@ fn one_request_one_response_on_main_and_on_a_worker() {
         })
         .await;
         assert_eq!(rx.await.expect("an answer"), Ok("hello".to_owned()));
-        let seen = seen.borrow();
+        let seen = seen.take();
         let h = |n| seen[0].header(n);
         assert_eq!((h(":method"), h(":path")), (Some("POST"), Some("/pkg.Service/Echo")));
         assert_eq!((h(":authority"), h(":scheme")), (Some("up"), Some("http")));
@@ -162,7 +162,10 @@ fn a_stream_that_is_dropped_is_reset() {
                             p.data(id, framed(b"a"), false);
                         }
                         Event::Reset { code, .. } => {
-                            told.borrow_mut().take().into_iter().for_each(|t| t.send(code).unwrap_or_default());
+                            told.borrow_mut()
+                                .take()
+                                .into_iter()
+                                .for_each(|t| t.send(code).unwrap_or_default());
                         }
                         _ => {}
                     }
