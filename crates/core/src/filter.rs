@@ -55,6 +55,8 @@ pub struct NodeInfo {
     pub cluster: String,
     /// `node.locality.zone`.
     pub zone: String,
+    /// `node.locality`: region, zone, sub-zone.
+    pub locality: Arc<[String; 3]>,
 }
 
 /// What a factory may use while it builds, on the main thread.

@@ -1,5 +1,6 @@
 //! Filter state: typed objects that filters leave for each other, with Envoy's three lifespans.
 
+use crate::hash64::xxh64;
 use std::any::Any;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -21,6 +22,10 @@ pub trait StateObject: Any {
     fn text(&self) -> Option<String> {
         None
     }
+    /// What requests or connections that have it are kept together by (`hash_policy`); `None` when it is not made for that.
+    fn hash(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// A plain string, as `set_filter_state` makes it.
@@ -28,6 +33,17 @@ pub struct StringObject(pub Arc<str>);
 impl StateObject for StringObject {
     fn text(&self) -> Option<String> {
         Some(self.0.to_string())
+    }
+}
+
+/// A string by which a balancer may choose (`envoy.hashable_string`).
+pub struct HashableString(pub Arc<str>);
+impl StateObject for HashableString {
+    fn text(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+    fn hash(&self) -> Option<u64> {
+        Some(xxh64(self.0.as_bytes(), 0))
     }
 }
 

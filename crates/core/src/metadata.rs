@@ -53,6 +53,12 @@ impl LazyMetadata {
         };
         LazyMetadata(m.filter(|m| !m.filter_metadata.is_empty()).map(encode))
     }
+    /// True when both say the same, as far as their encoded forms tell; nothing is decoded for that.
+    pub fn same(&self, other: &LazyMetadata) -> bool {
+        let bytes = |m: &LazyMetadata| m.0.as_ref().map(|e| Arc::as_ptr(e));
+        bytes(self) == bytes(other)
+            || matches!((&self.0, &other.0), (Some(a), Some(b)) if a.bytes == b.bytes)
+    }
 }
 
 impl Deref for LazyMetadata {

@@ -2,6 +2,7 @@
 //! `--disable-extensions` can name it. No factory: the engine's builders know these types themselves.
 
 use crate::router::retry::Predicate;
+use crate::upstream::lb::config::EXTENSIONS;
 use nuncio_core::registry::{Docs, Kind, Registry};
 
 const DNS: &str = "envoy.extensions.network.dns_resolver";
@@ -57,6 +58,10 @@ pub fn register(r: &mut Registry) {
         ),
     ] {
         add(Kind::Cluster, name, types, text);
+    }
+    for (name, ty, text) in EXTENSIONS {
+        let ty = format!("envoy.extensions.load_balancing_policies.{ty}");
+        add(Kind::LoadBalancingPolicy, name, &[&ty], text);
     }
     for (name, ty) in [
         ("envoy.network.dns_resolver.cares", "cares.v3.CaresDnsResolverConfig"),

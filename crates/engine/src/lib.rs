@@ -51,6 +51,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(nuncio_core::grpc::COVERED);
     c.add(upstream::dns::COVERED);
     c.add(upstream::outlier::COVERED);
+    c.add(upstream::lb::covered());
     c.add(tls::COVERED);
     c.add(listener::config::COVERED);
     c.add(tcp::config::COVERED);

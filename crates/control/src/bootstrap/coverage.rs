@@ -37,8 +37,7 @@ pub const COVERED: &[Covered] = &[
         ],
     ),
     Covered::new("envoy.config.bootstrap.v3.ClusterManager.OutlierDetection", &["event_log_path"]),
-    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &["outlier_detection"]).ignoring(&[
-        ("local_cluster_name", "decides zone-aware routing, which a cluster must ask for"),
+    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &["outlier_detection", "local_cluster_name"]).ignoring(&[
         ("enable_deferred_cluster_creation", "workers make clusters when they are first used, anyhow"),
     ]),
     Covered::new(

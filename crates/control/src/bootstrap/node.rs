@@ -53,8 +53,13 @@ pub fn node(configured: Option<&core::Node>, options: &Options, registry: &Regis
             ..Default::default()
         })
         .collect();
-    let zone = n.locality.as_ref().map(|l| l.zone.clone()).unwrap_or_default();
-    let info = NodeInfo { id: n.id.clone(), cluster: n.cluster.clone(), zone };
+    let locality = n.locality.clone().unwrap_or_default();
+    let info = NodeInfo {
+        id: n.id.clone(),
+        cluster: n.cluster.clone(),
+        zone: locality.zone.clone(),
+        locality: [locality.region, locality.zone, locality.sub_zone].into(),
+    };
     let json = to_json(&n);
     Node { message: n, info, json }
 }

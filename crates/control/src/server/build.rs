@@ -161,6 +161,9 @@ pub fn resources(
     if let Some(any) = b.typed_dns_resolver_config.as_ref().and_then(|r| r.typed_config.as_ref()) {
         clusters.set_resolver(any)?;
     }
+    if let Some(m) = &b.cluster_manager {
+        clusters.set_local(&m.local_cluster_name);
+    }
     if let Some(o) = b.cluster_manager.as_ref().and_then(|m| m.outlier_detection.as_ref())
         && !o.event_log_path.is_empty()
     {

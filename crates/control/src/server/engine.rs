@@ -214,8 +214,8 @@ fn host(h: &Host) -> Option<HostView> {
         address: h.info.address.clone()?,
         hostname: h.info.hostname.to_string(),
         locality: (*h.info.locality).clone(),
-        priority: 0,
-        weight: h.weight,
+        priority: h.priority(),
+        weight: h.weight(),
         canary: h.info.canary,
         health: h.health.bits(), // which are those of the view
         success_rate: success_rate(Errors::External),
@@ -241,9 +241,10 @@ fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
     for h in &hosts.hosts {
         let [region, zone, sub_zone] = (*h.info.locality).clone();
         let locality = core::Locality { region, zone, sub_zone };
+        let priority = h.priority();
         let one = endpoint::LbEndpoint {
             health_status: h.health.status().into(),
-            load_balancing_weight: Some(h.weight),
+            load_balancing_weight: Some(h.weight()),
             host_identifier: Some(endpoint::lb_endpoint::HostIdentifier::Endpoint(Box::new(
                 endpoint::Endpoint {
                     address: h.info.address.as_ref().map(|a| Box::new(address(a))),
@@ -254,12 +255,13 @@ fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
             ))),
             ..Default::default()
         };
-        match by_locality.iter_mut().find(|l| l.locality.as_ref() == Some(&locality)) {
+        match by_locality.iter_mut().find(|l| l.locality.as_ref() == Some(&locality) && l.priority == priority) {
             Some(l) => l.lb_endpoints.push(one),
             None => by_locality.push(endpoint::LocalityLbEndpoints {
                 locality: Some(locality),
                 lb_endpoints: vec![one],
-                load_balancing_weight: Some(0),
+                load_balancing_weight: Some(h.locality_weight()),
+                priority,
                 ..Default::default()
             }),
         }
@@ -268,7 +270,7 @@ fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
         cluster_name: c.plan.name.to_string(),
         endpoints: by_locality,
         policy: Some(endpoint::cluster_load_assignment::Policy {
-            overprovisioning_factor: Some(c.plan.panic.overprovisioning),
+            overprovisioning_factor: Some(c.plan.panic.overprovisioning()),
             ..Default::default()
         }),
         ..Default::default()

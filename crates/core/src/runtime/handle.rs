@@ -21,6 +21,8 @@ struct Key {
     number: AtomicU64,
     /// Numerator and denominator.
     fraction: AtomicU64,
+    /// Bits of a number that need not be whole; [`NONE`] is not the pattern of any.
+    double: AtomicU64,
 }
 
 const NONE: u64 = u64::MAX;
@@ -33,6 +35,7 @@ impl Key {
         let fraction = fraction.map_or(NONE, |f| u64::from(f.numerator) << 32 | u64::from(f.denominator));
         self.number.store(number, Relaxed);
         self.fraction.store(fraction, Relaxed);
+        self.double.store(value.and_then(|v| v.double).map_or(NONE, f64::to_bits), Relaxed);
     }
 }
 
@@ -65,7 +68,8 @@ impl Runtime {
         if let Some(known) = keys.get(name).and_then(Weak::upgrade) {
             return Some(known);
         }
-        let key = Arc::new(Key { number: AtomicU64::new(NONE), fraction: AtomicU64::new(NONE) });
+        let none = || AtomicU64::new(NONE);
+        let key = Arc::new(Key { number: none(), fraction: none(), double: none() });
         key.set(&self.snapshot(), name);
         keys.insert(name.to_owned(), Arc::downgrade(&key));
         Some(key)
@@ -73,6 +77,10 @@ impl Runtime {
     /// A handle to a number (`RuntimeUInt32`, and the keys that Envoy reads by name).
     pub fn number(&self, key: &str, default: u64) -> RuntimeNumber {
         RuntimeNumber { key: self.key(key), default }
+    }
+    /// A handle to a number that need not be whole (`RuntimeDouble`).
+    pub fn double(&self, key: &str, default: f64) -> RuntimeDouble {
+        RuntimeDouble { key: self.key(key), default }
     }
     /// A handle to a fraction (`RuntimeFractionalPercent`).
     pub fn fraction(&self, key: &str, default: FractionalPercent) -> RuntimeFraction {
@@ -110,6 +118,27 @@ impl RuntimeNumber {
             0 => false,
             100.. => true,
             n => rng::below(100) < n,
+        }
+    }
+}
+
+/// A number that need not be whole, and that an operator may change while the server runs.
+#[derive(Debug, Clone)]
+pub struct RuntimeDouble {
+    key: Option<Arc<Key>>,
+    default: f64,
+}
+
+impl RuntimeDouble {
+    /// A number that nobody can change.
+    pub const fn fixed(n: f64) -> RuntimeDouble {
+        RuntimeDouble { key: None, default: n }
+    }
+    /// The number at this moment.
+    pub fn get(&self) -> f64 {
+        match self.key.as_ref().map(|k| k.double.load(Relaxed)) {
+            None | Some(NONE) => self.default,
+            Some(bits) => f64::from_bits(bits),
         }
     }
 }

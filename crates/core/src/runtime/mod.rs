@@ -6,7 +6,7 @@
 mod handle;
 mod value;
 
-pub use handle::{Runtime, RuntimeFraction, RuntimeNumber};
+pub use handle::{Runtime, RuntimeDouble, RuntimeFraction, RuntimeNumber};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};

@@ -5,6 +5,10 @@ use super::{VirtualHostShared, matching, per_filter};
 use crate::http::timers::{MaxDuration, RouteTimers};
 use crate::proto::duration;
 use crate::router::retry::RetryPolicy;
+use crate::upstream::lb::hash_policy::{self, HashPolicy};
+use crate::upstream::lb::subset::NAMESPACE;
+use crate::upstream::lb::subset_config::{Criterion, criteria, merged};
+use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -42,6 +46,8 @@ pub const COVERED: &[Covered] = &[
             "priority",
             "retry_policy",
             "upgrade_configs",
+            "hash_policy",
+            "metadata_match",
         ],
     ),
     Covered::new(
@@ -68,6 +74,7 @@ pub const COVERED: &[Covered] = &[
             "response_headers_to_add",
             "response_headers_to_remove",
             "typed_per_filter_config",
+            "metadata_match",
         ],
     ),
     Covered::new(
@@ -114,6 +121,10 @@ pub struct ClusterRoute {
     upgrades: Vec<(String, bool)>,
     /// `connect_config`: CONNECT ends here; its `allow_post`.
     connect: Option<bool>,
+    /// `hash_policy`
+    pub hash_policy: Option<HashPolicy>,
+    /// `metadata_match`, of the name space `envoy.lb`.
+    metadata_match: Option<Box<[Criterion]>>,
     /// Index of the circuit breakers: 0 default, 1 high.
     pub priority: usize,
     /// Status when the cluster does not exist.
@@ -140,6 +151,8 @@ pub struct Weighted {
     pub headers: HeaderRules,
     /// Its configs of filters.
     pub per_filter: PerFilter,
+    /// Its `metadata_match` and what that leaves of the route's.
+    metadata_match: Option<Box<[Criterion]>>,
 }
 
 impl Action {
@@ -267,7 +280,7 @@ impl ClusterRoute {
         let target = match &a.cluster_specifier {
             Some(ClusterSpecifier::Cluster(c)) => Target::Cluster(known(c)?),
             Some(ClusterSpecifier::ClusterHeader(h)) => Target::Header(HeaderName::new(h)),
-            Some(ClusterSpecifier::WeightedClusters(w)) => weighted_clusters(w, &known, cx)?,
+            Some(ClusterSpecifier::WeightedClusters(w)) => weighted_clusters(w, a.metadata_match.as_ref(), &known, cx)?,
             _ => return Err(BuildError::not_implemented("RouteAction.cluster_specifier_plugin")),
         };
         Ok(ClusterRoute {
@@ -285,6 +298,8 @@ impl ClusterRoute {
             buffer_limit: None,
             upgrades: upgrades(a)?,
             connect: connect(a)?,
+            hash_policy: HashPolicy::new(&a.hash_policy)?,
+            metadata_match: criteria_of(a.metadata_match.as_ref(), None),
             priority: usize::from(a.priority == 1),
             cluster_not_found_status: match a.cluster_not_found_response_code {
                 1 => 404,
@@ -295,6 +310,13 @@ impl ClusterRoute {
             include_attempt_count_in_response: host.include_attempt_count_in_response,
             include_is_timeout_retry: host.include_is_timeout_retry,
         })
+    }
+    /// The metadata a host must have.
+    pub fn metadata_match(&self, sx: &StreamShared) -> Option<&[Criterion]> {
+        match &self.target {
+            Target::Weighted { all, .. } => weighted(all, sx.info.random.get())?.metadata_match.as_deref(),
+            _ => self.metadata_match.as_deref(),
+        }
     }
     /// The request's body is what the host is to get, and no more (`connect_config`).
     #[inline]
@@ -332,8 +354,18 @@ impl ClusterRoute {
     }
 }
 
+/// What `m` asks for in the name space `envoy.lb`, after what `base` does.
+pub fn criteria_of(m: Option<&core::Metadata>, base: Option<&core::Metadata>) -> Option<Box<[Criterion]>> {
+    let of = |m: Option<&core::Metadata>| m?.filter_metadata.get(NAMESPACE).map(criteria);
+    match (of(base), of(m)) {
+        (Some(base), Some(more)) => Some(merged(&base, &more).into()),
+        (one, other) => one.or(other).map(Vec::into_boxed_slice),
+    }
+}
+
 fn weighted_clusters(
     w: &pb::WeightedCluster,
+    metadata_match: Option<&core::Metadata>,
     known: &dyn Fn(&str) -> BuildResult<String>,
     cx: &BuildCx<'_>,
 ) -> BuildResult<Target> {
@@ -358,6 +390,7 @@ fn weighted_clusters(
                 &c.response_headers_to_remove,
             )?,
             per_filter: per_filter(&c.typed_per_filter_config, cx)?,
+            metadata_match: criteria_of(c.metadata_match.as_ref(), metadata_match),
         })
     });
     let all = all.collect::<BuildResult<Vec<Weighted>>>()?;
@@ -533,4 +566,5 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(super::headers::COVERED)
         .chain(super::virtual_clusters::COVERED)
         .chain(crate::router::retry::policy::COVERED)
+        .chain(hash_policy::COVERED)
 }

@@ -36,6 +36,8 @@ pub struct Attempt {
     informed: Option<ResponseHead>,
     /// What a request keeps that may be tried again.
     pub tries: Option<Box<Tries>>,
+    /// `set-cookie` of the response, made while its host was chosen (`hash_policy`).
+    pub set_cookie: Option<Box<str>>,
 }
 
 /// Why an attempt has no response.
@@ -65,8 +67,20 @@ impl Attempt {
         tries: Option<Box<Tries>>,
     ) -> Attempt {
         let (stream, tunnel, informed) = (None, None, None);
-        let mut a =
-            Attempt { account, host, sx, priority, timeout, stream, tunnel, settled: false, informed, tries };
+        let (settled, set_cookie) = (false, None);
+        let mut a = Attempt {
+            account,
+            host,
+            sx,
+            priority,
+            timeout,
+            stream,
+            tunnel,
+            settled,
+            informed,
+            tries,
+            set_cookie,
+        };
         a.begins();
         a
     }

@@ -5,6 +5,7 @@
 //! way becomes a local reply (`replies`).
 
 mod ahead;
+mod asking;
 mod attempt;
 mod charge;
 mod replies;
@@ -14,6 +15,7 @@ mod tunnel;
 use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
 use crate::stats::RouterStats;
 use crate::upstream::local::{Cluster, Clusters};
+use asking::Asking;
 use attempt::Attempt;
 use charge::Account;
 use nuncio_api::envoy::extensions::filters::http::router::v3 as pb;
@@ -117,10 +119,13 @@ impl Router {
             return reply(replies::maintenance(!self.suppress_envoy_headers));
         }
         ex.sx.info.attempts.set(1);
-        let Some(host) = cluster.choose() else {
+        let asking = Asking::new(ex, c, None);
+        let host = cluster.choose(&asking);
+        let set_cookie = asking.into_cookie();
+        let Some(host) = host else {
             cluster.plan.stats.upstream_cx_none_healthy().inc();
             account.reply(None, ex, 503);
-            return counted(replies::no_healthy_upstream(), c, &ex.sx);
+            return counted(with_cookie(replies::no_healthy_upstream(), set_cookie), c, &ex.sx);
         };
         let (timeout, each) = timeouts(&mut ex.request.headers, c);
         if !self.suppress_envoy_headers {
@@ -137,6 +142,7 @@ impl Router {
             t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.buffer_limit.get(), c), &account);
         }
         let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
+        attempt.set_cookie = set_cookie;
         let mut result = match c.ends_connect(&ex.request) {
             false => attempt.run(ex).await,
             true => {
@@ -152,6 +158,7 @@ impl Router {
         match result {
             Ok(mut response) => {
                 attempt.answered(ex, &mut response, self.suppress_envoy_headers);
+                let set_cookie = attempt.set_cookie.take();
                 ex.response = Some(response.head);
                 ex.response_body = attempt.into_body(response.end);
                 if c.include_attempt_count_in_response
@@ -160,11 +167,14 @@ impl Router {
                     set_attempt_count(&mut r.headers, &ex.sx);
                 }
                 self.finish_response(ex, route);
+                if let (Some(cookie), Some(r)) = (set_cookie, &mut ex.response) {
+                    r.headers.append(name::SET_COOKIE, cookie.as_bytes());
+                }
                 Step::Next
             }
             Err(e) => {
                 let r = attempt.failed(ex, e);
-                counted(r, c, &ex.sx)
+                counted(with_cookie(r, attempt.set_cookie.take()), c, &ex.sx)
             }
         }
     }
@@ -257,6 +267,14 @@ fn counted(mut r: LocalReply, c: &ClusterRoute, sx: &StreamShared) -> Step<'stat
         set_attempt_count(r.headers.get_or_insert_default(), sx);
     }
     reply(r)
+}
+
+/// A reply to a request that got a cookie while a host was chosen.
+fn with_cookie(mut r: LocalReply, cookie: Option<Box<str>>) -> LocalReply {
+    if let Some(c) = cookie {
+        r.headers.get_or_insert_default().append(name::SET_COOKIE, c.as_bytes());
+    }
+    r
 }
 
 fn set_attempt_count(h: &mut HeaderMap, sx: &StreamShared) {

@@ -1,7 +1,9 @@
 //! Builds a TCP proxy from its proto, on main.
 
 use crate::proto;
+use crate::route::action::criteria_of;
 use crate::stats::TcpStats;
+use crate::upstream::lb::subset_config::Criterion;
 use nuncio_api::envoy::extensions::filters::network::tcp_proxy::v3 as pb;
 use nuncio_core::access_log::{self, Logger};
 use nuncio_core::coverage::Covered;
@@ -29,6 +31,8 @@ pub const COVERED: &[Covered] = &[
             "access_log_flush_interval",
             "flush_access_log_on_connected",
             "access_log_options",
+            "hash_policy",
+            "metadata_match",
         ],
     )
     .ignoring(&[
@@ -42,8 +46,11 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster", &["clusters"]),
     Covered::new(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster.ClusterWeight",
-        &["name", "weight"],
+        &["name", "weight", "metadata_match"],
     ),
+    Covered::new("envoy.type.v3.HashPolicy", &["source_ip", "filter_state"]),
+    Covered::new("envoy.type.v3.HashPolicy.SourceIp", &[]),
+    Covered::new("envoy.type.v3.HashPolicy.FilterState", &["key"]),
 ];
 
 /// A TCP proxy as main builds it.
@@ -51,7 +58,9 @@ pub struct TcpPlan {
     /// `tcp.<stat_prefix>.`
     pub stats: TcpStats,
     /// The clusters with the sums of their weights up to and with each.
-    clusters: Vec<(Arc<str>, u64)>,
+    clusters: Vec<Target>,
+    /// `hash_policy`
+    pub hash: Option<Hash>,
     /// `idle_timeout`; none: no limit.
     pub idle: Option<Duration>,
     /// `max_connect_attempts`
@@ -64,6 +73,24 @@ pub struct TcpPlan {
     pub access_logs: Vec<Logger>,
     /// When it is written besides the end.
     pub log: LogMoments,
+}
+
+/// A cluster that connections go to.
+pub struct Target {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The weights up to and with it.
+    sum: u64,
+    /// Metadata the host must have.
+    pub metadata_match: Option<Box<[Criterion]>>,
+}
+
+/// What connections are kept together by.
+pub enum Hash {
+    /// The client's address.
+    SourceIp,
+    /// An object of the filter state.
+    FilterState(String),
 }
 
 /// `TcpAccessLogOptions`
@@ -92,6 +119,7 @@ impl TcpPlan {
         Ok(TcpPlan {
             stats: TcpStats::new(&cx.scope.store().root().scope("tcp").scope(&c.stat_prefix)),
             clusters: clusters(c)?,
+            hash: hash(c),
             idle,
             max_connect_attempts: c.max_connect_attempts.unwrap_or(1),
             max_duration: proto::duration(&c.max_downstream_connection_duration)?,
@@ -101,10 +129,10 @@ impl TcpPlan {
         })
     }
     /// Chooses the cluster of a connection.
-    pub fn choose(&self, random: u64) -> &Arc<str> {
-        let total = self.clusters.last().map_or(1, |c| c.1).max(1);
-        let at = self.clusters.partition_point(|c| c.1 <= random % total);
-        &self.clusters[at].0
+    pub fn choose(&self, random: u64) -> &Target {
+        let total = self.clusters.last().map_or(1, |c| c.sum).max(1);
+        let at = self.clusters.partition_point(|c| c.sum <= random % total);
+        &self.clusters[at]
     }
     /// How long a connection may live, jitter included.
     pub fn max_duration(&self) -> Option<Duration> {
@@ -114,19 +142,32 @@ impl TcpPlan {
 }
 
 /// At least one; the weights are above 0 (validation).
-fn clusters(c: &pb::TcpProxy) -> BuildResult<Vec<(Arc<str>, u64)>> {
+fn clusters(c: &pb::TcpProxy) -> BuildResult<Vec<Target>> {
     use pb::tcp_proxy::ClusterSpecifier as C;
+    let base = c.metadata_match.as_ref();
     match &c.cluster_specifier {
-        Some(C::Cluster(name)) => Ok(vec![(name.as_str().into(), 1)]),
+        Some(C::Cluster(name)) => {
+            Ok(vec![Target { name: name.as_str().into(), sum: 1, metadata_match: criteria_of(None, base) }])
+        }
         Some(C::WeightedClusters(w)) => {
             let mut sum = 0;
             let sums = w.clusters.iter().map(|c| {
                 sum += u64::from(c.weight);
-                (c.name.as_str().into(), sum)
+                let metadata_match = criteria_of(c.metadata_match.as_ref(), base);
+                Target { name: c.name.as_str().into(), sum, metadata_match }
             });
             Ok(sums.collect())
         }
         None => Err(BuildError::from("TcpProxy: cluster_specifier must be set")),
+    }
+}
+
+fn hash(c: &pb::TcpProxy) -> Option<Hash> {
+    use nuncio_api::envoy::r#type::v3::hash_policy::PolicySpecifier as P;
+    // There is one at most (validation).
+    match c.hash_policy.first()?.policy_specifier.as_ref()? {
+        P::SourceIp(_) => Some(Hash::SourceIp),
+        P::FilterState(f) => Some(Hash::FilterState(f.key.clone())),
     }
 }
 

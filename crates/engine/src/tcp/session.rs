@@ -1,11 +1,14 @@
 //! One proxied connection: the cluster and a host are chosen and connected to as soon as the client is there, then the
 //! bytes go both ways until both sides have ended, or a limit is reached.
 
-use super::config::TcpPlan;
+use super::config::{Hash, Target, TcpPlan};
 use super::log;
 use super::relay::{End, Relay};
 use crate::io::Io;
 use crate::upstream::bytes::{self, BytesUp};
+use crate::upstream::lb::LbContext;
+use crate::upstream::lb::hash_policy::{self, HashPolicy};
+use crate::upstream::lb::subset::{Criteria, asked};
 use crate::upstream::local::{Cluster, Clusters};
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::clock::{self, TimerKind};
@@ -27,6 +30,25 @@ pub struct Session {
     conn: Rc<ConnInfo>,
     /// `max_downstream_connection_duration` ends it then.
     deadline: Option<Instant>,
+}
+
+/// What a connection says about the host it should go to.
+struct Asking<'a> {
+    session: &'a Session,
+    target: &'a Target,
+}
+
+impl LbContext for Asking<'_> {
+    fn hash(&self, _: Option<&HashPolicy>) -> Option<u64> {
+        let conn = &self.session.conn;
+        match self.session.plan.hash.as_ref()? {
+            Hash::SourceIp => hash_policy::of_ip(&conn.remote.borrow()),
+            Hash::FilterState(key) => conn.filter_state.borrow().get(key)?.hash(),
+        }
+    }
+    fn criteria(&self) -> Option<Criteria<'_>> {
+        asked(self.target.metadata_match.as_deref(), self.session.info())
+    }
 }
 
 /// Why there is no upstream connection, as `tcp_initializion_failure:<n>` (Envoy's spelling) numbers it.
@@ -127,7 +149,8 @@ impl Session {
     async fn connect(&self) -> Option<BytesUp> {
         let began = clock::now();
         let info = self.info();
-        let name = self.plan.choose(info.random.get());
+        let target = self.plan.choose(info.random.get());
+        let name = &target.name;
         loop {
             let Some(cluster) = Clusters::here().get(name) else {
                 self.plan.stats.downstream_cx_no_route().inc();
@@ -144,7 +167,7 @@ impl Session {
                 stats.upstream_cx_overflow().inc();
                 return self.failed(Some(Flag::UpstreamOverflow), Failure::ResourceLimitExceeded);
             }
-            let Some(host) = cluster.choose() else {
+            let Some(host) = cluster.choose(&Asking { session: self, target }) else {
                 stats.upstream_cx_none_healthy().inc();
                 return self.failed(Some(Flag::NoHealthyUpstream), Failure::NoHealthyUpstream);
             };

@@ -2,6 +2,7 @@
 
 use super::breakers::Breakers;
 use super::health::PanicPolicy;
+use super::lb::config::Lb;
 use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
 use nuncio_core::metadata::LazyMetadata;
@@ -13,18 +14,6 @@ use socket2::TcpKeepalive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
-
-/// How a host is chosen (`lb_policy`, `load_balancing_policy`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum LbPolicy {
-    /// In turn.
-    #[default]
-    RoundRobin,
-    /// The less busy of two chosen at random.
-    LeastRequest,
-    /// At random.
-    Random,
-}
 
 /// Which HTTP version is spoken with the hosts (`HttpProtocolOptions.upstream_protocol_options`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -73,7 +62,7 @@ pub struct ClusterPlan {
     /// `upstream_connection_options.tcp_keepalive`
     pub keepalive: Option<TcpKeepalive>,
     /// How a host is chosen.
-    pub lb: LbPolicy,
+    pub lb: Lb,
     /// When all hosts get requests, fit or not.
     pub panic: PanicPolicy,
     /// `common_lb_config.update_merge_window`: changes of health are told to the workers once in that time; zero: each.

@@ -1,10 +1,12 @@
 //! Builds a cluster from its proto, on main.
 
 use super::breakers::{Breakers, Resource, RetryBudget};
-use super::cluster::{ClusterPlan, LbPolicy, Transport, UpstreamHttp, UpstreamProtocol};
+use super::cluster::{ClusterPlan, Transport, UpstreamHttp, UpstreamProtocol};
 use super::dns::DnsOptions;
 use super::health::PanicPolicy;
 use super::host::Wanted;
+use super::lb::config::PolicyCx;
+use super::lb;
 use super::members;
 use super::outlier;
 use crate::http::config::h2_settings;
@@ -43,6 +45,12 @@ pub const COVERED: &[Covered] = &[
             "connect_timeout",
             "upstream_connection_options",
             "lb_policy",
+            "load_balancing_policy",
+            "lb_subset_config",
+            "round_robin_lb_config",
+            "least_request_lb_config",
+            "ring_hash_lb_config",
+            "maglev_lb_config",
             "load_assignment",
             "circuit_breakers",
             "http2_protocol_options",
@@ -92,16 +100,28 @@ pub const COVERED: &[Covered] = &[
         &["budget_percent", "min_retry_concurrency"],
     ),
     Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints", "policy"]),
-    Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment.Policy", &["overprovisioning_factor"]),
+    Covered::new(
+        "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
+        &["overprovisioning_factor", "weighted_priority_health"],
+    ),
     Covered::new(
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
-        &["healthy_panic_threshold", "update_merge_window"],
+        &[
+            "healthy_panic_threshold",
+            "update_merge_window",
+            "zone_aware_lb_config",
+            "locality_weighted_lb_config",
+            "consistent_hashing_lb_config",
+        ],
     )
     .ignoring(&[(
         "ignore_new_hosts_until_first_hc",
         "there are no health checks to wait for; they are refused",
     )]),
-    Covered::new("envoy.config.endpoint.v3.LocalityLbEndpoints", &["locality", "lb_endpoints"]),
+    Covered::new(
+        "envoy.config.endpoint.v3.LocalityLbEndpoints",
+        &["locality", "lb_endpoints", "load_balancing_weight", "priority"],
+    ),
     Covered::new(
         "envoy.config.endpoint.v3.LbEndpoint",
         &["endpoint", "metadata", "health_status", "load_balancing_weight"],
@@ -143,6 +163,10 @@ pub struct Endpoint {
     pub metadata: LazyMetadata,
     /// `load_balancing_weight`
     pub weight: u32,
+    /// `LocalityLbEndpoints.priority`
+    pub priority: u32,
+    /// `LocalityLbEndpoints.load_balancing_weight`
+    pub locality_weight: u32,
     /// `health_status`
     pub status: core::HealthStatus,
 }
@@ -186,7 +210,14 @@ impl Endpoint {
                 .is_some_and(|v| matches!(v.kind, Some(prost_types::value::Kind::BoolValue(true)))),
             address: Some(address),
         };
-        Wanted { info: Arc::new(info), weight: self.weight, others: Box::default(), status: self.status }
+        Wanted {
+            info: Arc::new(info),
+            weight: self.weight,
+            priority: self.priority,
+            locality_weight: self.locality_weight,
+            others: Box::default(),
+            status: self.status,
+        }
     }
 }
 
@@ -231,18 +262,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         observability_name: alt.as_str().into(),
         connect_timeout: duration_or(&c.connect_timeout, Duration::from_secs(5))?,
         keepalive: c.upstream_connection_options.as_ref().and_then(|o| o.tcp_keepalive).map(keepalive),
-        lb: match pb::cluster::LbPolicy::try_from(c.lb_policy) {
-            Ok(pb::cluster::LbPolicy::RoundRobin) => LbPolicy::RoundRobin,
-            Ok(pb::cluster::LbPolicy::LeastRequest) => LbPolicy::LeastRequest,
-            Ok(pb::cluster::LbPolicy::Random) => LbPolicy::Random,
-            Ok(other) => {
-                return Err(BuildError::not_implemented(format_args!(
-                    "Cluster.lb_policy: {}",
-                    other.as_str_name()
-                )));
-            }
-            Err(_) => return Err("unknown lb_policy".into()),
-        },
+        lb: lb::config::of_cluster(c, PolicyCx { build: cx, scope: &scope, cluster: &c.name })?,
         panic: panic_policy(c, &cx.server.runtime()),
         merge_window: merge_window(c)?,
         transport: transport(c, &http, &scope, cx)?,
@@ -312,11 +332,9 @@ fn panic_policy(c: &pb::Cluster, runtime: &Runtime) -> PanicPolicy {
     let threshold = c.common_lb_config.as_ref().and_then(|l| l.healthy_panic_threshold.as_ref());
     // In whole percent, as in Envoy.
     let threshold = threshold.map_or(50, |p| p.value.round() as u64);
-    let policy = c.load_assignment.as_ref().and_then(|a| a.policy.as_ref());
-    PanicPolicy {
-        threshold: runtime.number("upstream.healthy_panic_threshold", threshold),
-        overprovisioning: policy.and_then(|p| p.overprovisioning_factor).unwrap_or(140),
-    }
+    let panic = PanicPolicy::new(runtime.number("upstream.healthy_panic_threshold", threshold));
+    panic.set_policy(c.load_assignment.as_ref().and_then(|a| a.policy.as_ref()));
+    panic
 }
 
 fn merge_window(c: &pb::Cluster) -> BuildResult<Duration> {
@@ -488,6 +506,8 @@ fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>
                 locality: locality.clone(),
                 metadata: LazyMetadata::new(e.metadata.as_ref()),
                 weight: e.load_balancing_weight.unwrap_or(1),
+                priority: l.priority,
+                locality_weight: l.load_balancing_weight.unwrap_or(0),
                 status: e.health_status(),
             });
         }

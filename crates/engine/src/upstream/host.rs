@@ -1,12 +1,15 @@
 //! Hosts: the members of a cluster, shared by all workers.
 
 use super::health::HostHealth;
+pub use super::lb::set::HostSet;
 use super::outlier::Monitor;
 use nuncio_api::envoy::config::core::v3::HealthStatus;
 use nuncio_core::address::Address;
+use nuncio_core::clock;
 use nuncio_core::info::HostInfo;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 /// Counters of one host, as `/clusters` prints them.
 #[derive(Debug, Default)]
@@ -46,8 +49,8 @@ impl HostCounters {
 pub struct Host {
     /// Address, names, locality, metadata.
     pub info: Arc<HostInfo>,
-    /// `load_balancing_weight`, 1 to 2^32-1.
-    pub weight: u32,
+    /// What discovery says of it beside; it may change while the host stays.
+    place: Place,
     /// More addresses of the same host, tried after the first (`LOGICAL_DNS`).
     pub others: Box<[Address]>,
     /// How fit it is.
@@ -58,11 +61,21 @@ pub struct Host {
     pub monitor: OnceLock<Box<Monitor>>,
 }
 
-/// The hosts of a cluster at one moment.
+/// Where a host stands among the others.
 #[derive(Debug, Default)]
-pub struct HostSet {
-    /// In the order of configuration and resolution.
-    pub hosts: Vec<Arc<Host>>,
+struct Place {
+    weight: AtomicU32,
+    priority: AtomicU32,
+    locality_weight: AtomicU32,
+    /// In milliseconds of [`up_now`].
+    up_since: AtomicU64,
+}
+
+/// Milliseconds on a clock of which only differences mean something: since when hosts are up.
+pub fn up_now() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let now = clock::now();
+    now.saturating_duration_since(*START.get_or_init(|| now)).as_millis() as u64
 }
 
 /// A host that discovery names.
@@ -72,6 +85,10 @@ pub struct Wanted {
     pub info: Arc<HostInfo>,
     /// Its weight.
     pub weight: u32,
+    /// `LocalityLbEndpoints.priority`
+    pub priority: u32,
+    /// `LocalityLbEndpoints.load_balancing_weight`
+    pub locality_weight: u32,
     /// More addresses.
     pub others: Box<[Address]>,
     /// `health_status`
@@ -79,23 +96,57 @@ pub struct Wanted {
 }
 
 impl Host {
-    /// The hosts that follow `old`: those with the same addresses, name and weight are the same objects.
+    /// A host.
+    pub fn new(w: Wanted) -> Host {
+        let (place, health, counters, monitor) = Default::default();
+        let host = Host { info: w.info, place, others: w.others, health, counters, monitor };
+        host.place.up_since.store(up_now(), Relaxed);
+        host.takes(w.status, w.weight, w.priority, w.locality_weight);
+        host
+    }
+    fn takes(&self, status: HealthStatus, weight: u32, priority: u32, locality_weight: u32) {
+        self.health.set_status(status);
+        self.place.weight.store(weight, Relaxed);
+        self.place.priority.store(priority, Relaxed);
+        self.place.locality_weight.store(locality_weight, Relaxed);
+    }
+    /// `load_balancing_weight`, 1 to 2^32-1.
+    pub fn weight(&self) -> u32 {
+        self.place.weight.load(Relaxed)
+    }
+    /// `LocalityLbEndpoints.priority`, 0 is the highest.
+    pub fn priority(&self) -> u32 {
+        self.place.priority.load(Relaxed)
+    }
+    /// `load_balancing_weight` of its locality, 0 if it has none.
+    pub fn locality_weight(&self) -> u32 {
+        self.place.locality_weight.load(Relaxed)
+    }
+    /// When it came up, by [`up_now`]: when it was added, or passed its first health check.
+    pub fn up_since(&self) -> u64 {
+        self.place.up_since.load(Relaxed)
+    }
+    /// It has come up now: slow start begins.
+    pub fn comes_up(&self) {
+        self.place.up_since.store(up_now(), Relaxed);
+    }
+    /// The hosts that follow `old`: those with the same addresses and name are the same objects.
     pub fn continued(old: &[Arc<Host>], wanted: Vec<Wanted>) -> Vec<Arc<Host>> {
         let hosts = wanted.into_iter().map(|w| {
             let same = old.iter().find(|h| {
                 h.info.address == w.info.address
                     && h.info.hostname == w.info.hostname
-                    && h.weight == w.weight
                     && h.others == w.others
+                    && h.info.locality == w.info.locality
+                    && h.info.metadata.same(&w.info.metadata)
             });
-            let status = w.status;
-            let host = same.cloned().unwrap_or_else(|| {
-                let Wanted { info, weight, others, .. } = w;
-                let (health, counters, monitor) = Default::default();
-                Arc::new(Host { info, weight, others, health, counters, monitor })
-            });
-            host.health.set_status(status);
-            host
+            match same {
+                Some(h) => {
+                    h.takes(w.status, w.weight, w.priority, w.locality_weight);
+                    h.clone()
+                }
+                None => Arc::new(Host::new(w)),
+            }
         });
         hosts.collect()
     }
@@ -114,7 +165,11 @@ mod tests {
     fn hosts_that_stay_keep_their_counters() {
         let wanted = |ports: &[u16]| -> Vec<Wanted> {
             let status = HealthStatus::Unknown;
-            ports.iter().map(|p| Wanted { info: info(*p), weight: 1, others: [].into(), status }).collect()
+            let one = |p: &u16| {
+                let (weight, priority, locality_weight) = (1, 0, 0);
+                Wanted { info: info(*p), weight, priority, locality_weight, others: [].into(), status }
+            };
+            ports.iter().map(one).collect()
         };
         let a = Host::continued(&[], wanted(&[1, 2]));
         HostCounters::inc(&a[1].counters.rq_total);

@@ -1,8 +1,9 @@
 //! Clusters on one worker: the plan, the current hosts, the balancer's cursor, and a pool per host.
 
 use super::cluster::ClusterPlan;
-use super::health::{HostList, Parts};
 use super::host::{Host, HostSet};
+use super::lb::LbContext;
+use super::lb::pick::{Picked, Picker, Picking};
 use super::pool::HostPool;
 use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
 use nuncio_core::hash::TrustedMap;
@@ -17,13 +18,22 @@ use std::sync::Arc;
 pub struct Cluster {
     /// What main built.
     pub plan: Arc<ClusterPlan>,
-    hosts: RefCell<HostList>,
-    /// Some host is not healthy.
-    parts: RefCell<Option<Box<Parts>>>,
+    hosts: RefCell<Hosts>,
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
     retry: OnceCell<RetryStats>,
     alt: RefCell<HashMap<Box<str>, AltStats>>,
+}
+
+/// The hosts as this thread knows them.
+#[derive(Default)]
+struct Hosts {
+    set: Arc<HostSet>,
+    picker: Picker,
+    /// Those that were chosen since the set was replaced, by their places in it.
+    by_place: Vec<Option<Rc<LocalHost>>>,
+    /// All that were ever chosen and are still hosts, by their addresses in memory: each keeps its host there.
+    known: TrustedMap<usize, Rc<LocalHost>>,
 }
 
 /// Most names of `x-envoy-upstream-alt-stat-name` that a cluster counts by; further ones share a name.
@@ -43,8 +53,7 @@ impl Cluster {
     fn new(plan: Arc<ClusterPlan>) -> Rc<Cluster> {
         Rc::new(Cluster {
             plan,
-            hosts: RefCell::new(HostList::new(vec![])),
-            parts: RefCell::default(),
+            hosts: RefCell::default(),
             http1: OnceCell::new(),
             http2: OnceCell::new(),
             retry: OnceCell::new(),
@@ -52,44 +61,61 @@ impl Cluster {
         })
     }
     /// Replaces the hosts; those that stay keep their pools, the others' idle connections are closed.
-    pub fn set_hosts(self: &Rc<Self>, set: &HostSet) {
-        let old = std::mem::take(&mut self.hosts.borrow_mut().hosts);
-        let mut by_host: HashMap<*const Host, Rc<LocalHost>> =
-            old.into_iter().map(|h| (Arc::as_ptr(&h.host), h)).collect();
-        let new = set.hosts.iter().map(|h| {
-            by_host.remove(&Arc::as_ptr(h)).unwrap_or_else(|| {
-                let pool = HostPool::new(self.clone(), h.clone());
-                Rc::new(LocalHost { host: h.clone(), pool, zone: OnceCell::new() })
-            })
-        });
-        let new: Vec<_> = new.collect();
-        *self.parts.borrow_mut() = Parts::of(&new, &self.plan.panic);
-        *self.hosts.borrow_mut() = HostList::new(new);
-        for gone in by_host.into_values() {
-            gone.pool.drain();
-        }
-    }
-    /// The health of some hosts has changed.
-    pub fn refresh(&self) {
-        *self.parts.borrow_mut() = Parts::of(&self.hosts.borrow().hosts, &self.plan.panic);
+    pub fn set_hosts(&self, set: &Arc<HostSet>) {
+        let (old, gone) = {
+            let mut hosts = self.hosts.borrow_mut();
+            let gone = set.gone.iter().filter_map(|h| hosts.known.remove(&place(h)));
+            let gone: Vec<_> = gone.collect();
+            hosts.by_place.clear();
+            hosts.picker.changed();
+            (std::mem::replace(&mut hosts.set, set.clone()), gone)
+        };
+        worker::retire(old);
+        gone.iter().for_each(|h| h.pool.drain());
     }
     /// A host has failed: its connections end with the requests they carry.
-    pub fn failed(&self, host: *const Host) {
-        let hosts = self.hosts.borrow();
-        let Some(h) = hosts.hosts.iter().find(|h| Arc::as_ptr(&h.host) == host) else { return };
-        h.pool.drain_existing();
+    pub fn failed(&self, host: &Arc<Host>) {
+        let known = self.hosts.borrow().known.get(&place(host)).cloned();
+        known.iter().for_each(|h| h.pool.drain_existing());
     }
     /// Chooses a host; `None` when there is none.
-    pub fn choose(&self) -> Option<Rc<LocalHost>> {
-        let (all, parts) = (self.hosts.borrow(), self.parts.borrow());
-        let list = match &*parts {
-            None => &all,
-            Some(p) => p.choose().unwrap_or_else(|| {
-                self.plan.stats.lb_healthy_panic().inc();
-                &all
-            }),
+    pub fn choose(self: &Rc<Self>, cx: &dyn LbContext) -> Option<Rc<LocalHost>> {
+        let mut host = self.choose_once(cx, 0)?;
+        for attempt in 1..=cx.attempts() {
+            if !cx.rejects(&host.host) {
+                break;
+            }
+            host = self.choose_once(cx, attempt)?;
+        }
+        Some(host)
+    }
+    fn choose_once(self: &Rc<Self>, cx: &dyn LbContext, attempt: u32) -> Option<Rc<LocalHost>> {
+        let Hosts { set, picker, by_place, known } = &mut *self.hosts.borrow_mut();
+        let plan = &self.plan;
+        let picking = Picking { set, lb: &plan.lb, cx, attempt, plan };
+        let at = match picker.pick(&picking)? {
+            Picked::At(at) => at as usize,
+            Picked::Host(h) => return Some(self.known(known, &h)),
         };
-        list.choose(self.plan.lb).cloned()
+        if by_place.is_empty() {
+            by_place.resize_with(set.hosts.len(), || None);
+        }
+        let slot = by_place.get_mut(at)?;
+        if let Some(h) = slot {
+            return Some(h.clone());
+        }
+        Some(slot.insert(self.known(known, set.hosts.get(at)?)).clone())
+    }
+    fn known(
+        self: &Rc<Self>,
+        known: &mut TrustedMap<usize, Rc<LocalHost>>,
+        host: &Arc<Host>,
+    ) -> Rc<LocalHost> {
+        let new = || {
+            let pool = HostPool::new(self.clone(), host.clone());
+            Rc::new(LocalHost { host: host.clone(), pool, zone: OnceCell::new() })
+        };
+        known.entry(place(host)).or_insert_with(new).clone()
     }
     /// The codec's stats, made with the first connection as in Envoy.
     pub fn http1_stats(&self) -> &Http1Stats {
@@ -103,21 +129,6 @@ impl Cluster {
     pub fn retry_stats(&self) -> &RetryStats {
         self.retry.get_or_init(|| RetryStats::new(&self.plan.scope.scope("retry")))
     }
-    /// As [`choose`](Self::choose), and chooses again, up to `attempts` times, while `rejects` says so.
-    pub fn choose_unless(
-        &self,
-        rejects: impl Fn(&LocalHost) -> bool,
-        attempts: u32,
-    ) -> Option<Rc<LocalHost>> {
-        let mut host = self.choose()?;
-        for _ in 0..attempts {
-            if !rejects(&host) {
-                break;
-            }
-            host = self.choose()?;
-        }
-        Some(host)
-    }
     /// Stats under a name that a request asks for.
     pub fn alt_stats(&self, name: &str) -> AltStats {
         let mut known = self.alt.borrow_mut();
@@ -129,11 +140,15 @@ impl Cluster {
         known.entry(name.into()).or_insert_with(make).clone()
     }
     fn drain(&self) {
-        *self.parts.borrow_mut() = Parts::of(&[], &self.plan.panic);
-        for h in std::mem::take(&mut self.hosts.borrow_mut().hosts) {
-            h.pool.drain();
-        }
+        let hosts = self.hosts.take();
+        hosts.known.values().for_each(|h| h.pool.drain());
+        worker::retire(hosts.set);
     }
+}
+
+/// What a host is known by, as long as somebody keeps it.
+fn place(h: &Arc<Host>) -> usize {
+    Arc::as_ptr(h).addr()
 }
 
 impl Drop for Cluster {
@@ -212,13 +227,9 @@ impl Clusters {
         };
         in_use.set_hosts(hosts);
     }
-    /// The health of some of a cluster's hosts has changed.
-    pub fn refresh(&self, name: &str) {
-        self.in_use(name, Cluster::refresh);
-    }
     /// Tells a cluster that one of its hosts has failed.
     pub fn failed(&self, name: &str, host: &Arc<Host>) {
-        self.in_use(name, |c| c.failed(Arc::as_ptr(host)));
+        self.in_use(name, |c| c.failed(host));
     }
     /// A cluster that nobody here has used has nothing to bring up to date.
     fn in_use(&self, name: &str, f: impl FnOnce(&Cluster)) {

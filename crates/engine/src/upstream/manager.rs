@@ -9,6 +9,7 @@ use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
 use super::host::{Host, HostSet};
+use super::lb::set::Making;
 use super::local::Clusters;
 use super::members::Members;
 use super::outlier::{self, Detector, OutlierStats};
@@ -132,6 +133,8 @@ struct Inner {
     /// Learns how many clusters there are.
     counted: RefCell<Option<Counted>>,
     workers: RefCell<Option<Rc<Workers>>>,
+    /// `cluster_manager.local_cluster_name`: the cluster this proxy belongs to.
+    local: RefCell<Option<String>>,
     /// Of clusters that name none.
     servers: RefCell<Servers>,
     resolvers: RefCell<Vec<(Servers, Rc<Resolver>)>>,
@@ -156,6 +159,7 @@ impl ClusterManager {
             running: Cell::new(false),
             counted: RefCell::default(),
             workers: RefCell::default(),
+            local: RefCell::default(),
             servers: RefCell::default(),
             resolvers: RefCell::default(),
             root: root.clone(),
@@ -180,6 +184,10 @@ impl ClusterManager {
     }
     pub(super) fn downgrade(&self) -> WeakManager {
         WeakManager(Rc::downgrade(&self.0))
+    }
+    /// Names the cluster this proxy belongs to (`local_cluster_name`), before any cluster is added: localities count.
+    pub fn set_local(&self, name: &str) {
+        *self.0.local.borrow_mut() = Some(name.to_owned()).filter(|n| !n.is_empty());
     }
     /// Adds a cluster from the bootstrap.
     ///
@@ -516,20 +524,35 @@ impl ClusterManager {
             Next::Waiting => {}
         }
     }
-    fn refresh(&self, c: &ClusterEntry) {
+    fn refresh(&self, c: &Rc<ClusterEntry>) {
         self.0.stats.cluster_updated().inc();
-        let name = c.plan.name.clone();
-        self.on_all(move |here| here.refresh(&name), (), unwatched());
+        self.rebuild(c);
     }
     fn is_active(&self, c: &Rc<ClusterEntry>) -> bool {
         self.get(&c.plan.name).is_some_and(|active| Rc::ptr_eq(&active, c))
+    }
+    /// The set of these hosts, after the present one of the cluster.
+    fn host_set(&self, c: &ClusterEntry, hosts: Vec<Arc<Host>>) -> Arc<HostSet> {
+        let name = self.0.local.borrow();
+        let local = name.as_deref().filter(|n| **n != *c.plan.name).and_then(|n| self.get(n));
+        let local = local.map(|l| l.hosts());
+        let workers = self.0.workers.borrow().as_ref().map_or(0, |w| w.len());
+        let making = Making {
+            lb: &c.plan.lb,
+            panic: &c.plan.panic,
+            stats: &c.plan.stats,
+            local: local.as_deref(),
+            zones: name.is_some(),
+            threads: workers as u64 + 1,
+        };
+        Arc::new(HostSet::new(hosts, &c.hosts(), &making))
     }
     /// Replaces the hosts of a cluster, which have changed, here and on the workers.
     pub(super) fn set_hosts(&self, c: &Rc<ClusterEntry>, hosts: Vec<Arc<Host>>) {
         if let Some(d) = &c.detector {
             d.set_hosts(&hosts);
         }
-        let new = Arc::new(HostSet { hosts });
+        let new = self.host_set(c, hosts);
         c.members.set(new.clone());
         c.plan.stats.membership_change().inc();
         if c.initialized.get() {
@@ -540,8 +563,24 @@ impl ClusterManager {
         }
         // The workers hear nothing of a cluster that is warming, or that has ended.
         if self.is_active(c) {
-            let name = c.plan.name.clone();
-            self.on_all(move |here| here.set_hosts(&name, &new), (), unwatched());
+            self.publish_hosts(c, new);
+            let local = self.0.local.borrow().as_deref() == Some(&*c.plan.name);
+            if local {
+                // How others spread their requests over localities depends on who sends them.
+                self.list().iter().filter(|o| !Rc::ptr_eq(o, c)).for_each(|o| self.rebuild(o));
+            }
         }
+    }
+    /// Makes the set of a cluster's hosts anew: something about them has changed, but not who they are.
+    pub(super) fn rebuild(&self, c: &Rc<ClusterEntry>) {
+        let new = self.host_set(c, c.hosts().hosts.clone());
+        c.members.set(new.clone());
+        if self.is_active(c) {
+            self.publish_hosts(c, new);
+        }
+    }
+    fn publish_hosts(&self, c: &ClusterEntry, new: Arc<HostSet>) {
+        let name = c.plan.name.clone();
+        self.on_all(move |here| here.set_hosts(&name, &new), (), unwatched());
     }
 }

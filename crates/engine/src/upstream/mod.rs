@@ -2,7 +2,7 @@
 //!
 //! Main builds [`cluster::ClusterPlan`]s and keeps their host sets up to date ([`manager`], [`resolve`], [`dns`]); every worker has a
 //! [`local::Cluster`] for each plan, with connection pools of its own ([`pool`]) over the two kinds of connection
-//! ([`h1`], [`h2`]), and chooses by what is known of the hosts' [`health`]. The router asks for a
+//! ([`h1`], [`h2`]), and chooses ([`lb`]) by what is known of the hosts' [`health`]. The router asks for a
 //! [`stream::UpStream`] and never sees which kind it got; the TCP proxy asks for plain [`bytes`].
 
 pub mod breakers;
@@ -12,12 +12,12 @@ pub mod cluster;
 pub mod config;
 pub mod connect;
 pub mod dns;
-mod edf;
 pub mod h1;
 pub mod h2;
 pub mod health;
 pub mod host;
 pub mod idle;
+pub mod lb;
 pub mod local;
 pub mod manager;
 pub mod members;

@@ -152,6 +152,8 @@ mod tests {
             locality: Arc::default(),
             metadata: Default::default(),
             weight: 1,
+            priority: 0,
+            locality_weight: 0,
             status: Default::default(),
         }
     }

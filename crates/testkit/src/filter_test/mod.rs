@@ -51,7 +51,12 @@ impl FilterTest {
             register,
             filters: yaml.to_owned(),
             routes: None,
-            node: NodeInfo { id: "test-id".into(), cluster: "test-cluster".into(), zone: "test-zone".into() },
+            node: NodeInfo {
+                id: "test-id".into(),
+                cluster: "test-cluster".into(),
+                zone: "test-zone".into(),
+                ..Default::default()
+            },
             store: Store::new(),
             server: Server::default(),
             reply: RefCell::new(Reply::new(200)),

@@ -2,6 +2,7 @@
 
 use super::replay::back_off;
 use crate::route::{ClusterRoute, RouteEntry};
+use crate::router::asking::Asking;
 use crate::router::attempt::{Attempt, Failed};
 use crate::router::{Router, replies};
 use crate::upstream::local::{Clusters, LocalHost};
@@ -28,7 +29,7 @@ impl Router {
             let Some(tries) = attempt.tries.as_mut() else { return result };
             tries.pause(back_off(wait), &ex.sx).await.map_err(|r| Failed::Reply(Box::new(r)))?;
             ex.sx.info.attempts.set(ex.sx.info.attempts.get() + 1);
-            let Some(host) = choose(attempt) else {
+            let Some(host) = choose(attempt, ex, c) else {
                 let cluster = &attempt.account().cluster;
                 cluster.plan.stats.upstream_cx_none_healthy().inc();
                 attempt.account().reply(None, ex, 503);
@@ -75,10 +76,12 @@ impl Router {
 }
 
 /// A host for another attempt: of the cluster as it is now, which may have been replaced meanwhile.
-fn choose(attempt: &mut Attempt) -> Option<Rc<LocalHost>> {
+fn choose(attempt: &mut Attempt, ex: &Exchange, c: &ClusterRoute) -> Option<Rc<LocalHost>> {
     let cluster = Clusters::here().get(&attempt.account().cluster.plan.name)?;
-    match attempt.tries.as_mut().and_then(|t| t.retry()) {
-        Some(r) => cluster.choose_unless(|h| r.rejects(h), r.host_attempts()),
-        None => cluster.choose(),
-    }
+    let retry = attempt.tries.as_mut().and_then(|t| t.retry());
+    let asking = Asking::new(ex, c, retry.as_deref());
+    let host = cluster.choose(&asking);
+    let set_cookie = asking.into_cookie();
+    attempt.set_cookie = set_cookie.or(attempt.set_cookie.take());
+    host
 }

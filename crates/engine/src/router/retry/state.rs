@@ -4,6 +4,7 @@ use super::conditions::RetryOn;
 use super::policy::{Hosts, RetryPolicy};
 use crate::router::charge::Account;
 use crate::upstream::breakers::Breakers;
+use crate::upstream::host::Host;
 use crate::upstream::local::LocalHost;
 use nuncio_core::error::ResetReason;
 use nuncio_core::runtime::{Runtime, RuntimeNumber};
@@ -203,10 +204,10 @@ impl Retry {
         self.hosts().attempts.max(1)
     }
     /// Another host would be better.
-    pub fn rejects(&self, host: &LocalHost) -> bool {
+    pub fn rejects(&self, host: &Arc<Host>) -> bool {
         let hosts = self.hosts();
-        let same = |h: &Rc<LocalHost>| Arc::ptr_eq(&h.host, &host.host);
-        hosts.canaries && host.host.info.canary || hosts.previous && self.tried.iter().any(same)
+        let same = |h: &Rc<LocalHost>| Arc::ptr_eq(&h.host, host);
+        hosts.canaries && host.info.canary || hosts.previous && self.tried.iter().any(same)
     }
 
     /// What a response calls for.

@@ -2,8 +2,8 @@
 
 use nuncio_api::envoy::extensions::filters::http::header_to_metadata::v3::config as pb;
 use nuncio_core::matchers::RegexSubstitution;
-use nuncio_core::{BuildError, BuildResult};
-use nuncio_wire::{HeaderMap, HeaderName, name};
+use nuncio_core::{BuildError, BuildResult, cookie};
+use nuncio_wire::{HeaderMap, HeaderName};
 use prost_types::Value;
 use prost_types::value::Kind;
 
@@ -97,25 +97,9 @@ impl Rule {
                 }
                 Some(value)
             }
-            Source::Cookie(name) => cookie(headers, name.as_bytes()).map(<[u8]>::to_vec),
+            Source::Cookie(name) => cookie::get(headers, name.as_bytes()).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
         }
     }
-}
-
-/// The value of a cookie of the request, unless it is empty.
-fn cookie<'a>(headers: &'a HeaderMap, name: &[u8]) -> Option<&'a [u8]> {
-    for line in headers.get_all(name::COOKIE) {
-        for crumb in line.split(|b| *b == b';') {
-            let Some(at) = crumb.iter().position(|b| *b == b'=') else { continue };
-            let (key, value) = (&crumb[..at], &crumb[at + 1..]);
-            let blanks = key.iter().take_while(|b| **b == b' ').count();
-            if &key[blanks..] == name {
-                let bare = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-                return Some(bare).filter(|v| !v.is_empty());
-            }
-        }
-    }
-    None
 }
 
 impl Target {

@@ -3,7 +3,7 @@ use nuncio_api::envoy::extensions::filters::common::set_filter_state::v3 as comm
 use nuncio_api::envoy::extensions::filters::http::set_filter_state::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
-use nuncio_core::filter_state::{LifeSpan, StringObject};
+use nuncio_core::filter_state::{HashableString, LifeSpan, StateObject, StringObject};
 use nuncio_core::format::{Formatter, Purpose};
 use nuncio_core::registry::Docs;
 use nuncio_core::{BuildError, BuildResult, Exchange, Registry};
@@ -60,6 +60,8 @@ struct Value {
     format: Formatter,
     read_only: bool,
     skip_if_empty: bool,
+    /// An `envoy.hashable_string`: a balancer may choose by it.
+    hashable: bool,
 }
 
 impl Value {
@@ -68,7 +70,8 @@ impl Value {
             return Err("field: \"key\", reason: is required".into());
         };
         let factory = if v.factory_key.is_empty() { key } else { &v.factory_key };
-        if factory != "envoy.string" {
+        let hashable = factory == "envoy.hashable_string";
+        if !hashable && factory != "envoy.string" {
             return Err(if KNOWN.contains(&&**factory) {
                 BuildError::not_implemented(format_args!("filter state object {factory}"))
             } else {
@@ -83,6 +86,7 @@ impl Value {
             format: Formatter::new(format, Purpose::Body)?,
             read_only: v.read_only,
             skip_if_empty: v.skip_if_empty,
+            hashable,
         })
     }
 }
@@ -100,7 +104,11 @@ impl SetFilterState {
             if text.is_empty() && v.skip_if_empty {
                 continue;
             }
-            let object = Rc::new(StringObject(String::from_utf8_lossy(&text).into()));
+            let text = String::from_utf8_lossy(&text).into();
+            let object: Rc<dyn StateObject> = match v.hashable {
+                true => Rc::new(HashableString(text)),
+                false => Rc::new(StringObject(text)),
+            };
             let mut state = ex.sx.info.filter_state.borrow_mut();
             state.set_guarded(&v.key, LifeSpan::FilterChain, v.read_only, object);
         }

@@ -39,9 +39,34 @@ pub struct Edf {
 
 impl Edf {
     /// A schedule of hosts with these weights, which are above 0.
+    #[cfg(test)]
     pub fn new(weights: impl Iterator<Item = f64>) -> Edf {
         let mut edf = Edf::default();
         weights.enumerate().for_each(|(i, w)| edf.add(i as u32, w));
+        edf
+    }
+    /// A schedule from which `picks` turns have been taken already, in time that does not depend on their number: workers
+    /// begin at different points of the cycle, whatever its length.
+    pub fn begun(weights: &[f64], picks: u32) -> Edf {
+        // A little more than its weight, so that no rounding puts a host before another that is due at the same time.
+        let weights = weights.iter().map(|w| w + 1e-13);
+        let sum: f64 = weights.clone().sum();
+        let mut edf = Edf::default();
+        let mut taken = 0;
+        for (host, w) in weights.clone().enumerate() {
+            let mut turns = (w * f64::from(picks) / sum) as u32;
+            if turns > 0 && f64::from(turns) / w >= f64::from(picks) / sum {
+                turns -= 1;
+            }
+            taken += turns;
+            edf.now = edf.now.max(f64::from(turns) / w);
+            edf.order += 1;
+            edf.turns.push(Turn { due: f64::from(turns + 1) / w, order: edf.order, host: host as u32 });
+        }
+        let weights: Vec<f64> = weights.collect();
+        for _ in taken..picks {
+            edf.next(|i| weights.get(i).copied().unwrap_or(1.0));
+        }
         edf
     }
     /// The host whose turn it is; `weight` says what weight it has from now on.
@@ -73,6 +98,17 @@ mod tests {
         let many = sequence(&[1.0, 4.0, 2.0, 8.0], 150);
         let count = |h| many.iter().filter(|x| **x == h).count();
         assert_eq!([count(0), count(1), count(2), count(3)], [10, 40, 20, 80]);
+    }
+
+    #[test]
+    fn turns_may_have_been_taken() {
+        let weights = [1.0, 4.0, 2.0, 8.0];
+        for picks in [0, 1, 7, 15, 29, 1_000] {
+            let mut edf = Edf::begun(&weights, picks);
+            let got: Vec<_> = (0..30).filter_map(|_| edf.next(|i| weights[i])).collect();
+            assert_eq!(got, sequence(&weights, picks as usize + 30)[picks as usize..], "{picks}");
+        }
+        assert_eq!(Edf::begun(&[], 9).next(|_| 1.0), None);
     }
 
     #[test]
