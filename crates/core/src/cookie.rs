@@ -25,8 +25,10 @@ mod tests {
 
     #[test]
     fn reads() {
-        let h: HeaderMap = [("cookie", "a=1; b=\"x y\";c;  =e; a=2"), ("cookie", "d=\"; e==")].into_iter().collect();
-        let got: Vec<_> = all(&h).map(|(n, v)| format!("{}:{}", n.escape_ascii(), v.escape_ascii())).collect();
+        let h: HeaderMap =
+            [("cookie", "a=1; b=\"x y\";c;  =e; a=2"), ("cookie", "d=\"; e==")].into_iter().collect();
+        let got: Vec<_> =
+            all(&h).map(|(n, v)| format!("{}:{}", n.escape_ascii(), v.escape_ascii())).collect();
         assert_eq!(got, ["a:1", "b:x y", ":e", "a:2", "d:\\\"", "e:="]);
         assert_eq!((get(&h, b"a"), get(&h, b"c")), (Some(&b"1"[..]), None));
     }

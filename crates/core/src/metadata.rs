@@ -55,9 +55,8 @@ impl LazyMetadata {
     }
     /// True when both say the same, as far as their encoded forms tell; nothing is decoded for that.
     pub fn same(&self, other: &LazyMetadata) -> bool {
-        let bytes = |m: &LazyMetadata| m.0.as_ref().map(|e| Arc::as_ptr(e));
-        bytes(self) == bytes(other)
-            || matches!((&self.0, &other.0), (Some(a), Some(b)) if a.bytes == b.bytes)
+        let bytes = |m: &LazyMetadata| m.0.as_ref().map(Arc::as_ptr);
+        bytes(self) == bytes(other) || matches!((&self.0, &other.0), (Some(a), Some(b)) if a.bytes == b.bytes)
     }
 }
 

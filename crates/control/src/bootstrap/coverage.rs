@@ -37,9 +37,11 @@ pub const COVERED: &[Covered] = &[
         ],
     ),
     Covered::new("envoy.config.bootstrap.v3.ClusterManager.OutlierDetection", &["event_log_path"]),
-    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &["outlier_detection", "local_cluster_name"]).ignoring(&[
-        ("enable_deferred_cluster_creation", "workers make clusters when they are first used, anyhow"),
-    ]),
+    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &["outlier_detection", "local_cluster_name"])
+        .ignoring(&[(
+            "enable_deferred_cluster_creation",
+            "workers make clusters when they are first used, anyhow",
+        )]),
     Covered::new(
         "envoy.config.metrics.v3.StatsConfig",
         &["stats_tags", "use_all_default_tags", "stats_matcher", "histogram_bucket_settings"],

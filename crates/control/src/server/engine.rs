@@ -255,7 +255,10 @@ fn assignment(c: &ClusterEntry) -> endpoint::ClusterLoadAssignment {
             ))),
             ..Default::default()
         };
-        match by_locality.iter_mut().find(|l| l.locality.as_ref() == Some(&locality) && l.priority == priority) {
+        match by_locality
+            .iter_mut()
+            .find(|l| l.locality.as_ref() == Some(&locality) && l.priority == priority)
+        {
             Some(l) => l.lb_endpoints.push(one),
             None => by_locality.push(endpoint::LocalityLbEndpoints {
                 locality: Some(locality),

@@ -280,7 +280,9 @@ impl ClusterRoute {
         let target = match &a.cluster_specifier {
             Some(ClusterSpecifier::Cluster(c)) => Target::Cluster(known(c)?),
             Some(ClusterSpecifier::ClusterHeader(h)) => Target::Header(HeaderName::new(h)),
-            Some(ClusterSpecifier::WeightedClusters(w)) => weighted_clusters(w, a.metadata_match.as_ref(), &known, cx)?,
+            Some(ClusterSpecifier::WeightedClusters(w)) => {
+                weighted_clusters(w, a.metadata_match.as_ref(), &known, cx)?
+            }
             _ => return Err(BuildError::not_implemented("RouteAction.cluster_specifier_plugin")),
         };
         Ok(ClusterRoute {

@@ -79,7 +79,7 @@ pub fn up_now() -> u64 {
 }
 
 /// A host that discovery names.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Wanted {
     /// Address, names, locality, metadata.
     pub info: Arc<HostInfo>,

@@ -275,6 +275,8 @@ impl ClusterManager {
             merge: Merge::default(),
             plan,
         });
+        // Without hosts it has a set too: one that panics.
+        entry.members.set(self.host_set(&entry, vec![]));
         let change = match there {
             Some(_) => {
                 self.0.stats.cluster_modified().inc();

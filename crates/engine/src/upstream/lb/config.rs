@@ -93,15 +93,43 @@ pub const COVERED: &[Covered] = &[
 
 /// The extensions of the kind, and the type of their configuration, for the registry.
 pub const EXTENSIONS: &[(&str, &str, &str)] = &[
-    ("envoy.load_balancing_policies.round_robin", "round_robin.v3.RoundRobin", "Hosts in turn, each as often as it weighs."),
-    ("envoy.load_balancing_policies.least_request", "least_request.v3.LeastRequest", "The least busy of some hosts, or of all."),
+    (
+        "envoy.load_balancing_policies.round_robin",
+        "round_robin.v3.RoundRobin",
+        "Hosts in turn, each as often as it weighs.",
+    ),
+    (
+        "envoy.load_balancing_policies.least_request",
+        "least_request.v3.LeastRequest",
+        "The least busy of some hosts, or of all.",
+    ),
     ("envoy.load_balancing_policies.random", "random.v3.Random", "Any host."),
-    ("envoy.load_balancing_policies.ring_hash", "ring_hash.v3.RingHash", "By a hash of the request, on a ring."),
+    (
+        "envoy.load_balancing_policies.ring_hash",
+        "ring_hash.v3.RingHash",
+        "By a hash of the request, on a ring.",
+    ),
     ("envoy.load_balancing_policies.maglev", "maglev.v3.Maglev", "By a hash of the request, in a table."),
-    ("envoy.load_balancing_policies.subset", "subset.v3.Subset", "Among the hosts whose metadata a request asks for."),
-    ("envoy.load_balancing_policies.cluster_provided", "cluster_provided.v3.ClusterProvided", "As the type of the cluster says."),
-    ("envoy.load_balancing_policies.wrr_locality", "wrr_locality.v3.WrrLocality", "Localities as they weigh, then as its own policy says."),
-    ("envoy.load_balancing_policies.override_host", "override_host.v3.OverrideHost", "The host that the request names, else as its own policy says."),
+    (
+        "envoy.load_balancing_policies.subset",
+        "subset.v3.Subset",
+        "Among the hosts whose metadata a request asks for.",
+    ),
+    (
+        "envoy.load_balancing_policies.cluster_provided",
+        "cluster_provided.v3.ClusterProvided",
+        "As the type of the cluster says.",
+    ),
+    (
+        "envoy.load_balancing_policies.wrr_locality",
+        "wrr_locality.v3.WrrLocality",
+        "Localities as they weigh, then as its own policy says.",
+    ),
+    (
+        "envoy.load_balancing_policies.override_host",
+        "override_host.v3.OverrideHost",
+        "The host that the request names, else as its own policy says.",
+    ),
 ];
 
 /// How hosts of a cluster are chosen.
@@ -279,9 +307,7 @@ pub fn of_cluster(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Lb> {
         Some(list) => {
             use pb::cluster::common_lb_config::LocalityConfigSpecifier as L;
             if c.lb_subset_config.is_some() {
-                return Err(
-                    "cluster: load_balancing_policy cannot be combined with lb_subset_config".into()
-                );
+                return Err("cluster: load_balancing_policy cannot be combined with lb_subset_config".into());
             }
             let common = c.common_lb_config.as_ref();
             if common.is_some_and(|c| {
@@ -379,7 +405,10 @@ pub fn least_request(c: &lb::least_request::v3::LeastRequest, cx: PolicyCx<'_>) 
     let old = c.enable_full_scan;
     if old.is_some() {
         // Since 1.33 Envoy does not start with it, unless the runtime says so.
-        return Err("The configuration option 'enable_full_scan' is deprecated, use 'selection_method' instead".into());
+        return Err(
+            "The configuration option 'enable_full_scan' is deprecated, use 'selection_method' instead"
+                .into(),
+        );
     }
     let runtime = cx.build.server.runtime();
     let how = LeastRequest {
@@ -496,6 +525,8 @@ fn wrr_locality(c: &lb::wrr_locality::v3::WrrLocality, cx: PolicyCx<'_>) -> Buil
             let locality = LocalityLb { weighted: true, ..s.locality };
             Ok(Policy::Spread(Spread { locality, ..s }))
         }
-        _ => Err(BuildError::not_implemented("WrrLocality.endpoint_picking_policy: a policy without localities")),
+        _ => Err(BuildError::not_implemented(
+            "WrrLocality.endpoint_picking_policy: a policy without localities",
+        )),
     }
 }

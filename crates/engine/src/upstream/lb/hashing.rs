@@ -6,9 +6,9 @@ use super::maglev::{Maglev, MaglevStats};
 use super::pick::Picking;
 use super::ring::{Ring, RingStats};
 use super::set::{HostSet, List};
+use crate::upstream::host::Host;
 use nuncio_core::rng;
 use nuncio_core::stats::Scope;
-use crate::upstream::host::Host;
 use prost_types::value::Kind;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -61,7 +61,12 @@ enum HashStats {
 
 impl HashLb {
     /// Hashing of a cluster whose stats begin with `scope`.
-    pub fn new(config: HashConfig, locality_weighted: bool, policy: Option<HashPolicy>, scope: &Scope) -> HashLb {
+    pub fn new(
+        config: HashConfig,
+        locality_weighted: bool,
+        policy: Option<HashPolicy>,
+        scope: &Scope,
+    ) -> HashLb {
         let stats = match config.kind {
             HashKind::Ring { .. } => HashStats::Ring(RingStats::new(&scope.scope("ring_hash_lb"))),
             HashKind::Maglev { .. } => HashStats::Maglev(MaglevStats::new(&scope.scope("maglev_lb"))),

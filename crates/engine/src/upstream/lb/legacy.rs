@@ -59,10 +59,7 @@ pub fn policy(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Policy> {
 
 fn weighted(c: &pb::Cluster) -> bool {
     let common = c.common_lb_config.as_ref();
-    matches!(
-        common.and_then(|c| c.locality_config_specifier.as_ref()),
-        Some(L::LocalityWeightedLbConfig(_))
-    )
+    matches!(common.and_then(|c| c.locality_config_specifier.as_ref()), Some(L::LocalityWeightedLbConfig(_)))
 }
 
 fn without_subsets(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Policy> {
@@ -90,8 +87,8 @@ fn without_subsets(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Policy> {
         }
         P::Random => config::random(&lb::random::v3::Random { locality_lb_config }, cx),
         P::RingHash => {
-            use pb::cluster::ring_hash_lb_config::HashFunction as Old;
             use lb::ring_hash::v3::ring_hash::HashFunction as New;
+            use pb::cluster::ring_hash_lb_config::HashFunction as Old;
             let mut new = lb::ring_hash::v3::RingHash {
                 consistent_hashing_lb_config: Some(consistent(c)),
                 locality_weighted_lb_config: weighted(c).then(Default::default),
@@ -126,7 +123,7 @@ fn slow_start(s: Option<&pb::cluster::SlowStartConfig>) -> Option<lb::common::v3
     s.map(|s| lb::common::v3::SlowStartConfig {
         slow_start_window: s.slow_start_window,
         aggression: s.aggression.clone(),
-        min_weight_percent: s.min_weight_percent.clone(),
+        min_weight_percent: s.min_weight_percent,
     })
 }
 
@@ -138,7 +135,7 @@ fn locality(c: &pb::Cluster) -> Option<lb::common::v3::LocalityLbConfig> {
             new::LocalityConfigSpecifier::LocalityWeightedLbConfig(Default::default())
         }
         L::ZoneAwareLbConfig(z) => new::LocalityConfigSpecifier::ZoneAwareLbConfig(new::ZoneAwareLbConfig {
-            routing_enabled: z.routing_enabled.clone(),
+            routing_enabled: z.routing_enabled,
             min_cluster_size: z.min_cluster_size,
             fail_traffic_on_panic: z.fail_traffic_on_panic,
             ..Default::default()

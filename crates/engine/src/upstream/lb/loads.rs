@@ -44,8 +44,11 @@ impl Loads {
         let healthy: Vec<u32> = levels.iter().map(|f| available(f.healthy, f.eligible)).collect();
         let degraded: Vec<u32> = levels.iter().map(|f| available(f.degraded, f.eligible)).collect();
         let total = healthy.iter().chain(&degraded).sum::<u32>().min(100);
-        let mut loads =
-            Loads { healthy: vec![0; levels.len()], degraded: vec![0; levels.len()], panic: vec![false; levels.len()] };
+        let mut loads = Loads {
+            healthy: vec![0; levels.len()],
+            degraded: vec![0; levels.len()],
+            panic: vec![false; levels.len()],
+        };
         if total > 0 {
             loads.share(&healthy, &degraded, total);
         }
@@ -184,14 +187,9 @@ mod tests {
     #[test]
     fn a_hash_decides() {
         let l = Loads { healthy: vec![10, 20], degraded: vec![0, 70], panic: vec![false; 2] };
-        assert_eq!([0, 9, 10, 29, 30, 99, 100].map(|h| l.choose(h)), [
-            (0, false),
-            (0, false),
-            (1, false),
-            (1, false),
-            (1, true),
-            (1, true),
-            (0, false)
-        ]);
+        assert_eq!(
+            [0, 9, 10, 29, 30, 99, 100].map(|h| l.choose(h)),
+            [(0, false), (0, false), (1, false), (1, false), (1, true), (1, true), (0, false)]
+        );
     }
 }

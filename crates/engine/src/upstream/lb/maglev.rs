@@ -18,7 +18,7 @@ pub const DEFAULT_SIZE: u64 = 65_537;
 
 /// A size must be one, or permutations would miss entries.
 pub fn is_prime(n: u64) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| n % d != 0)
+    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
 /// A table.
@@ -106,9 +106,13 @@ mod tests {
         let entry = |i: u32, weight| Entry { host: i, key: format!("10.0.0.{i}:80"), weight };
         let three: Vec<Entry> = (0..3).map(|i| entry(i, 1.0 / 3.0)).collect();
         let m = Maglev::new(&three, 65_537, &stats);
-        assert_eq!((stats.min_entries_per_host().value(), stats.max_entries_per_host().value()), (21_845, 21_846));
+        assert_eq!(
+            (stats.min_entries_per_host().value(), stats.max_entries_per_host().value()),
+            (21_845, 21_846)
+        );
         let two = Maglev::new(&[entry(0, 0.5), entry(1, 0.5)], 65_537, &stats);
-        let moved = (0..65_537).filter(|h| m.host(*h, 0) != Some(2) && m.host(*h, 0) != two.host(*h, 0)).count();
+        let moved =
+            (0..65_537).filter(|h| m.host(*h, 0) != Some(2) && m.host(*h, 0) != two.host(*h, 0)).count();
         assert!(moved < 65_537 / 10, "{moved}");
         Maglev::new(&[entry(0, 0.75), entry(1, 0.25)], 11, &stats);
         assert_eq!((stats.min_entries_per_host().value(), stats.max_entries_per_host().value()), (3, 8));

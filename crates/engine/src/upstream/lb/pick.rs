@@ -30,8 +30,11 @@ struct Cursors {
     near_healthy: Vec<Cursor>,
     near_degraded: Vec<Cursor>,
     /// Whose turn it is among weighted localities, and what they weigh; healthy and degraded ones.
-    localities: [Option<Box<(Edf, Vec<(u32, f64)>)>>; 2],
+    localities: [Option<Box<Localities>>; 2],
 }
+
+/// A schedule, and the localities that take part with what they weigh.
+type Localities = (Edf, Vec<(u32, f64)>);
 
 /// A cursor into a list of hosts.
 #[derive(Default)]

@@ -141,8 +141,13 @@ pub fn pick(picker: &mut Picker, lb: &SubsetLb, p: &Picking<'_>) -> Option<Picke
     });
     let mut choice = Choice { picker, lb, p, subsets };
     let Some(list) = list else { return choice.of(wanted.as_deref()) };
-    let rest: Vec<Criterion> =
-        wanted.as_deref().unwrap_or_default().iter().filter(|c| &*c.name != "fallback_list").cloned().collect();
+    let rest: Vec<Criterion> = wanted
+        .as_deref()
+        .unwrap_or_default()
+        .iter()
+        .filter(|c| &*c.name != "fallback_list")
+        .cloned()
+        .collect();
     if list.is_empty() {
         return choice.of(Some(&rest));
     }
@@ -241,4 +246,3 @@ pub fn asked<'a>(route: Option<&'a [Criterion]>, info: &StreamInfo) -> Option<Cr
         Some(own) => Some(Cow::Owned(merged(route.unwrap_or_default(), &criteria(own)))),
     }
 }
-

@@ -70,17 +70,15 @@ fn parts(
         Basis::Hosts => list.len() as u64,
         Basis::Weight => list.iter().map(|i| u64::from(set.hosts[i as usize].weight())).sum(),
     };
-    let own: HashMap<&[String; 3], u64> =
-        own.iter().map(|l| (&*l.name, size(local, &l.healthy))).collect();
+    let own: HashMap<&[String; 3], u64> = own.iter().map(|l| (&*l.name, size(local, &l.healthy))).collect();
     let sizes: Vec<u64> = upstream.iter().map(|l| size(set, &l.healthy)).collect();
     let part = |n: u64, of: u64| (10_000 * n).checked_div(of).unwrap_or(0);
     let (of_own, of_all) = (own.values().sum(), sizes.iter().sum());
     let each = upstream.iter().zip(&sizes).map(|(l, n)| match l.healthy.is_empty() {
         true => Part { local: 0, upstream: 0 },
-        false => Part {
-            local: part(own.get(&*l.name).copied().unwrap_or(0), of_own),
-            upstream: part(*n, of_all),
-        },
+        false => {
+            Part { local: part(own.get(&*l.name).copied().unwrap_or(0), of_own), upstream: part(*n, of_all) }
+        }
     });
     each.collect()
 }

@@ -42,7 +42,7 @@ impl World {
         let wanted = (1..=n).map(|i| {
             let address = std::net::SocketAddr::from(([10, 0, 0, 1], i));
             let info = HostInfo { address_text: address.to_string().into(), ..Default::default() };
-            Wanted { info: Arc::new(info), weight: 1, others: [].into(), status: Default::default() }
+            Wanted { info: Arc::new(info), weight: 1, ..Default::default() }
         });
         let hosts: Vec<_> = wanted.flat_map(|w| Host::continued(&[], vec![w])).collect();
         detector.set_hosts(&hosts);

@@ -97,7 +97,9 @@ impl Rule {
                 }
                 Some(value)
             }
-            Source::Cookie(name) => cookie::get(headers, name.as_bytes()).filter(|v| !v.is_empty()).map(<[u8]>::to_vec),
+            Source::Cookie(name) => {
+                cookie::get(headers, name.as_bytes()).filter(|v| !v.is_empty()).map(<[u8]>::to_vec)
+            }
         }
     }
 }
