@@ -1,7 +1,6 @@
 //! Calls that the proxy makes on its own account, through ordinary clusters: the router serves them, as it serves the
 //! requests of clients, with a route that leads to one cluster. Their router stats are `http.async-client.`
 
-use super::lb::Anywhere;
 use super::local::Clusters;
 use crate::route::{RouteTable, TableSource};
 use crate::router::Router;
