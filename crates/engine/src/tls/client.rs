@@ -2,6 +2,7 @@
 
 use super::count::Counted;
 use super::material::Loaded;
+use super::signatures::checks_signatures;
 use super::verify::{Checks, Peer, Seen};
 use super::{TlsIo, errors, params, secrets};
 use crate::io::Io;
@@ -10,11 +11,11 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::info::HostInfo;
 use nuncio_core::stats::Scope;
 use rustls::client::ResolvesClientCert;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, Error, SignatureScheme};
 use std::sync::Arc;
 
 /// A client context.
@@ -51,27 +52,7 @@ impl ServerCertVerifier for Verifier {
         };
         self.checks.check(cert, intermediates, now, name).map(|()| ServerCertVerified::assertion())
     }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Seen::note(|s| s.scheme = Some(dss.scheme));
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.schemes)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Seen::note(|s| s.scheme = Some(dss.scheme));
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.schemes)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.supported_schemes()
-    }
+    checks_signatures!();
 }
 
 /// The one certificate a client has.

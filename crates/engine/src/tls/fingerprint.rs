@@ -27,7 +27,8 @@ fn common(t: &TransportSocket) -> Option<Box<pb::CommonTlsContext>> {
     }
 }
 
-fn of(c: &pb::CommonTlsContext, find: Find<'_>) -> Option<u64> {
+/// The same of one context.
+pub(super) fn of(c: &pb::CommonTlsContext, find: Find<'_>) -> Option<u64> {
     let m = Material::new(c, find).ok()?;
     let mut all = Vec::new();
     let mut add = |d: &Option<DataSource>| {

@@ -12,6 +12,8 @@ pub mod material;
 mod params;
 pub mod secrets;
 mod server;
+mod signatures;
+mod tickets;
 mod verify;
 
 pub use client::ClientTls;
@@ -25,7 +27,15 @@ use nuncio_core::coverage::Covered;
 pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        &["common_tls_context", "require_client_certificate", "disable_stateless_session_resumption"],
+        &[
+            "common_tls_context",
+            "require_client_certificate",
+            "disable_stateless_session_resumption",
+            "disable_stateful_session_resumption",
+            "session_ticket_keys",
+            "session_ticket_keys_sds_secret_config",
+            "session_timeout",
+        ],
     ),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
@@ -51,8 +61,9 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig", &["name"]),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.Secret",
-        &["name", "tls_certificate", "validation_context"],
+        &["name", "tls_certificate", "validation_context", "session_ticket_keys"],
     ),
+    Covered::new("envoy.extensions.transport_sockets.tls.v3.TlsSessionTicketKeys", &["keys"]),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.TlsParameters",
         &["tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves"],

@@ -3,21 +3,22 @@
 use super::count::Counted;
 use super::io::{Failed, fatal};
 use super::material::Loaded;
+use super::signatures::checks_signatures;
 use super::verify::{Checks, Peer, Seen};
-use super::{TlsIo, cert, errors, params, secrets};
+use super::{TlsIo, cert, errors, fingerprint, params, secrets, tickets};
 use crate::io::Io;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::stats::Scope;
 use nuncio_wire::ReadBuf;
 use nuncio_wire::tls::{NotTls, Opening, opening};
-use rustls::client::danger::HandshakeSignatureValid;
+use prost::Message;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::{DistinguishedName, Error, ServerConfig};
 use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -76,27 +77,7 @@ impl ClientCertVerifier for Verifier {
     ) -> Result<ClientCertVerified, Error> {
         self.checks.check(cert, intermediates, now, None).map(|()| ClientCertVerified::assertion())
     }
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Seen::note(|s| s.scheme = Some(dss.scheme));
-        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.schemes)
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Seen::note(|s| s.scheme = Some(dss.scheme));
-        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.schemes)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes.supported_schemes()
-    }
+    checks_signatures!();
     fn offer_client_auth(&self) -> bool {
         self.required || self.checks.wants_certificate()
     }
@@ -139,10 +120,7 @@ impl ServerTls {
             .map_err(|e| BuildError(e.to_string()))?
             .with_client_cert_verifier(Arc::new(verifier))
             .with_cert_resolver(Arc::new(Certificates(certificates.collect())));
-        if !c.session_ticket_keys_type.as_ref().is_some_and(disables_tickets) {
-            config.ticketer =
-                rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|e| BuildError(e.to_string()))?;
-        }
+        tickets::configure(&mut config, c, &identity(c, find), find)?;
         let without = Arc::new(config.clone());
         let alpn: Vec<Vec<u8>> = common.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect();
         config.alpn_protocols = alpn.clone();
@@ -212,10 +190,15 @@ impl ServerTls {
     }
 }
 
-/// `disable_stateless_session_resumption`
-fn disables_tickets(k: &pb::downstream_tls_context::SessionTicketKeysType) -> bool {
-    use pb::downstream_tls_context::SessionTicketKeysType as K;
-    matches!(k, K::DisableStatelessSessionResumption(true))
+/// What sessions belong to: they go on only where the same certificates are shown and the same is asked of clients.
+/// The keys of tickets are no part of it, as they change while sessions go on.
+fn identity(c: &pb::DownstreamTlsContext, find: secrets::Find<'_>) -> Vec<u8> {
+    let mut rest = c.clone();
+    rest.session_ticket_keys_type = None;
+    let mut all = rest.encode_to_vec();
+    let files = c.common_tls_context.as_deref().and_then(|common| fingerprint::of(common, find));
+    all.extend(files.unwrap_or(0).to_be_bytes());
+    all
 }
 
 /// An alert as it is sent before a version is agreed on: as of TLS 1.0.
