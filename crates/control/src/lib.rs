@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod bootstrap;
 pub mod options;
+pub mod overload;
 mod proto_json;
 mod regex;
 pub mod server;

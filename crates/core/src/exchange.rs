@@ -192,6 +192,8 @@ pub struct LocalReply {
     /// A response like any other, of status and headers alone (Envoy's `encodeHeaders`): neither the route nor
     /// `local_reply_config` change it, nor is it put in gRPC's way.
     pub as_is: bool,
+    /// No filter sees it, nor is one made for it: the proxy is overloaded. Only before the first filter.
+    pub unfiltered: bool,
 }
 
 impl LocalReply {

@@ -37,6 +37,7 @@ pub mod live;
 pub mod log;
 pub mod matchers;
 pub mod metadata;
+pub mod overload;
 pub mod pipeline;
 pub mod registry;
 pub mod rng;

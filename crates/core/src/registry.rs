@@ -41,6 +41,8 @@ pub enum Kind {
     RetryHostPredicate,
     /// `envoy.http.stateful_header_formatters`
     HeaderFormatter,
+    /// `envoy.resource_monitors`
+    ResourceMonitor,
 }
 
 impl Kind {
@@ -59,6 +61,7 @@ impl Kind {
             Kind::Cluster => "envoy.clusters",
             Kind::RetryHostPredicate => "envoy.retry_host_predicates",
             Kind::HeaderFormatter => "envoy.http.stateful_header_formatters",
+            Kind::ResourceMonitor => "envoy.resource_monitors",
         }
     }
 }

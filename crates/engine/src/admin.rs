@@ -19,8 +19,8 @@ use nuncio_core::info::{Direction, ListenerInfo};
 use nuncio_core::runtime::RuntimeNumber;
 use std::sync::Arc;
 
-/// Serves `handler` at `address`, on this thread, with these access logs. Returns the address, in which port 0 has
-/// become a real port.
+/// Serves `handler` at `address`, on this thread, with these access logs; `limit_ignored` is `ignore_global_conn_limit`.
+/// Returns the address, in which port 0 has become a real port.
 ///
 /// # Errors
 /// The address cannot be bound.
@@ -28,12 +28,13 @@ pub fn serve(
     address: &Address,
     handler: Handler,
     logs: Vec<Logger>,
+    limit_ignored: bool,
     cx: &BuildCx<'_>,
 ) -> BuildResult<Address> {
     let scope = cx.scope.scope("listener").scope("admin");
     let mut hcm = HcmPlan::bare(
         "admin",
-        &ListenerCx { scope: &scope, drains_with_health: false },
+        &ListenerCx { scope: &scope, drains_with_health: false, bypasses_overload: true },
         cx,
         Arc::new(RouteTable::empty()),
     );
@@ -64,6 +65,9 @@ pub fn serve(
         scope,
         connection_limit: RuntimeNumber::fixed(u64::MAX),
         connections: Arc::default(),
+        server: cx.server.state(),
+        ignores_connection_limit: limit_ignored,
+        bypasses_overload: true,
     };
     let hcm = Hcm::new(hcm, Last::Handler(handler));
     LocalListeners::here()

@@ -61,6 +61,10 @@ impl Control {
             validate_only: false,
         })
     }
+    /// Does something on every worker, soon.
+    pub fn on_workers(&self, f: impl Fn() + Send + Sync + 'static) {
+        self.workers.run_on_all(move |_| f(), || ());
+    }
     /// Adds or changes a cluster (YAML); says what became of it, and sends a message when all workers have it.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ pub const COVERED: &[Covered] = &[
             "layered_runtime",
             "admin",
             "typed_dns_resolver_config",
+            "overload_manager",
         ],
     )
     .ignoring(&[
@@ -30,12 +31,11 @@ pub const COVERED: &[Covered] = &[
         "envoy.config.bootstrap.v3.Bootstrap.StaticResources",
         &["listeners", "clusters", "secrets"],
     ),
-    Covered::new("envoy.config.bootstrap.v3.Admin", &["access_log", "address", "access_log_path"]).ignoring(
-        &[
-            ("profile_path", "names the file of a profiler that this build does not have"),
-            ("ignore_global_conn_limit", "there is no global limit of connections yet"),
-        ],
-    ),
+    Covered::new(
+        "envoy.config.bootstrap.v3.Admin",
+        &["access_log", "address", "access_log_path", "ignore_global_conn_limit"],
+    )
+    .ignoring(&[("profile_path", "names the file of a profiler that this build does not have")]),
     Covered::new("envoy.config.bootstrap.v3.ClusterManager.OutlierDetection", &["event_log_path"]),
     Covered::new("envoy.config.bootstrap.v3.ClusterManager", &["outlier_detection", "local_cluster_name"])
         .ignoring(&[(

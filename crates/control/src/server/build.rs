@@ -3,6 +3,7 @@
 use super::runtime::{self, Layers};
 use crate::bootstrap::{self, Node, Refusal};
 use crate::options::Options;
+use crate::overload::{self, OverloadManager};
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::load::LoadedParts;
@@ -34,6 +35,8 @@ impl Made {
     pub fn new() -> Made {
         let mut m = Made::default();
         m.coverage.add(bootstrap::coverage::COVERED);
+        m.coverage.add(overload::COVERED);
+        overload::monitor::register(&mut m.registry);
         nuncio_engine::cover(&mut m.coverage);
         nuncio_engine::register(&mut m.registry);
         m
@@ -132,6 +135,21 @@ impl ServerCx for Facts {
         let file = nuncio_ext::access_log::files::open(path, store)?;
         Ok(Rc::new(move |line| file.append(line.as_bytes())))
     }
+}
+
+/// The overload manager, when it is configured.
+///
+/// # Errors
+/// It is refused.
+pub fn overload(
+    b: &Bootstrap,
+    root: &Scope,
+    state: Arc<ServerState>,
+    registry: &Registry,
+    runtime: &Runtime,
+) -> BuildResult<Option<OverloadManager>> {
+    let manager = |c| OverloadManager::new(c, root, state, registry, runtime);
+    b.overload_manager.as_ref().map(manager).transpose()
 }
 
 /// Builds all clusters, then all listeners, in Envoy's order and, if that is `announced`, with its landmarks in the log.
@@ -257,6 +275,7 @@ fn try_out(
         state: Arc::default(),
         secrets: Secrets::new(&loaded.message),
     };
+    overload(&loaded.message, &root, Arc::default(), &made.registry, &facts.runtime)?;
     let init = Init::default();
     let cx = cx(&made.registry, &root, node, &facts, &init, true);
     resources(loaded, options, &listeners, &clusters, 1, announced, &cx)

@@ -13,7 +13,7 @@ mod run;
 pub mod runtime;
 mod serve;
 mod shutdown;
-mod stats;
+pub mod stats;
 
 pub use build::Made;
 pub use run::run;

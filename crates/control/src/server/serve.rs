@@ -15,6 +15,7 @@ use nuncio_core::address::Address;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::init::Init;
+use nuncio_core::overload::Connections;
 use nuncio_core::worker::Workers;
 use nuncio_core::{clock, log, rng};
 use nuncio_engine::{ClusterManager, ListenerManager};
@@ -105,6 +106,10 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
         runtime: server.runtime.current().clone(),
         state: server.state.clone(),
     };
+    let connections = &server.state.overload.connections;
+    connections.set_runtime(facts.runtime.number(Connections::KEY, u64::MAX));
+    let overload =
+        build::overload(&loaded.message, &root, server.state.clone(), &made.registry, &facts.runtime)?;
     let init = Init::default();
     let cx = build::cx(&made.registry, &root, &node, &facts, &init, false);
 
@@ -127,12 +132,14 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     if options.mode == Mode::InitOnly {
         return Ok(());
     }
+    if !connections.is_monitored() {
     log!(
         Main,
         Warning,
         "There is no configured limit to the number of allowed active downstream connections. Configure a limit in \
          `envoy.resource_monitors.global_downstream_max_connections` resource monitor."
     );
+    }
     log!(Main, Info, "all clusters initialized. initializing init manager");
     let initialized = tokio::select! {
         () = listeners.initialize() => true,
@@ -151,6 +158,9 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     let inflated = server.stats.clusters.clone();
     clusters.follow_count(move |n| inflated.iter().for_each(|s| s.clusters_inflated().set(n as u64)));
     listeners.start(&threads);
+    if let Some(overload) = overload {
+        tokio::task::spawn_local(overload.run(threads.clone(), listeners.clone()));
+    }
     // Live is who accepts: jobs of a worker run in order, so that this one comes after its listeners.
     let (accept, accepting) = tokio::sync::oneshot::channel();
     threads.run_on_all(|_| (), || accept.send(()).unwrap_or(()));
@@ -217,8 +227,9 @@ fn serve_admin(b: &Bootstrap, server: &Rc<Server>, cx: &BuildCx<'_>) -> BuildRes
     };
     let address = admin_address(address)?;
     log!(Main, Info, "Starting admin HTTP server at {address}");
+    let exempt = b.admin.as_deref().is_some_and(|a| a.ignore_global_conn_limit);
     let logs = admin_logs(b.admin.as_deref(), cx)?;
-    let bound = nuncio_engine::admin::serve(&address, transport::handler(server.clone()), logs, cx)?;
+    let bound = nuncio_engine::admin::serve(&address, transport::handler(server.clone()), logs, exempt, cx)?;
     log!(Admin, Info, "admin address: {bound}");
     let path = &server.options.admin_address_path;
     if !path.is_empty() && std::fs::write(path, bound.to_string()).is_err() {

@@ -55,6 +55,10 @@ impl Sleep {
     pub fn is_elapsed(&self) -> bool {
         self.key != UNREGISTERED && wheel::with(|w| w.fired(self.key))
     }
+    /// True when it was started at `at` or later, to the millisecond.
+    pub fn began_since(&self, at: Instant) -> bool {
+        wheel::with(|w| self.span.start >= w.tick_at(at))
+    }
     /// A moment before which it does not fire, unless timers of its kind are scaled. `None`: beyond what the clock can
     /// express, or nothing is known.
     pub fn not_before(&self) -> Option<Instant> {

@@ -393,3 +393,24 @@ fn cost_of_a_cancelled_timer() {
     }
     println!("extend: {:?}", t.elapsed() / N);
 }
+
+#[test]
+fn a_timer_counts_from_when_it_is_said_to_begin() {
+    let sim = Sim::new();
+    let kind = TimerKind::HttpDownstreamStreamIdle;
+    let (began, mut a) = (now(), sleep(kind, ms(1000)));
+    assert!(!poll(&mut a) && a.began_since(began));
+    sim.advance(ms(600));
+    let active = now();
+    assert!(!a.began_since(active));
+    sim.advance(ms(400));
+    assert!(poll(&mut a));
+    a.reset_from(active, ms(1000));
+    assert!(!poll(&mut a) && a.began_since(active));
+    // Scaled, it counts from there, too: 400 of 1000 are over, and 500 are enough now.
+    set_scale(kind, Scale { factor: 0.5, min: ScaleMinimum::Fraction(0.0) });
+    sim.advance(ms(99));
+    assert!(!poll(&mut a));
+    sim.advance(ms(1));
+    assert!(poll(&mut a));
+}

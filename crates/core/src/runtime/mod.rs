@@ -67,6 +67,8 @@ pub struct ServerState {
     pub health_check_failed: AtomicBool,
     /// The server is draining: responses tell clients to go elsewhere.
     pub draining: AtomicBool,
+    /// What overload protection asks for.
+    pub overload: crate::overload::Overload,
 }
 
 impl ServerState {

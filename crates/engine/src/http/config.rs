@@ -70,6 +70,7 @@ pub const COVERED: &[Covered] = &[
             "stream_error_on_invalid_http_message",
             "local_reply_config",
             "upgrade_configs",
+            "append_local_overload",
         ],
     ),
     Covered::new(
@@ -161,6 +162,8 @@ pub struct ListenerCx<'a> {
     pub scope: &'a Scope,
     /// Connections drain while the server's health check fails (`drain_type: DEFAULT`, and not the admin interface).
     pub drains_with_health: bool,
+    /// `bypass_overload_manager`; the admin interface does so.
+    pub bypasses_overload: bool,
 }
 
 /// A connection manager as main builds it; every worker makes an [`Hcm`] of it.
@@ -219,6 +222,10 @@ pub struct HcmPlan {
     pub server: Arc<ServerState>,
     /// Connections drain while the server's health check fails.
     pub drains_with_health: bool,
+    /// What overload protection asks for is heeded (not with `bypass_overload_manager` of the listener).
+    pub overloadable: bool,
+    /// `append_local_overload`
+    pub append_local_overload: bool,
     /// Path and host normalisation.
     pub path: PathRules,
     /// `access_log`
@@ -318,6 +325,7 @@ impl HcmPlan {
         if !c.server_name.is_empty() {
             plan.server_name = c.server_name.clone();
         }
+        plan.append_local_overload = c.append_local_overload;
         plan.path = PathRules::new(c, &runtime)?;
         plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
         (plan.filters, plan.router) = (filters, router);
@@ -387,6 +395,8 @@ impl HcmPlan {
             server_name: "envoy".into(),
             server: cx.server.state(),
             drains_with_health: listener.drains_with_health,
+            overloadable: !listener.bypasses_overload,
+            append_local_overload: false,
             path: PathRules::default(),
             access_logs: vec![],
             local_replies: None,

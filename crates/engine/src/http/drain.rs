@@ -5,7 +5,8 @@
 //! to 1 over `--drain-time-s` (`--drain-strategy gradual`), or all of them do (`immediate`). A connection that is told so
 //! stays open for `drain_timeout`, because the client may have sent another request already.
 
-use nuncio_core::{clock, rng};
+use nuncio_core::clock::{self, TimerKind};
+use nuncio_core::rng;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,15 @@ impl Drain {
         // Envoy counts whole seconds: of what is left the begun one does not count.
         let time = self.time.as_secs();
         time == 0 || time.saturating_sub(left.as_secs()) > rng::below(time)
+    }
+}
+
+/// What the timer of an idle connection is for: overload shortens `idle_timeout`, but not `drain_timeout`, which ends a
+/// connection that drains already.
+pub fn idle_kind(drains_until: Option<Instant>) -> TimerKind {
+    match drains_until {
+        None => TimerKind::HttpDownstreamConnectionIdle,
+        Some(_) => TimerKind::Other,
     }
 }
 

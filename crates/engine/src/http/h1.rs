@@ -1,6 +1,7 @@
 //! Drives one HTTP/1 downstream connection: one request after the other, each in a future of its own.
 
 use super::codec::count;
+use super::drain::idle_kind;
 use super::stream::{Downstream, Gone, drive};
 use super::timers::Late;
 use super::{CloseReason, Hcm};
@@ -275,7 +276,8 @@ impl H1Conn {
                 (None, Some(timeout)) => began + timeout,
                 (None, None) => return Poll::Pending,
             };
-            let arm = || (clock::sleep_until(TimerKind::HttpDownstreamConnectionIdle, deadline), deadline);
+            let kind = idle_kind(self.drain_until.get());
+            let arm = || (clock::sleep_until(kind, deadline), deadline);
             let armed = idle.get_or_insert_with(arm);
             // The end of a drain comes before the time that was armed for idleness.
             if armed.1 > deadline {

@@ -1,6 +1,7 @@
 //! Drives one HTTP/2 downstream connection; each request runs in a task of its own.
 
 use super::codec::count;
+use super::drain::idle_kind;
 use super::stream::{Downstream, Gone, drive};
 use super::{CloseReason, Hcm};
 use crate::io::Io;
@@ -255,9 +256,8 @@ impl H2Conn {
             };
             // Looked at lazily; only what comes earlier than the timer that runs arms it anew.
             let now = clock::now();
-            let armed = idle.sleep.get_or_insert_with(|| {
-                (clock::sleep_until(TimerKind::HttpDownstreamConnectionIdle, deadline), deadline)
-            });
+            let kind = idle_kind(self.drain_until.get());
+            let armed = idle.sleep.get_or_insert_with(|| (clock::sleep_until(kind, deadline), deadline));
             if armed.1 > deadline {
                 *armed = (clock::sleep_until(TimerKind::Other, deadline), deadline);
             }

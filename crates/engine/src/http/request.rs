@@ -49,6 +49,9 @@ impl Hcm {
     /// Prepares a request's head; a reply means that it must not be served.
     pub(super) fn begin_request(&self, head: &mut RequestHead, sx: &StreamShared) -> Option<Box<LocalReply>> {
         self.count_request_begun();
+        if self.plan.overloadable && self.plan.server.overload.refuses_request() {
+            return Some(Box::new(self.overloaded()));
+        }
         let refuse = |status, details: &'static str| Some(Box::new(LocalReply::new(status, "", details)));
         if !head.headers.contains(name::AUTHORITY) {
             return refuse(400, "missing_host_header");
@@ -81,6 +84,18 @@ impl Hcm {
         }
         self.mutate(&mut head.headers, sx);
         None
+    }
+
+    /// The answer to a request when there are too many: nothing is spent on it.
+    #[cold]
+    fn overloaded(&self) -> LocalReply {
+        self.stats.downstream_rq_overload_close().inc();
+        let mut reply = LocalReply::new(503, "envoy overloaded", "overload");
+        reply.unfiltered = true;
+        match self.plan.append_local_overload {
+            true => reply.header(name::X_ENVOY_LOCAL_OVERLOADED, b"true"),
+            false => reply,
+        }
     }
 
     /// Envoy's `mutateRequestHeaders`, in its order, because the order of headers shows.

@@ -40,8 +40,12 @@ impl Hcm {
         }
         let server = &p.server;
         let drains = (p.drains_with_health && server.health_check_failed()) || self.drain.ends_connection();
-        if drains && d.start_drain() {
+        let overloaded = p.overloadable && server.overload.disable_http_keepalive.happens();
+        if (drains || overloaded) && d.start_drain() {
             self.stats.downstream_cx_drain_close().inc();
+            if overloaded {
+                self.stats.downstream_cx_overload_disable_keepalive().inc();
+            }
         }
         if server.draining() {
             // The process ends soon: connections do not wait for `drain_timeout`.

@@ -78,6 +78,11 @@ pub async fn drive<D: Downstream>(
     ex.rewriter.clone_from(&hcm.rewriter);
     let (mut chain, mut terminal) = (&hcm.chain, &hcm.terminal);
     let mut upgraded = None;
+    let no_filters;
+    if early.as_ref().is_some_and(|reply| reply.unfiltered) {
+        no_filters = Rc::default();
+        chain = &no_filters;
+    }
     if early.is_none() {
         // As in Envoy the route is chosen before the first filter runs.
         ex.route();

@@ -207,11 +207,12 @@ fn poll_idle(timer: &mut Option<Sleep>, timeout: Duration, cx: &mut Context<'_>,
         if Pin::new(&mut *sleep).poll(cx).is_pending() {
             return false;
         }
-        let waited = clock::now().saturating_duration_since(sx.info.active.get());
-        if waited >= timeout {
+        // Not by the clock: overload may have shortened the timer.
+        let active = sx.info.active.get();
+        if sleep.began_since(active) {
             return true;
         }
-        sleep.reset(timeout - waited);
+        sleep.reset_from(active, timeout);
     }
 }
 

@@ -19,7 +19,7 @@ use nuncio_core::filter::BuildCx;
 use nuncio_core::info::{Direction, ListenerInfo};
 use nuncio_core::registry::Kind;
 use nuncio_core::rng;
-use nuncio_core::runtime::RuntimeNumber;
+use nuncio_core::runtime::{RuntimeNumber, ServerState};
 use nuncio_core::stats::{Scope, sanitize};
 use prost::Message;
 use std::sync::Arc;
@@ -46,6 +46,8 @@ pub const COVERED: &[Covered] = &[
             "continue_on_listener_filters_timeout",
             "access_log",
             "drain_type",
+            "ignore_global_conn_limit",
+            "bypass_overload_manager",
         ],
     )
     .ignoring(&[
@@ -53,7 +55,10 @@ pub const COVERED: &[Covered] = &[
             "per_connection_buffer_limit_bytes",
             "a soft limit; our buffers per connection stay below Envoy's default",
         ),
-        ("ignore_global_conn_limit", "there is no global connection limit yet"),
+        (
+            "max_connections_to_accept_per_socket_event",
+            "shares a worker's time between its sockets; ours accepts one connection at a time and shares it anyhow",
+        ),
         ("enable_reuse_port", "every worker has a socket of its own; with one worker there is one socket"),
     ]),
     Covered::new(
@@ -128,6 +133,12 @@ pub struct ListenerPlan {
     pub connection_limit: RuntimeNumber,
     /// Connections open, over all workers, for the limit.
     pub connections: Arc<AtomicU64>,
+    /// For what overload protection asks.
+    pub server: Arc<ServerState>,
+    /// `ignore_global_conn_limit`
+    pub ignores_connection_limit: bool,
+    /// `bypass_overload_manager`
+    pub bypasses_overload: bool,
 }
 
 /// A filter chain.
@@ -201,7 +212,8 @@ impl ListenerPlan {
         let default = c.default_filter_chain.as_ref().map(|_| c.filter_chains.len());
         let matcher = Chains::new(&c.filter_chains, default, &all)?;
         let drains_with_health = c.drain_type() == pb::listener::DrainType::Default;
-        let listener = ListenerCx { scope: &scope, drains_with_health };
+        let bypasses_overload = c.bypass_overload_manager;
+        let listener = ListenerCx { scope: &scope, drains_with_health, bypasses_overload };
         let chains =
             all_chains(c).map(|f| match old.map(|old| ChainPlan::continued(f, old, &listener, cx)) {
                 Some(Ok(None)) | None => ChainPlan::new(f, &listener, cx).map(Arc::new),
@@ -231,6 +243,9 @@ impl ListenerPlan {
             config_stats: Some(ListenerConfigStats::new(&scope)),
             connection_limit: cx.server.runtime().number(&key, u64::MAX),
             connections: old.map(|(_, p)| p.connections.clone()).unwrap_or_default(),
+            server: cx.server.state(),
+            ignores_connection_limit: c.ignore_global_conn_limit,
+            bypasses_overload,
             scope,
         })
     }

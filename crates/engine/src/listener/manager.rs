@@ -128,6 +128,13 @@ fn same_port(a: &Address, b: &Address) -> bool {
 }
 
 impl ListenerManager {
+    /// Leaves connections with the kernel for a while, or takes them again
+    /// (`envoy.overload_actions.stop_accepting_connections`).
+    pub fn pause(&self, paused: bool) {
+        if let Some(w) = &*self.0.workers.borrow() {
+            w.run_on_all(move |_| LocalListeners::here().pause(paused), || ());
+        }
+    }
     /// No listeners yet.
     pub fn new(root: &Scope) -> ListenerManager {
         ListenerManager(Rc::new(Inner {

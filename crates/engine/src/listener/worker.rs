@@ -22,10 +22,13 @@ use nuncio_core::listener_filter::Detected;
 use nuncio_core::worker;
 use nuncio_wire::ReadBuf;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, JoinHandle};
@@ -35,7 +38,11 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// Listeners of one thread.
 #[derive(Default)]
-pub struct LocalListeners(RefCell<Vec<Rc<LocalListener>>>);
+pub struct LocalListeners {
+    all: RefCell<Vec<Rc<LocalListener>>>,
+    /// `envoy.overload_actions.stop_accepting_connections`
+    paused: Cell<bool>,
+}
 
 struct LocalListener {
     /// What connections that come now get.
@@ -46,6 +53,10 @@ struct LocalListener {
     /// Its connections, to cut them; places of those that ended are in `free`.
     connections: RefCell<Vec<Open>>,
     free: RefCell<Vec<u32>>,
+    /// Nothing is accepted for now.
+    paused: Cell<bool>,
+    /// Acceptors that wait for the end of that.
+    resumed: RefCell<Vec<Waker>>,
 }
 
 /// A listener's plan on one worker. It is replaced when filter chains change.
@@ -123,10 +134,13 @@ impl LocalListeners {
             acceptors: RefCell::default(),
             connections: RefCell::default(),
             free: RefCell::default(),
+            paused: Cell::default(),
+            resumed: RefCell::default(),
         });
+        l.pause(self.paused.get());
         let tasks = acceptors.into_iter().map(|a| tokio::task::spawn_local(accept(l.clone(), a)));
         *l.acceptors.borrow_mut() = tasks.collect();
-        self.0.borrow_mut().push(l);
+        self.all.borrow_mut().push(l);
         Ok(())
     }
     /// Gives the listener of this tag another plan, which differs in its filter chains. Chains that stay go on with the
@@ -137,7 +151,7 @@ impl LocalListeners {
     /// Cuts what is left of filter chains.
     pub fn remove_chains(&self, chains: &[u32]) {
         let goes = |o: &Open| o.chain.is_some_and(|c| chains.contains(&c));
-        let all = self.0.borrow();
+        let all = self.all.borrow();
         for l in all.iter() {
             let open = l.connections.borrow();
             open.iter().filter(|o| goes(o)).filter_map(|o| o.task.as_ref()).for_each(AbortHandle::abort);
@@ -146,6 +160,11 @@ impl LocalListeners {
     /// Asks clients to go elsewhere; listening goes on.
     pub fn drain(&self, which: Which, drain: Drain) {
         self.each(which, |l| l.serving().terminals.iter().flatten().for_each(|t| t.drain(drain)));
+    }
+    /// Leaves connections with the kernel for a while, or takes them again; listeners to come do so, too.
+    pub fn pause(&self, paused: bool) {
+        self.paused.set(paused);
+        self.each(Which::All, |l| l.pause(paused));
     }
     /// Stops to accept; connections go on.
     pub fn stop(&self, which: Which) {
@@ -157,10 +176,10 @@ impl LocalListeners {
         self.each(which, |l| {
             l.connections.borrow_mut().drain(..).filter_map(|o| o.task).for_each(|t| t.abort())
         });
-        self.0.borrow_mut().retain(|l| !which.takes(l));
+        self.all.borrow_mut().retain(|l| !which.takes(l));
     }
     fn each(&self, which: Which, f: impl Fn(&LocalListener)) {
-        self.0.borrow().iter().filter(|l| which.takes(l)).for_each(|l| f(l));
+        self.all.borrow().iter().filter(|l| which.takes(l)).for_each(|l| f(l));
     }
 }
 
@@ -192,7 +211,12 @@ impl Which {
 
 async fn accept(l: Rc<LocalListener>, acceptor: Acceptor) {
     loop {
-        match acceptor.accept().await {
+        let mut next = pin!(acceptor.accept());
+        let accepted = poll_fn(|cx| match l.paused.get() {
+            true => l.wait_for_resumption(cx),
+            false => next.as_mut().poll(cx),
+        });
+        match accepted.await {
             Ok((io, remote, local)) => l.accepted(io, remote, local),
             // Out of descriptors, or the client left already: others can still be served.
             Err(e) if e.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -202,6 +226,20 @@ async fn accept(l: Rc<LocalListener>, acceptor: Acceptor) {
 }
 
 impl LocalListener {
+    fn pause(&self, paused: bool) {
+        let paused = paused && !self.serving.borrow().plan.bypasses_overload;
+        self.paused.set(paused);
+        if !paused {
+            self.resumed.borrow_mut().drain(..).for_each(Waker::wake);
+        }
+    }
+    fn wait_for_resumption<T>(&self, cx: &Context<'_>) -> Poll<T> {
+        let mut all = self.resumed.borrow_mut();
+        if !all.iter().any(|w| w.will_wake(cx.waker())) {
+            all.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
     fn serving(&self) -> Rc<Serving> {
         self.serving.borrow().clone()
     }
@@ -223,8 +261,25 @@ impl LocalListener {
         let plan = &serving.plan;
         let s = &plan.stats;
         s.connections_accepted_per_socket_event().record(1);
-        if plan.connections.load(Relaxed) >= plan.connection_limit.get() {
-            s.downstream_cx_overflow().inc();
+        let overload = &plan.server.overload;
+        let exempt =
+            plan.ignores_connection_limit || (plan.bypasses_overload && overload.connections.is_monitored());
+        if !overload.connections.admit(exempt) {
+            s.downstream_global_cx_overflow().inc();
+            return;
+        }
+        let refused = match () {
+            () if !plan.bypasses_overload && overload.refuses_connection() => {
+                Some(s.downstream_cx_overload_reject())
+            }
+            () if plan.connections.load(Relaxed) >= plan.connection_limit.get() => {
+                Some(s.downstream_cx_overflow())
+            }
+            () => None,
+        };
+        if let Some(counter) = refused {
+            overload.connections.leave();
+            counter.inc();
             return;
         }
         let info = Rc::new(ConnInfo::new(0, plan.info.clone(), remote, local));
@@ -309,6 +364,7 @@ impl Drop for Connection {
         let (l, serving) = (&self.listener, self.listener.serving());
         let plan = &serving.plan;
         plan.connections.fetch_sub(1, Relaxed);
+        plan.server.overload.connections.leave();
         if let Some(p) = l.connections.borrow_mut().get_mut(self.place as usize) {
             *p = Open::default();
             l.free.borrow_mut().push(self.place);

@@ -10,13 +10,16 @@ use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::info::HostInfo;
 use nuncio_core::stats::Scope;
-use rustls::client::ResolvesClientCert;
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, Error, SignatureScheme};
 use std::sync::Arc;
+
+/// Most sessions that a context keeps, whatever `max_session_keys` says.
+const MOST_SESSIONS: u32 = 65_536;
 
 /// A client context.
 pub struct ClientTls {
@@ -103,6 +106,11 @@ impl ClientTls {
         let mut config = match loaded.keys.first() {
             None => builder.with_no_client_auth(),
             Some((_, key)) => builder.with_client_cert_resolver(Arc::new(Certificate(key.clone()))),
+        };
+        config.resumption = match c.max_session_keys {
+            Some(0) => Resumption::disabled(),
+            // At least as many as one name may have under way.
+            n => Resumption::in_memory_sessions(n.unwrap_or(1).clamp(8, MOST_SESSIONS) as usize),
         };
         config.alpn_protocols = match common.alpn_protocols.is_empty() {
             true => alpn.iter().map(|p| p.as_bytes().to_vec()).collect(),

@@ -39,9 +39,8 @@ pub const COVERED: &[Covered] = &[
     ),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
-        &["common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation"],
-    )
-    .ignoring(&[("max_session_keys", "sessions are resumed within rustls' own limits")]),
+        &["common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation", "max_session_keys"],
+    ),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext",
         &[

@@ -26,6 +26,7 @@ mod http2;
 mod limits;
 mod live;
 mod pairings;
+mod overload;
 mod panics;
 mod peers;
 mod retries;

@@ -385,6 +385,13 @@ impl Drop for OutBuf {
     }
 }
 
+/// Frees the buffers that this thread keeps for reuse.
+pub fn release() {
+    // The thread may be ending: then they are freed anyhow.
+    let _ = VECS.try_with(|p| *p.borrow_mut() = Vec::new());
+    let _ = BLOCKS.try_with(|p| *p.borrow_mut() = Vec::new());
+}
+
 fn give_back(mut v: Vec<u8>) {
     if v.capacity() <= BLOCK {
         v.clear();
