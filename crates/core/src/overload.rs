@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_shed_is_counted() {
-        let store = crate::stats::Store::new();
+        let store = stats::Store::new();
         let p = LoadShedPoint::default();
         assert!(!p.sheds());
         p.configure(LoadShedStats::new(&store.scope("overload.point")));

@@ -327,8 +327,8 @@ fn timers(a: &pb::OverloadAction) -> BuildResult<Vec<(TimerKind, ScaleMinimum)>>
     if any.type_url.rsplit('/').next() != Some(&name) {
         return Err(BuildError(format!("Unable to unpack as {name}: [{}]", any.type_url)));
     }
-    let c = pb::ScaleTimersOverloadActionConfig::decode(&any.value[..])
-        .map_err(|e| BuildError(e.to_string()))?;
+    let c =
+        pb::ScaleTimersOverloadActionConfig::decode(&any.value[..]).map_err(|e| BuildError(e.to_string()))?;
     let mut all: Vec<(TimerKind, ScaleMinimum)> = vec![];
     for t in &c.timer_scale_factors {
         use scale::TimerType as T;

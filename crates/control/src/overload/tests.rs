@@ -92,10 +92,7 @@ fn refused_in_envoys_words() {
     let words = refused(vec![heap(1)], vec![action("reset_high_memory_stream", None)]);
     assert_eq!(words, "not implemented yet: envoy.overload_actions.reset_high_memory_stream");
     let twice = vec![action("shrink_heap", None), action("shrink_heap", None)];
-    assert_eq!(
-        refused(vec![heap(1)], twice),
-        "Duplicate overload action envoy.overload_actions.shrink_heap"
-    );
+    assert_eq!(refused(vec![heap(1)], twice), "Duplicate overload action envoy.overload_actions.shrink_heap");
     let words = refused(vec![connections(1)], vec![action("shrink_heap", None)]);
     assert_eq!(
         words,

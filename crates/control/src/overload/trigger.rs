@@ -107,7 +107,10 @@ mod tests {
         let words = |all: &[pb::Trigger]| {
             Triggers::new(all, "overload action x", |r| r == "a").expect_err("refused").0
         };
-        assert_eq!(words(&[pb::Trigger { name: "a".into(), ..Default::default() }]), "action not set for trigger a");
+        assert_eq!(
+            words(&[pb::Trigger { name: "a".into(), ..Default::default() }]),
+            "action not set for trigger a"
+        );
         assert_eq!(
             words(&[scaled("a", 0.5, 0.5)]),
             "scaling_threshold must be less than saturation_threshold"

@@ -133,12 +133,12 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
         return Ok(());
     }
     if !connections.is_monitored() {
-    log!(
-        Main,
-        Warning,
-        "There is no configured limit to the number of allowed active downstream connections. Configure a limit in \
+        log!(
+            Main,
+            Warning,
+            "There is no configured limit to the number of allowed active downstream connections. Configure a limit in \
          `envoy.resource_monitors.global_downstream_max_connections` resource monitor."
-    );
+        );
     }
     log!(Main, Info, "all clusters initialized. initializing init manager");
     let initialized = tokio::select! {

@@ -119,7 +119,10 @@ fn idle_streams_end_sooner() {
         s.wait_stat("cluster.up.upstream_rq_active", 1).await;
         let min = ScaleMinimum::Duration(Duration::from_millis(20));
         let shorter = Scale { factor: 0.0, min };
-        s.on_main(move |c| c.on_workers(move || clock::set_scale(TimerKind::HttpDownstreamStreamIdle, shorter))).await;
+        s.on_main(move |c| {
+            c.on_workers(move || clock::set_scale(TimerKind::HttpDownstreamStreamIdle, shorter))
+        })
+        .await;
         assert_eq!(c.response().await.map(|r| r.status()), Some(504));
     });
 }
