@@ -137,6 +137,8 @@ pub struct TlsInfo {
     pub peer: Option<Arc<CertInfo>>,
     /// Our certificate, when we sent one.
     pub local: Option<Arc<CertInfo>>,
+    /// The certificates that the peer sent after its own, as URL-encoded PEM.
+    pub peer_intermediates: String,
     /// The peer's certificate was verified against a trusted authority.
     pub peer_validated: bool,
 }

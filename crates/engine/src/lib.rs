@@ -43,6 +43,7 @@ use nuncio_core::coverage::Coverage;
 /// Adds what this floor reads of the configuration.
 pub fn cover(c: &mut Coverage) {
     c.add(http::config::COVERED);
+    c.add(http::forwarded_cert::COVERED);
     c.add(http::header_case::COVERED);
     c.add(http::local_reply::COVERED);
     c.add(route::action::covered());

@@ -8,22 +8,28 @@
 //! * [`HeaderMatcher`] over any [`HeaderSource`]
 //! * [`QueryParameterMatcher`] and the reader of query strings, [`query`]
 //! * [`ValueMatcher`] and [`MetadataMatcher`] over `google.protobuf.Value`
+//! * [`FilterStateMatcher`] over the objects that filters leave for each other
+//! * [`UriTemplate`] over paths
 //! * [`CidrSet`], [`FractionalPercent`], [`DoubleMatcher`], [`Int64Range`]
 
 mod cidr;
+mod filter_state;
 mod header;
 mod number;
 pub mod query;
 pub mod re2;
 mod regex;
 mod string;
+mod uri_template;
 mod value;
 
 pub use cidr::{CidrRange, CidrSet};
+pub use filter_state::FilterStateMatcher;
 pub(crate) use header::status_text;
 pub use header::{HeaderMatcher, HeaderSource, matches_all};
 pub use number::{DoubleMatcher, FractionalPercent, Int64Range};
 pub use query::QueryParameterMatcher;
 pub use regex::{Regex, RegexSubstitution};
 pub use string::{ListStringMatcher, PathMatcher, StringMatcher};
+pub use uri_template::UriTemplate;
 pub use value::{MetadataMatcher, ValueMatcher};

@@ -1,6 +1,7 @@
 //! Builds a connection manager from its proto, on main.
 
 use super::codec::CodecType;
+use super::forwarded_cert::ForwardedCert;
 use super::local_reply::LocalReplies;
 use super::path::PathRules;
 use super::upgrade::UpgradePlan;
@@ -60,6 +61,7 @@ pub const COVERED: &[Covered] = &[
             "preserve_external_request_id",
             "always_set_request_id_in_response",
             "forward_client_cert_details",
+            "set_current_client_cert_details",
             "proxy_100_continue",
             "normalize_path",
             "merge_slashes",
@@ -214,6 +216,8 @@ pub struct HcmPlan {
     pub preserve_external_request_id: bool,
     /// `always_set_request_id_in_response`
     pub always_set_request_id_in_response: bool,
+    /// `forward_client_cert_details`
+    pub(super) forwarded_cert: ForwardedCert,
     /// `server_header_transformation`
     pub server_header: ServerHeader,
     /// `server_name`
@@ -314,9 +318,8 @@ impl HcmPlan {
         plan.generate_request_id = c.generate_request_id.unwrap_or(true);
         plan.preserve_external_request_id = c.preserve_external_request_id;
         plan.always_set_request_id_in_response = c.always_set_request_id_in_response;
-        if c.forward_client_cert_details != hcm::ForwardClientCertDetails::Sanitize as i32 {
-            return Err(BuildError::not_implemented("HttpConnectionManager.forward_client_cert_details"));
-        }
+        plan.forwarded_cert =
+            ForwardedCert::new(c.forward_client_cert_details, c.set_current_client_cert_details.as_ref());
         plan.server_header = match hcm::ServerHeaderTransformation::try_from(c.server_header_transformation) {
             Ok(hcm::ServerHeaderTransformation::AppendIfAbsent) => ServerHeader::AppendIfAbsent,
             Ok(hcm::ServerHeaderTransformation::PassThrough) => ServerHeader::PassThrough,
@@ -391,6 +394,7 @@ impl HcmPlan {
             generate_request_id: true,
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
+            forwarded_cert: ForwardedCert::default(),
             server_header: ServerHeader::Overwrite,
             server_name: "envoy".into(),
             server: cx.server.state(),
@@ -609,7 +613,7 @@ fn custom_settings(o: &Http2ProtocolOptions, s: &mut h2::Settings) -> BuildResul
 }
 
 /// The address of this machine as Envoy finds it: the first that is not loopback, else 127.0.0.1.
-fn local_address() -> IpAddr {
+pub fn local_address() -> IpAddr {
     // Connecting a datagram socket sends nothing; it only asks the kernel which address would be used.
     let probe = || {
         let s = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;

@@ -11,6 +11,7 @@ mod date;
 mod done;
 pub mod drain;
 pub mod extended_connect;
+pub mod forwarded_cert;
 mod h1;
 mod h2;
 pub mod header_case;

@@ -170,7 +170,7 @@ impl Hcm {
         {
             h.set(name::X_REQUEST_ID, &rng::uuid4());
         }
-        h.remove(name::X_FORWARDED_CLIENT_CERT);
+        p.forwarded_cert.apply(h, conn.tls.get().map(|t| &**t));
     }
 
     /// A loopback peer says nothing: Envoy appends its own address instead.

@@ -9,6 +9,7 @@ use crate::upstream::lb::hash_policy::{self, HashPolicy};
 use crate::upstream::lb::subset::NAMESPACE;
 use crate::upstream::lb::subset_config::{Criterion, criteria, merged};
 use nuncio_api::envoy::config::core::v3 as core;
+use crate::router::shadow::{self, ShadowPolicies};
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -48,6 +49,8 @@ pub const COVERED: &[Covered] = &[
             "upgrade_configs",
             "hash_policy",
             "metadata_match",
+            "request_mirror_policies",
+            "path_rewrite_policy",
         ],
     ),
     Covered::new(
@@ -125,6 +128,8 @@ pub struct ClusterRoute {
     pub hash_policy: Option<HashPolicy>,
     /// `metadata_match`, of the name space `envoy.lb`.
     metadata_match: Option<Box<[Criterion]>>,
+    /// `request_mirror_policies`
+    pub shadows: Option<ShadowPolicies>,
     /// Index of the circuit breakers: 0 default, 1 high.
     pub priority: usize,
     /// Status when the cluster does not exist.
@@ -302,6 +307,7 @@ impl ClusterRoute {
             connect: connect(a)?,
             hash_policy: HashPolicy::new(&a.hash_policy)?,
             metadata_match: criteria_of(a.metadata_match.as_ref(), None),
+            shadows: shadow::policies(&a.request_mirror_policies, host.shadows.as_ref(), validate, cx)?,
             priority: usize::from(a.priority == 1),
             cluster_not_found_status: match a.cluster_not_found_response_code {
                 1 => 404,
@@ -567,6 +573,8 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(matching::COVERED)
         .chain(super::headers::COVERED)
         .chain(super::virtual_clusters::COVERED)
+        .chain(super::rewrite::COVERED)
         .chain(crate::router::retry::policy::COVERED)
         .chain(hash_policy::COVERED)
+        .chain(shadow::COVERED)
 }

@@ -2,16 +2,21 @@
 
 use crate::proto;
 use nuncio_api::envoy::config::route::v3 as pb;
+use nuncio_api::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
+use nuncio_api::extensions::unregistered;
+use nuncio_core::cookie;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
 use nuncio_core::matchers::{
-    FractionalPercent, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, Regex, matches_all,
+    FilterStateMatcher, FractionalPercent, HeaderMatcher, MetadataMatcher, QueryParameterMatcher, Regex,
+    StringMatcher, UriTemplate, matches_all,
 };
 use nuncio_core::runtime::RuntimeFraction;
 use nuncio_wire::{RequestHead, name};
 use pb::route_match::PathSpecifier;
+use prost::Name;
 
 /// What is read of `RouteMatch` and the messages in it.
 pub const COVERED: &[Covered] = &[
@@ -30,8 +35,13 @@ pub const COVERED: &[Covered] = &[
             "grpc",
             "tls_context",
             "dynamic_metadata",
+            "filter_state",
+            "cookies",
+            "path_match_policy",
         ],
     ),
+    Covered::new("envoy.config.route.v3.CookieMatcher", &["name", "string_match", "invert_match"]),
+    Covered::new("envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig", &["path_template"]),
     Covered::new("envoy.config.route.v3.RouteMatch.ConnectMatcher", &[]),
     Covered::new("envoy.config.route.v3.RouteMatch.GrpcRouteMatchOptions", &[]),
     Covered::new("envoy.config.route.v3.RouteMatch.TlsContextMatchOptions", &["presented", "validated"]),
@@ -52,6 +62,8 @@ struct More {
     query: Box<[QueryParameterMatcher]>,
     fraction: Option<RuntimeFraction>,
     metadata: Box<[MetadataMatcher]>,
+    filter_state: Box<[FilterStateMatcher]>,
+    cookies: Box<[CookieMatcher]>,
     grpc: bool,
     tls: Option<pb::route_match::TlsContextMatchOptions>,
 }
@@ -62,7 +74,49 @@ enum Path {
     /// The path is this, or goes on with `/`.
     Separated(Box<[u8]>),
     Regex(Box<Regex>),
+    Template(Box<UriTemplate>),
     Connect,
+}
+
+/// The template of a `path_match_policy`; `None` for another path specifier.
+///
+/// # Errors
+/// It is no template, or a policy that is not built.
+pub fn template(m: &pb::RouteMatch) -> BuildResult<Option<UriTemplate>> {
+    let Some(PathSpecifier::PathMatchPolicy(p)) = &m.path_specifier else { return Ok(None) };
+    let any = p.typed_config.clone().unwrap_or_default();
+    let kind = any.type_url.rsplit('/').next().unwrap_or_default();
+    if kind != UriTemplateMatchConfig::full_name() {
+        return Err(unregistered(&p.name, kind).into());
+    }
+    let c: UriTemplateMatchConfig = proto::unpack(&any)?;
+    let bad = |e: BuildError| {
+        BuildError(format!("path_match_policy.path_template {} is invalid: {}", c.path_template, e.0))
+    };
+    UriTemplate::new(&c.path_template).map(Some).map_err(bad)
+}
+
+/// A compiled `CookieMatcher`.
+struct CookieMatcher {
+    name: Box<str>,
+    value: StringMatcher,
+    invert: bool,
+}
+
+impl CookieMatcher {
+    fn new(m: &pb::CookieMatcher) -> BuildResult<CookieMatcher> {
+        let value =
+            m.string_match.as_ref().ok_or_else(|| BuildError::from("string_match: value is required"))?;
+        Ok(CookieMatcher {
+            name: m.name.as_str().into(),
+            value: StringMatcher::new(value)?,
+            invert: m.invert_match,
+        })
+    }
+    fn matches(&self, head: &RequestHead) -> bool {
+        let value = cookie::get(&head.headers, self.name.as_bytes());
+        value.is_some_and(|v| self.value.matches(v)) != self.invert
+    }
 }
 
 impl Matcher {
@@ -77,7 +131,10 @@ impl Matcher {
             Some(PathSpecifier::PathSeparatedPrefix(p)) => Path::Separated(p.as_bytes().into()),
             Some(PathSpecifier::SafeRegex(r)) => Path::Regex(Box::new(Regex::new(r)?)),
             Some(PathSpecifier::ConnectMatcher(_)) => Path::Connect,
-            _ => return Err(BuildError::not_implemented("RouteMatch.path_match_policy")),
+            Some(PathSpecifier::PathMatchPolicy(_)) | None => match template(m)? {
+                Some(t) => Path::Template(Box::new(t)),
+                None => return Err("field: \"path_specifier\", reason: is required".into()),
+            },
         };
         let headers = HeaderMatcher::list(&m.headers)?.into();
         let more = More {
@@ -88,6 +145,8 @@ impl Matcher {
                 cx.server.runtime().fraction(&f.runtime_key, default)
             }),
             metadata: proto::each(&m.dynamic_metadata, MetadataMatcher::new)?,
+            filter_state: proto::each(&m.filter_state, FilterStateMatcher::new)?,
+            cookies: proto::each(&m.cookies, CookieMatcher::new)?,
             grpc: m.grpc.is_some(),
             tls: m.tls_context,
         };
@@ -117,6 +176,7 @@ impl Matcher {
             Path::Exact(p) => path.len() == p.len() && self.begins(path, p),
             Path::Separated(p) => self.begins(path, p) && matches!(path.get(p.len()), None | Some(b'/')),
             Path::Regex(r) => r.matches(path),
+            Path::Template(t) => t.matches(path),
             Path::Connect => head.is_connect(),
         }
     }
@@ -134,14 +194,18 @@ impl More {
         self.query.is_empty()
             && self.fraction.is_none()
             && self.metadata.is_empty()
+            && self.filter_state.is_empty()
+            && self.cookies.is_empty()
             && !self.grpc
             && self.tls.is_none()
     }
     fn matches(&self, head: &RequestHead, sx: &StreamShared) -> bool {
         self.query.iter().all(|q| q.matches(head.path()))
             && self.fraction.as_ref().is_none_or(|f| f.matches(sx.info.random.get()))
+            && self.cookies.iter().all(|c| c.matches(head))
             && self.tls(sx)
             && self.metadata(sx)
+            && self.filter_state(sx)
     }
     fn tls(&self, sx: &StreamShared) -> bool {
         let Some(t) = &self.tls else { return true };
@@ -149,6 +213,13 @@ impl More {
         let presented = tls.is_some_and(|t| t.peer.is_some());
         let validated = tls.is_some_and(|t| t.peer_validated);
         t.presented.is_none_or(|want| want == presented) && t.validated.is_none_or(|want| want == validated)
+    }
+    fn filter_state(&self, sx: &StreamShared) -> bool {
+        if self.filter_state.is_empty() {
+            return true;
+        }
+        let (stream, conn) = (sx.info.filter_state.borrow(), sx.conn.filter_state.borrow());
+        self.filter_state.iter().all(|m| m.matches(&stream, &conn))
     }
     fn metadata(&self, sx: &StreamShared) -> bool {
         if self.metadata.is_empty() {

@@ -15,6 +15,7 @@ mod virtual_clusters;
 
 use crate::proto;
 use crate::router::retry::RetryPolicy;
+use crate::router::shadow::{self, ShadowPolicies};
 use crate::stats::RequestStats;
 use crate::upstream::host::Host;
 pub use action::{Action, ClusterRoute, DirectResponse, Redirect};
@@ -52,6 +53,7 @@ pub const COVERED: &[Covered] = &[
             "max_direct_response_body_size_bytes",
             "typed_per_filter_config",
             "ignore_port_in_host_matching",
+            "request_mirror_policies",
         ],
     ),
     Covered::new(
@@ -74,6 +76,7 @@ pub const COVERED: &[Covered] = &[
             "retry_policy",
             "per_request_buffer_limit_bytes",
             "request_body_buffer_limit",
+            "request_mirror_policies",
         ],
     ),
     Covered::new(
@@ -130,6 +133,7 @@ pub struct VirtualHostShared {
     include_is_timeout_retry: bool,
     retry: Option<Arc<RetryPolicy>>,
     buffer_limit: Option<u64>,
+    shadows: Option<ShadowPolicies>,
     virtual_clusters: VirtualClusters,
 }
 
@@ -138,6 +142,7 @@ struct ConfigShared {
     per_filter: PerFilter,
     headers: HeaderRules,
     most_specific_wins: bool,
+    shadows: Option<ShadowPolicies>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -168,6 +173,7 @@ impl RouteTable {
     /// # Errors
     /// The configuration is refused.
     pub fn new(c: &pb::RouteConfiguration, cx: &BuildCx<'_>) -> BuildResult<RouteTable> {
+        let validate = c.validate_clusters.unwrap_or(true);
         let config = Arc::new(ConfigShared {
             per_filter: per_filter(&c.typed_per_filter_config, cx)?,
             headers: HeaderRules::new(
@@ -177,9 +183,9 @@ impl RouteTable {
                 &c.response_headers_to_remove,
             )?,
             most_specific_wins: c.most_specific_header_mutations_wins,
+            shadows: shadow::policies(&c.request_mirror_policies, None, validate, cx)?,
         });
         let max_body = c.max_direct_response_body_size_bytes.unwrap_or(4096) as usize;
-        let validate = c.validate_clusters.unwrap_or(true);
         let mut domains = Domains::default();
         let mut hosts = vec![];
         for (i, h) in c.virtual_hosts.iter().enumerate() {
@@ -264,6 +270,7 @@ impl VirtualHost {
                 None => None,
             },
             buffer_limit: h.request_body_buffer_limit.or(h.per_request_buffer_limit_bytes.map(u64::from)),
+            shadows: shadow::policies(&h.request_mirror_policies, config.shadows.as_ref(), validate, cx)?,
             virtual_clusters: VirtualClusters::new(h, cx)?,
         });
         let routes = proto::each(&h.routes, |r| {

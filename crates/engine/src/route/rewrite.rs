@@ -2,12 +2,16 @@
 
 use crate::upstream::host::Host;
 use nuncio_api::envoy::config::route::v3 as pb;
-use nuncio_core::error::BuildResult;
+use nuncio_api::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateRewriteConfig;
+use nuncio_api::extensions::unregistered;
+use nuncio_core::coverage::Covered;
+use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::info::StreamShared;
 use nuncio_core::matchers::RegexSubstitution;
 use nuncio_wire::{HeaderName, RequestHead, name};
 use pb::route_action::HostRewriteSpecifier;
 use pb::route_match::PathSpecifier;
+use prost::Name;
 
 /// What to rewrite.
 #[derive(Default)]
@@ -40,6 +44,37 @@ pub fn matched_prefix(r: &pb::Route) -> usize {
     }
 }
 
+/// What is read of the policies.
+pub const COVERED: &[Covered] = &[Covered::new(
+    "envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig",
+    &["path_template_rewrite"],
+)];
+
+/// `path_rewrite_policy`: a template whose variables the route's template captures.
+fn template_rewrite(r: &pb::Route, a: &pb::RouteAction) -> BuildResult<Option<PathRewrite>> {
+    let Some(policy) = &a.path_rewrite_policy else { return Ok(None) };
+    let any = policy.typed_config.clone().unwrap_or_default();
+    let kind = any.type_url.rsplit('/').next().unwrap_or_default();
+    if kind != UriTemplateRewriteConfig::full_name() {
+        return Err(unregistered(&policy.name, kind).into());
+    }
+    let to = crate::proto::unpack::<UriTemplateRewriteConfig>(&any)?.path_template_rewrite;
+    let invalid = || BuildError(format!("path_rewrite_policy.path_template_rewrite {to} is invalid"));
+    let Some(from) = r.r#match.as_deref().map(super::matching::template).transpose()?.flatten() else {
+        return Err("unable to use envoy.path.rewrite.uri_template.uri_template_rewriter extension without \
+                    envoy.path.match.uri_template.uri_template_matcher extension"
+            .into());
+    };
+    let substitution = from.rewriting(&to).map_err(|unknown_variable| match unknown_variable {
+        false => invalid(),
+        true => BuildError(format!(
+            "mismatch between variables in path_match_policy {} and path_rewrite_policy {to}",
+            from.source()
+        )),
+    })?;
+    Ok(Some(PathRewrite::Regex(Box::new(substitution))))
+}
+
 impl Rewrite {
     /// Reads a route's rewriting.
     ///
@@ -47,13 +82,16 @@ impl Rewrite {
     /// A bad regex.
     pub fn new(r: &pb::Route) -> BuildResult<Rewrite> {
         let Some(pb::route::Action::Route(a)) = &r.action else { return Ok(Rewrite::default()) };
+        let given =
+            [!a.prefix_rewrite.is_empty(), a.regex_rewrite.is_some(), a.path_rewrite_policy.is_some()];
+        if given.into_iter().filter(|g| *g).count() > 1 {
+            return Err(
+                "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite_policy or path_rewrite"
+                    .into(),
+            );
+        }
         let path = match (&a.prefix_rewrite, &a.regex_rewrite) {
-            (p, Some(_)) if !p.is_empty() => {
-                return Err(
-                    "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite_policy or path_rewrite"
-                        .into(),
-                );
-            }
+            _ if a.path_rewrite_policy.is_some() => template_rewrite(r, a)?,
             (_, Some(r)) => Some(PathRewrite::Regex(Box::new(RegexSubstitution::new(r)?))),
             (p, None) if p.is_empty() => None,
             (p, None) => Some(PathRewrite::Prefix { matched: matched_prefix(r), to: p.as_bytes().into() }),

@@ -10,6 +10,7 @@ mod attempt;
 mod charge;
 mod replies;
 pub mod retry;
+pub mod shadow;
 mod tunnel;
 
 use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
@@ -138,6 +139,9 @@ impl Router {
         // After that, since the route may add a header that asks for retries.
         let mut tries =
             Tries::new(c.retry.as_ref(), &mut ex.request, each, c.priority, &account, &self.retries);
+        if let Some(all) = &c.shadows {
+            self.mirror(ex, all, timeout, buffer_limit(ex.sx.conn.buffer_limit.get(), c));
+        }
         if let Some(t) = &mut tries {
             t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.buffer_limit.get(), c), &account);
         }

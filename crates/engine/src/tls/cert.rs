@@ -122,7 +122,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// PEM with what is no unreserved character as `%XX`.
-fn pem_urlencoded(der: &[u8]) -> String {
+pub fn pem_urlencoded(der: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut base64 = Vec::with_capacity(der.len() / 3 * 4 + 4);
     for three in der.chunks(3) {

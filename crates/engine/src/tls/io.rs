@@ -245,6 +245,11 @@ fn facts(c: &Connection, seen: &Seen) -> TlsInfo {
             Connection::Client(_) => String::new(),
         },
         peer: c.peer_certificates().and_then(|all| all.first()).map(cert::facts),
+        peer_intermediates: c
+            .peer_certificates()
+            .and_then(|all| all.get(1..))
+            .map(|rest| rest.iter().map(|der| cert::pem_urlencoded(der)).collect())
+            .unwrap_or_default(),
         local: seen.local.clone(),
         // A session that goes on was checked when it began.
         peer_validated: seen.validated.unwrap_or(c.peer_certificates().is_some()),
