@@ -4,6 +4,7 @@ use super::memory;
 use crate::version;
 use nuncio_core::stats;
 use nuncio_core::stats::Scope;
+use nuncio_engine::stats::RouterStats;
 
 stats! {
     /// `server.`
@@ -55,21 +56,6 @@ stats! {
     pub struct ResetStreamStats {
         count: SharedCounter,
     }
-    /// `http.async-client.`: requests that the proxy makes on its own account.
-    pub struct AsyncClientStats {
-        no_cluster: Counter,
-        no_route: Counter,
-        passthrough_internal_redirect_bad_location: Counter,
-        passthrough_internal_redirect_no_route: Counter,
-        passthrough_internal_redirect_predicate: Counter,
-        passthrough_internal_redirect_too_many_redirects: Counter,
-        passthrough_internal_redirect_unsafe_scheme: Counter,
-        rq_direct_response: Counter,
-        rq_overload_local_reply: Counter,
-        rq_redirect: Counter,
-        rq_reset_after_downstream_response_started: Counter,
-        rq_total: Counter,
-    }
     /// `thread_local_cluster_manager.<thread>.`
     pub struct ThreadLocalClusterStats {
         clusters_inflated: SetGauge,
@@ -83,7 +69,8 @@ pub struct Stats {
     /// `server.`
     pub reload: ReloadStats,
     _hot_restart: Option<HotRestartStats>,
-    _async_client: AsyncClientStats,
+    /// `http.async-client.`: requests that the proxy makes on its own account.
+    _async_client: RouterStats,
     _overload: (OverloadStats, ResetStreamStats),
     /// Kept so that they are listed.
     _watchdogs: Vec<WatchdogStats>,
@@ -110,7 +97,7 @@ impl Stats {
             server: ServerStats::new(&server),
             reload: ReloadStats::new(&server),
             _hot_restart: hot_restart,
-            _async_client: AsyncClientStats::new(&root.scope("http").scope("async-client")),
+            _async_client: RouterStats::new(&root.scope("http").scope("async-client")),
             _overload: (OverloadStats::new(&root.scope("overload")), ResetStreamStats::new(&actions)),
             _watchdogs: watchdogs,
             clusters,

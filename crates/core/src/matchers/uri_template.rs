@@ -41,6 +41,10 @@ impl UriTemplate {
     pub fn source(&self) -> &str {
         &self.source
     }
+    /// The regular expression that it became.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
     /// Whether a path (without its query) matches, as a whole.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.regex.matches(path)

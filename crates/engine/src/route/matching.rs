@@ -1,5 +1,6 @@
 //! Whether a route matches a request (`RouteMatch`).
 
+use super::index::Key;
 use crate::proto;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_api::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
@@ -162,14 +163,22 @@ impl Matcher {
             && self.more.as_ref().is_none_or(|more| more.matches(head, sx))
     }
 
+    /// What of a path decides whether this can match.
+    pub fn key(&self) -> Key<'_> {
+        match &self.path {
+            Path::Prefix(p) | Path::Exact(p) | Path::Separated(p) => match self.case_sensitive {
+                true => Key::Begins(p),
+                false => Key::BeginsIgnoringCase(p),
+            },
+            Path::Regex(r) => Key::Regex(r.source()),
+            Path::Template(t) => Key::Regex(t.pattern()),
+            Path::Connect => Key::Any,
+        }
+    }
     fn path(&self, head: &RequestHead) -> bool {
         // Only CONNECT has no path, and only its matcher takes such requests.
-        let Some(full) = head.headers.get(name::PATH) else {
+        let Some(path) = path_of(head) else {
             return matches!(self.path, Path::Connect) && head.is_connect();
-        };
-        let path = match full.iter().position(|b| matches!(b, b'?' | b'#')) {
-            Some(i) => &full[..i],
-            None => full,
         };
         match &self.path {
             Path::Prefix(p) => self.begins(path, p),
@@ -187,6 +196,15 @@ impl Matcher {
             None => false,
         }
     }
+}
+
+/// The path without its query or fragment.
+pub fn path_of(head: &RequestHead) -> Option<&[u8]> {
+    let full = head.headers.get(name::PATH)?;
+    Some(match full.iter().position(|b| matches!(b, b'?' | b'#')) {
+        Some(i) => &full[..i],
+        None => full,
+    })
 }
 
 impl More {

@@ -7,6 +7,7 @@
 pub mod action;
 mod domains;
 pub mod headers;
+mod index;
 mod matching;
 mod rewrite;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use crate::upstream::host::Host;
 pub use action::{Action, ClusterRoute, DirectResponse, Redirect};
 use domains::Domains;
 use headers::HeaderRules;
+use index::Index;
 use matching::Matcher;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::Exchange;
@@ -119,6 +121,8 @@ struct VirtualHost {
     shared: Arc<VirtualHostShared>,
     require_tls: RequireTls,
     routes: Box<[(Matcher, Arc<RouteEntry>)]>,
+    /// Which of them to try, when there are many.
+    index: Option<Index>,
 }
 
 /// What the routes of a virtual host share, and keep alive.
@@ -240,7 +244,7 @@ impl RouteTable {
                 return Some(Arc::new(RouteEntry::https_redirect(&host.shared)));
             }
         }
-        host.routes.iter().find(|(m, _)| m.matches(head, sx)).map(|(_, r)| r.clone())
+        host.choose(head, sx)
     }
 }
 
@@ -286,9 +290,19 @@ impl VirtualHost {
                 2 => RequireTls::All,
                 _ => RequireTls::No,
             },
+            index: Index::new(routes.iter().map(|(m, _)| m.key())),
             routes,
             shared,
         })
+    }
+    fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<RouteEntry>> {
+        let Some(index) = &self.index else {
+            return self.routes.iter().find(|(m, _)| m.matches(head, sx)).map(|(_, r)| r.clone());
+        };
+        let i = index.first(matching::path_of(head), |i| {
+            self.routes.get(i as usize).is_some_and(|(m, _)| m.matches(head, sx))
+        })?;
+        self.routes.get(i as usize).map(|(_, r)| r.clone())
     }
 }
 

@@ -4,6 +4,7 @@
 use super::attempt::Attempt;
 use super::charge::Account;
 use super::{Router, Timeout};
+use crate::stats::RouterStats;
 use crate::upstream::local::Clusters;
 use nuncio_api::envoy::config::route::v3::route_action::RequestMirrorPolicy;
 use nuncio_core::Exchange;
@@ -52,6 +53,8 @@ pub struct ShadowPolicy {
     host: Box<str>,
     /// Our address, for `x-forwarded-for`.
     from: IpAddr,
+    /// `http.async-client.`
+    stats: RouterStats,
 }
 
 /// Compiles the policies of one level; `above` holds where there are none.
@@ -101,6 +104,7 @@ impl ShadowPolicy {
             keep_host: p.disable_shadow_host_suffix_append,
             host: p.host_rewrite_literal.as_str().into(),
             from: crate::http::config::local_address(),
+            stats: RouterStats::new(&cx.scope.store().root().scope("http").scope("async-client")),
         })
     }
     /// The head of the copy.
@@ -157,6 +161,7 @@ impl Router {
                     Body::source(Copied(feed))
                 }
             };
+            p.stats.rq_total().inc();
             let sx = StreamShared::new(ex.sx.conn.clone(), None);
             sx.info.protocol.set(ex.sx.info.protocol.get());
             let account = Account::new(cluster, self.dynamic_stats, true, None);
