@@ -33,6 +33,7 @@ pub mod info;
 pub mod init;
 pub mod kinds;
 pub mod listener_filter;
+pub mod network_filter;
 pub mod live;
 pub mod log;
 pub mod matchers;

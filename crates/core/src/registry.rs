@@ -7,6 +7,7 @@ use crate::error::{BuildError, BuildResult};
 use crate::filter::{BuildCx, DynFilter, Factory, HttpFilter, HttpFilterFactory};
 use crate::kinds::{self, AccessLogger, AccessLoggerFactory, DynAccessLogger};
 use crate::listener_filter::{self, DynListenerFilter, ListenerFilter, ListenerFilterFactory};
+use crate::network_filter::{self, DynNetworkFilter, NetworkFilter, NetworkFilterFactory};
 use crate::route::AnyConfig;
 use nuncio_api::extensions::Origin;
 use std::any::Any;
@@ -131,6 +132,11 @@ impl Registry {
         let f: Arc<dyn ListenerFilterFactory> = Arc::new(listener_filter::Factory::<F>(PhantomData));
         self.insert(Kind::ListenerFilter, name, vec![<F::Config as prost::Name>::full_name()], docs, f);
     }
+    /// Registers a network filter that stands before the last one of a chain.
+    pub fn network_filter<F: NetworkFilter>(&mut self, name: &'static str, docs: Docs) {
+        let f: Arc<dyn NetworkFilterFactory> = Arc::new(network_filter::Factory::<F>(PhantomData));
+        self.insert(Kind::NetworkFilter, name, vec![<F::Config as prost::Name>::full_name()], docs, f);
+    }
     /// `--disable-extensions`: takes an extension out. False when there is none of that name.
     pub fn disable(&mut self, category: &str, name: &str) -> bool {
         let Some((key, e)) = self.entries.iter().find(|(k, _)| k.0.category() == category && k.1 == name)
@@ -230,6 +236,19 @@ impl Registry {
         cx: &BuildCx<'_>,
     ) -> BuildResult<Arc<dyn DynListenerFilter>> {
         let f: Arc<dyn ListenerFilterFactory> = self.find(Kind::ListenerFilter, name, &any.type_url)?;
+        f.build(&any.value, &BuildCx { name, ..*cx })
+    }
+    /// Builds a network filter that stands before the last one of a chain.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), or the filter refuses its config.
+    pub fn build_network_filter(
+        &self,
+        name: &str,
+        any: &prost_types::Any,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Arc<dyn DynNetworkFilter>> {
+        let f: Arc<dyn NetworkFilterFactory> = self.find(Kind::NetworkFilter, name, &any.type_url)?;
         f.build(&any.value, &BuildCx { name, ..*cx })
     }
 }

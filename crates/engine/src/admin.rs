@@ -57,6 +57,7 @@ pub fn serve(
             fingerprint: 0,
             handshake_timeout: None,
             terminal: Some(TerminalPlan::Http(hcm.clone())),
+            network: Arc::default(),
         })],
         access_logs: vec![],
         backlog: 128,

@@ -2,6 +2,7 @@
 
 use super::chains::Chains;
 use super::filters::Filters;
+use super::gate::{self, NetworkFilters};
 use super::socket::Listen;
 use super::terminal::TerminalPlan;
 use crate::http::config::ListenerCx;
@@ -156,6 +157,8 @@ pub struct ChainPlan {
     pub handshake_timeout: Option<Duration>,
     /// The last network filter; without one every connection is closed at once.
     pub terminal: Option<TerminalPlan>,
+    /// The network filters before it.
+    pub network: NetworkFilters,
 }
 
 static NEXT_TAG: AtomicU64 = AtomicU64::new(0);
@@ -268,6 +271,10 @@ impl ChainPlan {
     }
     fn new(c: &pb::FilterChain, listener: &ListenerCx<'_>, cx: &BuildCx<'_>) -> BuildResult<ChainPlan> {
         let terminal = TerminalPlan::new(&c.filters, listener, cx)?;
+        let network = gate::build(c.filters.split_last().map_or(&[], |(_, before)| before), cx)?;
+        if network.iter().any(|f| f.every_piece()) && matches!(terminal, Some(TerminalPlan::Http(_))) {
+            return Err(BuildError::not_implemented("RBAC.enforcement_type: CONTINUOUS before HTTP"));
+        }
         Ok(ChainPlan {
             tag: ChainPlan::next_tag(),
             name: c.name.as_str().into(),
@@ -275,6 +282,7 @@ impl ChainPlan {
             fingerprint: fingerprint_of(c, cx),
             handshake_timeout: proto::duration(&c.transport_socket_connect_timeout)?.filter(|d| !d.is_zero()),
             terminal,
+            network,
         })
     }
     /// The chain of `old` that is the same as `c`, or differs in its routes only. Unlike Envoy's, a chain does not

@@ -9,6 +9,7 @@ pub mod chains;
 pub mod config;
 pub mod filters;
 pub mod manager;
+pub mod gate;
 pub mod socket;
 pub mod terminal;
 pub mod worker;

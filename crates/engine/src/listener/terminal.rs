@@ -43,9 +43,17 @@ impl TerminalPlan {
         const HCM: &str = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
         const TCP: &str = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
         let Some((last, before)) = filters.split_last() else { return Ok(None) };
-        if let Some(f) = before.first() {
-            let name = format_args!("network filter {} before the last", f.name);
-            return Err(BuildError::not_implemented(name));
+        for f in before {
+            let Some(pb::filter::ConfigType::TypedConfig(any)) = &f.config_type else { continue };
+            let well_known = match any.type_url.rsplit('/').next() {
+                Some(HCM) => "envoy.filters.network.http_connection_manager",
+                Some(TCP) => "envoy.filters.network.tcp_proxy",
+                _ => continue,
+            };
+            return Err(BuildError(format!(
+                "Error: terminal filter named {} of type {well_known} must be the last filter in a network filter chain.",
+                f.name
+            )));
         }
         let Some(pb::filter::ConfigType::TypedConfig(any)) = &last.config_type else {
             return Err(nuncio_api::extensions::unregistered(&last.name, "").into());
@@ -54,9 +62,12 @@ impl TerminalPlan {
             Some(HCM) => TerminalPlan::Http(Arc::new(HcmPlan::new(&proto::unpack(any)?, listener, cx)?)),
             Some(TCP) => TerminalPlan::Tcp(Arc::new(TcpPlan::new(&proto::unpack(any)?, cx)?)),
             _ => {
-                // The registry has the right words; it holds no other network filter yet.
-                let e = cx.registry.find::<()>(Kind::NetworkFilter, &last.name, &any.type_url);
-                return Err(e.err().unwrap_or_else(|| BuildError::not_implemented(&last.name)));
+                cx.registry.build_network_filter(&last.name, any, cx)?;
+                return Err(BuildError(format!(
+                    "Error: non-terminal filter named {} of type {} is the last filter in a network filter chain.",
+                    last.name,
+                    cx.registry.name_of(Kind::NetworkFilter, &any.type_url).unwrap_or(&last.name)
+                )));
             }
         }))
     }

@@ -4,6 +4,7 @@
 use super::chains::Facts;
 use super::config::{ChainPlan, ListenerPlan};
 use super::filters::Inspected;
+use super::gate::Gate;
 use super::socket::Bound;
 use super::terminal::Terminal;
 use crate::guard;
@@ -435,11 +436,18 @@ async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<Chosen
 async fn serve(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) {
     let Chosen(serving, chain) = chosen;
     let Some(terminal) = serving.terminals[chain].clone() else { return }; // without filters it is closed at once
+    let mut gate = Gate::new(&serving.plan.chains[chain].network, &cx.info);
     match terminal {
         Terminal::Http(hcm) => {
             let tls = serving.plan.chains[chain].tls.is_some();
+            let idle = hcm.timeouts.idle;
             let counted = Counted::new(hcm, cx.info.clone(), tls);
-            match secure(&cx, Chosen(serving, chain), io, read).await {
+            let secured = secure(&cx, Chosen(serving, chain), io, read);
+            let admitted = match &mut gate {
+                None => secured.await,
+                Some(gate) => Box::pin(gate.admit(secured, idle)).await,
+            };
+            match admitted {
                 Ok((io, read)) => codec::serve(io, read, counted).await,
                 Err(reason) => counted.ended(reason),
             }
@@ -450,7 +458,7 @@ async fn serve(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) {
             let session = Session::begin(plan, cx.info.clone());
             let client = async { secure(&cx, Chosen(serving, chain), io, read).await.ok() };
             // Boxed: larger than what an idle HTTP connection needs.
-            Box::pin(session.serve(client)).await;
+            Box::pin(session.serve(client, gate)).await;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::config::TcpPlan;
 use crate::io::Io;
+use crate::listener::gate::Gate;
 use crate::upstream::bytes::BytesUp;
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::info::{ConnInfo, StreamInfo};
@@ -44,6 +45,8 @@ struct Leg {
     moved: (u64, u64),
     /// Bytes that wait, as counted.
     waits: usize,
+    /// What is read has to pass it.
+    gate: Option<Box<Gate>>,
 }
 
 /// Which side failed, and whether it was with RST.
@@ -83,7 +86,15 @@ impl Leg {
             match from.poll_read_at_least(cx, &mut self.read, BLOCK) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => self.eof = true,
-                Poll::Ready(Ok(_)) => self.forward(),
+                Poll::Ready(Ok(_)) => {
+                    if let Some(g) = &mut self.gate
+                        && !g.passes()
+                    {
+                        let refused = io::ErrorKind::PermissionDenied.into();
+                        return Poll::Ready(Err(Broken::Reading(refused)));
+                    }
+                    self.forward();
+                }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(Broken::Reading(e))),
             }
         }
@@ -136,6 +147,11 @@ impl<'a> Relay<'a> {
         Relay { plan, conn, info, client, up, down, back, active, idle, periodic, flushing }
     }
 
+    /// The same for a connection whose bytes have to pass a gate.
+    pub fn behind(mut self, gate: Option<Box<Gate>>) -> Relay<'a> {
+        self.down.gate = gate;
+        self
+    }
     /// Runs to the end; `log` is called every `access_log_flush_interval`.
     pub async fn run(mut self, log: impl Fn()) -> End {
         poll_fn(|cx| {

@@ -5,6 +5,7 @@ use super::config::{Hash, Target, TcpPlan};
 use super::log;
 use super::relay::{End, Relay};
 use crate::io::Io;
+use crate::listener::gate::Gate;
 use crate::upstream::bytes::{self, BytesUp};
 use crate::upstream::lb::LbContext;
 use crate::upstream::lb::hash_policy::{self, HashPolicy};
@@ -85,9 +86,18 @@ impl Session {
     }
 
     /// Serves the connection to its end. `client` makes the client's stream ready, perhaps by a handshake, while the
-    /// upstream is connected to; it gives none when that failed.
-    pub async fn serve(self, client: impl Future<Output = Option<(Io, ReadBuf)>>) {
-        let work = pin!(self.run(client));
+    /// upstream is connected to; it gives none when that failed. `gate`: what the connection has to pass first.
+    pub async fn serve(
+        self,
+        client: impl Future<Output = Option<(Io, ReadBuf)>>,
+        mut gate: Option<Box<Gate>>,
+    ) {
+        if let Some(g) = &mut gate
+            && !g.opens().await
+        {
+            return;
+        }
+        let work = pin!(self.run(client, gate));
         let Some(at) = self.deadline else { return work.await };
         let left = at.saturating_duration_since(clock::now());
         if clock::timeout(TimerKind::Other, left, work).await.is_err() {
@@ -99,7 +109,7 @@ impl Session {
         }
     }
 
-    async fn run(&self, client: impl Future<Output = Option<(Io, ReadBuf)>>) {
+    async fn run(&self, client: impl Future<Output = Option<(Io, ReadBuf)>>, mut gate: Option<Box<Gate>>) {
         let (mut client, mut connect) = (pin!(client), pin!(self.connect()));
         let (mut stream, mut up) = (None, None);
         // Both at once; the first failure ends both.
@@ -121,18 +131,26 @@ impl Session {
         });
         both.await;
         match (stream.flatten(), up.flatten()) {
-            (Some((io, read)), Some(up)) => self.relay(io, read, up).await,
+            (Some((io, read)), Some(up)) => {
+                if let Some(g) = &mut gate {
+                    g.secured();
+                    if !read.is_empty() && !g.passes() {
+                        return;
+                    }
+                }
+                self.relay(io, read, up, gate).await;
+            }
             // What was read and goes nowhere counts as not read: the connection ends with RST.
             (Some((io, read)), None) if !read.is_empty() => io.set_reset_on_close(),
             _ => {}
         }
     }
 
-    async fn relay(&self, io: Io, read: ReadBuf, up: BytesUp) {
+    async fn relay(&self, io: Io, read: ReadBuf, up: BytesUp, gate: Option<Box<Gate>>) {
         if self.plan.log.connected {
             self.log(AccessLogType::TcpUpstreamConnected);
         }
-        let relay = Relay::new(&self.plan, &self.conn, self.info(), io, read, up);
+        let relay = Relay::new(&self.plan, &self.conn, self.info(), io, read, up).behind(gate);
         match relay.run(|| self.log(AccessLogType::TcpPeriodic)).await {
             End::Idle => {
                 const REASON: &str = "tcp_session_idle_timeout";
