@@ -1,7 +1,9 @@
 //! What the tests of several extensions need.
 
 use nuncio_api::envoy::config::accesslog::v3::AccessLog;
-use nuncio_api::envoy::config::listener::v3::{Listener, ListenerFilter, listener_filter::ConfigType};
+use nuncio_api::envoy::config::listener::v3::{
+    Filter, FilterChain, Listener, ListenerFilter, filter, listener_filter::ConfigType,
+};
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::access_log::{self, Logger};
@@ -12,6 +14,7 @@ use nuncio_core::format::FormatCx;
 use nuncio_core::info::{ConnInfo, ListenerInfo};
 use nuncio_core::init::Init;
 use nuncio_core::listener_filter::DynListenerFilter;
+use nuncio_core::network_filter::DynNetworkFilter;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::Store;
 use nuncio_core::{Registry, StreamInfo};
@@ -88,6 +91,34 @@ pub fn listener_filters(yaml: &str) -> (Vec<Arc<dyn DynListenerFilter>>, Store) 
         registry.build_listener_filter(&f.name, any, &cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
     };
     (message.listener_filters.iter().map(build).collect(), store)
+}
+
+/// Builds the network filters of a list; their stats go to the store that is returned.
+pub fn network_filters(yaml: &str) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
+    let indented = yaml.replace('\n', "\n  ");
+    let yaml = format!("filters:\n  {indented}");
+    let loaded =
+        parse_message::<FilterChain>(yaml.as_bytes(), Format::Yaml, "example", UnknownFields::Refuse);
+    let message = loaded.unwrap_or_else(|e| panic!("{}\n{yaml}", e.envoy_phrase())).message;
+    let (registry, coverage) = registered();
+    let (node, store) = (NodeInfo::default(), Store::new());
+    let scope = store.root();
+    let cx = BuildCx {
+        registry: &registry,
+        scope: &scope,
+        name: "",
+        node: &node,
+        server: &Server,
+        init: &Init::default(),
+        validate_only: false,
+    };
+    let build = |f: &Filter| {
+        let Some(filter::ConfigType::TypedConfig(any)) = &f.config_type else { panic!("{yaml}") };
+        let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
+        assert!(unread.is_empty(), "{unread:?}");
+        registry.build_network_filter(&f.name, any, &cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+    };
+    (message.filters.iter().map(build).collect(), store)
 }
 
 /// An access logger with a config of this message (`a: b, c: d`), or why it is refused.

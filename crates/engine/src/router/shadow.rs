@@ -5,6 +5,7 @@ use super::attempt::Attempt;
 use super::charge::Account;
 use super::{Router, Timeout};
 use crate::stats::RouterStats;
+use crate::upstream::lb::Anywhere;
 use crate::upstream::local::Clusters;
 use nuncio_api::envoy::config::route::v3::route_action::RequestMirrorPolicy;
 use nuncio_core::Exchange;
@@ -178,7 +179,7 @@ impl Router {
 /// Sends a copy and reads its response to the end.
 async fn send(mut ex: Exchange, account: Account, timeout: Timeout) {
     let sx = ex.sx.clone();
-    let Some(host) = account.cluster.choose() else {
+    let Some(host) = account.cluster.choose(&Anywhere) else {
         account.cluster.plan.stats.upstream_cx_none_healthy().inc();
         account.reply(None, &ex, 503);
         return;

@@ -1,15 +1,18 @@
 //! Permissions and principals: trees of conditions on a request and its connection.
 
-use nuncio_api::envoy::config::core::v3::CidrRange as PbRange;
+use nuncio_api::envoy::config::core::v3::{CidrRange as PbRange, TypedExtensionConfig};
 use nuncio_api::envoy::config::rbac::v3 as pb;
-use nuncio_api::envoy::r#type::matcher::v3::{FilterStateMatcher, filter_state_matcher};
+use nuncio_api::envoy::extensions::path::r#match::uri_template::v3::UriTemplateMatchConfig;
 use nuncio_core::address::Address;
 use nuncio_core::coverage::Covered;
-use nuncio_core::matchers::{CidrRange, HeaderMatcher, MetadataMatcher, PathMatcher, StringMatcher};
+use nuncio_core::matchers::{
+    CidrRange, FilterStateMatcher, HeaderMatcher, MetadataMatcher, PathMatcher, StringMatcher, UriTemplate,
+};
 use nuncio_core::{BuildError, BuildResult, Exchange};
 use nuncio_wire::name;
 use pb::permission::Rule;
 use pb::principal::Identifier;
+use prost::{Message, Name};
 use std::net::IpAddr;
 
 /// What is read of the messages.
@@ -29,6 +32,7 @@ pub const COVERED: &[Covered] = &[
             "not_rule",
             "requested_server_name",
             "sourced_metadata",
+            "uri_template",
         ],
     ),
     Covered::new(
@@ -75,8 +79,10 @@ pub enum Matcher {
     ServerName(StringMatcher),
     /// The client has a TLS connection, and a name in its certificate matches.
     Authenticated(Option<StringMatcher>),
-    /// The text of an object in the filter state.
-    FilterState(String, StringMatcher),
+    /// An object in the filter state.
+    FilterState(FilterStateMatcher),
+    /// The path without its query, as a template.
+    Template(UriTemplate),
 }
 
 /// Which address.
@@ -145,7 +151,7 @@ impl Matcher {
             Rule::Matcher(c) => {
                 return Err(BuildError::not_implemented(format_args!("RBAC matcher {}", c.name)));
             }
-            Rule::UriTemplate(_) => return Err(BuildError::not_implemented("Permission.uri_template")),
+            Rule::UriTemplate(t) => Matcher::Template(template(t)?),
         })
     }
     fn principal(p: &pb::Principal) -> BuildResult<Matcher> {
@@ -166,7 +172,7 @@ impl Matcher {
                 Matcher::Metadata { matcher: Box::new(MetadataMatcher::new(m)?), of_route: false }
             }
             Identifier::SourcedMetadata(m) => sourced(m)?,
-            Identifier::FilterState(f) => filter_state(f)?,
+            Identifier::FilterState(f) => Matcher::FilterState(FilterStateMatcher::new(f)?),
             Identifier::NotId(p) => Matcher::Not(Box::new(Matcher::principal(p)?)),
             Identifier::Custom(c) => {
                 return Err(BuildError::not_implemented(format_args!("RBAC principal {}", c.name)));
@@ -198,10 +204,13 @@ impl Matcher {
             },
             Matcher::ServerName(m) => m.matches(ex.sx.conn.sni.get().map_or(b"", |s| s.as_bytes())),
             Matcher::Authenticated(name) => authenticated(ex, name.as_ref()),
-            Matcher::FilterState(key, m) => {
-                let found = ex.sx.info.filter_state.borrow().get(key);
-                let found = found.or_else(|| ex.sx.conn.filter_state.borrow().get(key));
-                found.and_then(|o| o.text()).is_some_and(|t| m.matches(t.as_bytes()))
+            Matcher::FilterState(m) => {
+                m.matches(&ex.sx.info.filter_state.borrow(), &ex.sx.conn.filter_state.borrow())
+            }
+            Matcher::Template(t) => {
+                ex.request.headers.get(name::PATH).is_some_and(|p| {
+                    t.matches(p.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default())
+                })
             }
         }
     }
@@ -221,14 +230,16 @@ fn port_range(start: i32, end: i32) -> BuildResult<Matcher> {
     Ok(Matcher::Port(start as u32, end as u32))
 }
 
-fn filter_state(f: &FilterStateMatcher) -> BuildResult<Matcher> {
-    match &f.matcher {
-        Some(filter_state_matcher::Matcher::StringMatch(s)) => {
-            Ok(Matcher::FilterState(f.key.clone(), StringMatcher::new(s)?))
-        }
-        Some(_) => Err(BuildError::not_implemented("FilterStateMatcher.address_match")),
-        None => Err(required("matcher")),
+fn template(c: &TypedExtensionConfig) -> BuildResult<UriTemplate> {
+    let any = c.typed_config.as_ref().ok_or_else(|| required("typed_config"))?;
+    let ty = any.type_url.rsplit('/').next().unwrap_or_default();
+    if ty != UriTemplateMatchConfig::full_name() {
+        return Err(BuildError(nuncio_api::extensions::unregistered(&c.name, ty)));
     }
+    let c = UriTemplateMatchConfig::decode(&*any.value).map_err(|e| BuildError(e.to_string()))?;
+    UriTemplate::new(&c.path_template).map_err(|e| {
+        BuildError(format!("path_match_policy.path_template {} is invalid: {}", c.path_template, e.0))
+    })
 }
 
 fn ip(ex: &Exchange, side: Side) -> Option<IpAddr> {

@@ -76,7 +76,7 @@ pub struct Config {
 }
 
 /// What decides.
-enum Engine {
+pub(crate) enum Engine {
     /// Policies in the order of their names, and what becomes of a request that matches one.
     Policies(Action, Vec<(String, Matcher, Matcher)>),
     /// A tree of named actions, and whether LOG is among them.
@@ -84,18 +84,36 @@ enum Engine {
 }
 
 /// What it decides.
-struct Verdict<'a> {
-    allowed: bool,
-    policy: Option<&'a str>,
+pub(crate) struct Verdict<'a> {
+    /// The request may pass.
+    pub allowed: bool,
+    /// By which policy or action, if by any.
+    pub policy: Option<&'a str>,
     /// What loggers are told, if they are.
-    hint: Option<bool>,
+    pub hint: Option<bool>,
 }
 
 impl Engine {
     /// From the two forms; the matcher counts where both are there.
     fn new(rules: Option<&rbac::Rbac>, matcher: Option<&PbMatcher>) -> BuildResult<Option<Engine>> {
+        Engine::for_kind(rules, matcher, tree::Rbac::default())
+    }
+    /// The same for connections, whose filter is another.
+    ///
+    /// # Errors
+    /// A rule or an input that is not to be had here.
+    pub fn of_connections(
+        rules: Option<&rbac::Rbac>,
+        matcher: Option<&PbMatcher>,
+    ) -> BuildResult<Option<Engine>> {
+        Engine::for_kind(rules, matcher, tree::Rbac::of_connections())
+    }
+    fn for_kind(
+        rules: Option<&rbac::Rbac>,
+        matcher: Option<&PbMatcher>,
+        kind: tree::Rbac,
+    ) -> BuildResult<Option<Engine>> {
         if let Some(m) = matcher {
-            let kind = tree::Rbac::default();
             let tree = Tree::new(m, &kind)?;
             return Ok(Some(Engine::Tree(tree, kind.has_log.get())));
         }
@@ -107,7 +125,7 @@ impl Engine {
         Ok(Some(Engine::Policies(r.action(), policies.collect::<BuildResult<_>>()?)))
     }
     /// Whether the request is allowed, and by which policy or action.
-    fn decide(&self, ex: &Exchange) -> Verdict<'_> {
+    pub fn decide(&self, ex: &Exchange) -> Verdict<'_> {
         match self {
             Engine::Policies(action, policies) => {
                 let policy = policies.iter().find(|p| p.1.matches(ex) && p.2.matches(ex)).map(|p| &*p.0);
@@ -143,18 +161,24 @@ impl Config {
     }
 }
 
-fn text(s: &str) -> Value {
+/// A string as metadata holds it.
+pub(crate) fn text(s: &str) -> Value {
     Value { kind: Some(Kind::StringValue(s.to_owned())) }
 }
 
 /// `envoy.common: access_log_hint`, for loggers that ask for it.
 fn hint(sx: &StreamShared, log: bool) {
+    sx.info.set_metadata("envoy.common", hint_struct(log));
+}
+
+/// What [`hint`] sets.
+pub(crate) fn hint_struct(log: bool) -> Struct {
     let value = Value { kind: Some(Kind::BoolValue(log)) };
-    sx.info.set_metadata("envoy.common", Struct { fields: [("access_log_hint".to_owned(), value)].into() });
+    Struct { fields: [("access_log_hint".to_owned(), value)].into() }
 }
 
 /// The details of a refusal; blanks would look like the next field of a log.
-fn details(policy: Option<&str>) -> String {
+pub(crate) fn details(policy: Option<&str>) -> String {
     let policy = policy.unwrap_or("none").replace(|c: char| c.is_ascii_whitespace() || c == '\x0b', "_");
     format!("rbac_access_denied_matched_policy[{policy}]")
 }

@@ -20,6 +20,15 @@ use std::cell::Cell;
 pub struct Rbac {
     /// One of the actions is LOG.
     pub has_log: Cell<bool>,
+    /// The rules are those of the network filter.
+    connections: bool,
+}
+
+impl Rbac {
+    /// Trees of the network filter.
+    pub fn of_connections() -> Rbac {
+        Rbac { connections: true, ..Rbac::default() }
+    }
 }
 
 /// `envoy.config.rbac.v3.Action`
@@ -75,7 +84,7 @@ impl Kind for Rbac {
         if let Some((_, input)) = plain.into_iter().find(|(name, _)| name == ty) {
             return Ok(input);
         }
-        if ty == HttpRequestHeaderMatchInput::full_name() {
+        if ty == HttpRequestHeaderMatchInput::full_name() && !self.connections {
             let c = HttpRequestHeaderMatchInput::decode(&*any.value).map_err(bad)?;
             return Ok(Input::Header(HeaderName::new(&c.header_name)));
         }
@@ -89,8 +98,9 @@ impl Kind for Rbac {
         if UNBUILT.contains(&ty) {
             return Err(BuildError::not_implemented(format_args!("matcher input {} ({ty})", c.name)));
         }
+        let filter = if self.connections { "network" } else { "HTTP" };
         Err(BuildError(format!(
-            "requirement violation while creating RBAC match tree: INVALID_ARGUMENT: RBAC HTTP filter cannot match on '{}'",
+            "requirement violation while creating RBAC match tree: INVALID_ARGUMENT: RBAC {filter} filter cannot match on '{}'",
             any.type_url
         )))
     }

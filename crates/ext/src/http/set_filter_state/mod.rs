@@ -4,7 +4,7 @@ use nuncio_api::envoy::extensions::filters::http::set_filter_state::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
 use nuncio_core::filter_state::{HashableString, LifeSpan, StateObject, StringObject};
-use nuncio_core::format::{Formatter, Purpose};
+use nuncio_core::format::{FormatCx, Formatter, Purpose};
 use nuncio_core::registry::Docs;
 use nuncio_core::{BuildError, BuildResult, Exchange, Registry};
 use std::rc::Rc;
@@ -55,17 +55,37 @@ pub struct SetFilterState {
     clear_route_cache: bool,
 }
 
-struct Value {
-    key: Arc<str>,
+/// One object to set.
+pub(crate) struct Value {
+    /// `object_key`
+    pub key: Arc<str>,
     format: Formatter,
-    read_only: bool,
+    /// `read_only`
+    pub read_only: bool,
     skip_if_empty: bool,
     /// An `envoy.hashable_string`: a balancer may choose by it.
     hashable: bool,
 }
 
 impl Value {
-    fn new(v: &common::FilterStateValue) -> BuildResult<Value> {
+    /// The object for what `cx` shows; none if it would be empty and is to be skipped then.
+    pub fn object(&self, cx: &FormatCx<'_>) -> Option<Rc<dyn StateObject>> {
+        let mut text = vec![];
+        self.format.append(cx, &mut text);
+        if text.is_empty() && self.skip_if_empty {
+            return None;
+        }
+        let text = String::from_utf8_lossy(&text).into();
+        Some(match self.hashable {
+            true => Rc::new(HashableString(text)),
+            false => Rc::new(StringObject(text)),
+        })
+    }
+    /// From configuration.
+    ///
+    /// # Errors
+    /// There is no such object, or the format is refused.
+    pub fn new(v: &common::FilterStateValue) -> BuildResult<Value> {
         let Some(common::filter_state_value::Key::ObjectKey(key)) = &v.key else {
             return Err("field: \"key\", reason: is required".into());
         };
@@ -99,16 +119,8 @@ impl SetFilterState {
     fn apply(&self, ex: &Exchange) {
         let route = ex.sx.current_route();
         for v in &self.values {
-            let mut text = vec![];
-            v.format.append(&request_cx(&ex.request.headers, &ex.sx, route.as_deref()), &mut text);
-            if text.is_empty() && v.skip_if_empty {
-                continue;
-            }
-            let text = String::from_utf8_lossy(&text).into();
-            let object: Rc<dyn StateObject> = match v.hashable {
-                true => Rc::new(HashableString(text)),
-                false => Rc::new(StringObject(text)),
-            };
+            let cx = request_cx(&ex.request.headers, &ex.sx, route.as_deref());
+            let Some(object) = v.object(&cx) else { continue };
             let mut state = ex.sx.info.filter_state.borrow_mut();
             state.set_guarded(&v.key, LifeSpan::FilterChain, v.read_only, object);
         }
