@@ -49,7 +49,6 @@ mod grpc;
 mod guard;
 pub mod http;
 pub mod listener;
-mod matching;
 pub mod network;
 #[cfg(test)]
 mod testing;
@@ -64,4 +63,5 @@ pub fn register(r: &mut Registry, c: &mut Coverage) {
     access_log::register(r, c);
     // The lists that access loggers stand in; whoever has such a list builds it by the same function of `core`.
     c.add(nuncio_core::access_log::COVERED);
+    c.add(nuncio_core::match_tree::COVERED);
 }

@@ -12,6 +12,7 @@ mod matching;
 mod rewrite;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod virtual_clusters;
 
 use crate::proto;
@@ -30,12 +31,15 @@ use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
+use nuncio_core::match_input::Source;
+use nuncio_core::match_tree::Tree;
 use nuncio_core::metadata::{LazyMetadata, Metadata};
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
 use std::borrow::Cow;
 use std::sync::Arc;
+use tree::Routes;
 use virtual_clusters::{VirtualCluster, VirtualClusters};
 
 /// What is read of the messages of `envoy.config.route.v3`.
@@ -79,8 +83,10 @@ pub const COVERED: &[Covered] = &[
             "per_request_buffer_limit_bytes",
             "request_body_buffer_limit",
             "request_mirror_policies",
+            "matcher",
         ],
     ),
+    Covered::new("envoy.config.route.v3.RouteList", &["routes"]),
     Covered::new(
         "envoy.config.route.v3.Route",
         &[
@@ -123,6 +129,8 @@ struct VirtualHost {
     routes: Box<[(Matcher, Arc<RouteEntry>)]>,
     /// Which of them to try, when there are many.
     index: Option<Index>,
+    /// `matcher`: which of them to try, in its own way.
+    tree: Option<Tree<Routes>>,
 }
 
 /// What the routes of a virtual host share, and keep alive.
@@ -277,25 +285,41 @@ impl VirtualHost {
             shadows: shadow::policies(&h.request_mirror_policies, config.shadows.as_ref(), validate, cx)?,
             virtual_clusters: VirtualClusters::new(h, cx)?,
         });
-        let routes = proto::each(&h.routes, |r| {
+        let route = |r: &pb::Route| -> BuildResult<(Matcher, Arc<RouteEntry>)> {
             let m = r
                 .r#match
                 .as_deref()
                 .ok_or_else(|| BuildError::from("RouteValidationError.Match: value is required"))?;
             Ok((Matcher::new(m, cx)?, Arc::new(RouteEntry::new(r, &shared, max_body, validate, cx)?)))
-        })?;
+        };
+        let (routes, tree) = match &h.matcher {
+            None => (proto::each(&h.routes, route)?, None),
+            Some(_) if !h.routes.is_empty() => {
+                return Err("cannot set both matcher and routes on virtual host".into());
+            }
+            Some(m) => {
+                let (routes, tree) = tree::build(m)?;
+                (proto::each(&routes, route)?, Some(tree))
+            }
+        };
         Ok(VirtualHost {
             require_tls: match h.require_tls {
                 1 => RequireTls::External,
                 2 => RequireTls::All,
                 _ => RequireTls::No,
             },
-            index: Index::new(routes.iter().map(|(m, _)| m.key())),
+            index: Index::new(routes.iter().map(|(m, _)| m.key())).filter(|_| tree.is_none()),
+            tree,
             routes,
             shared,
         })
     }
     fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<RouteEntry>> {
+        if let Some(tree) = &self.tree {
+            let found = tree.find(&Source { request: head, response: None, sx }).ok()??;
+            let routes = self.routes.get(found.clone())?;
+            return routes.iter().find(|(m, _)| m.matches(head, sx)).map(|(_, r)| r.clone());
+        }
         let Some(index) = &self.index else {
             return self.routes.iter().find(|(m, _)| m.matches(head, sx)).map(|(_, r)| r.clone());
         };

@@ -90,6 +90,7 @@ impl Leg {
                     if let Some(g) = &mut self.gate
                         && !g.passes()
                     {
+                        self.moved.0 += self.read.len() as u64;
                         let refused = io::ErrorKind::PermissionDenied.into();
                         return Poll::Ready(Err(Broken::Reading(refused)));
                     }

@@ -135,6 +135,8 @@ impl Session {
                 if let Some(g) = &mut gate {
                     g.secured();
                     if !read.is_empty() && !g.passes() {
+                        self.plan.stats.downstream_cx_rx_bytes_total().add(read.len() as u64);
+                        self.conn.count_bytes(read.len() as u64, 0);
                         return;
                     }
                 }

@@ -1,10 +1,10 @@
-use crate::matching::Tree;
 use matcher::Matcher;
 use nuncio_api::envoy::config::rbac::v3 as rbac;
 use nuncio_api::envoy::extensions::filters::http::rbac::v3 as pb;
 use nuncio_api::xds::r#type::matcher::v3::Matcher as PbMatcher;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
+use nuncio_core::match_tree::Tree;
 use nuncio_core::registry::Docs;
 use nuncio_core::{BuildResult, Exchange, Registry, StreamShared, stats};
 use prost_types::value::Kind;

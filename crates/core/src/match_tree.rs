@@ -1,10 +1,11 @@
 //! Match trees (`xds.type.matcher.v3.Matcher`): lists of conditions and maps of values that lead to an action.
 
+use crate::coverage::Covered;
+use crate::error::{BuildError, BuildResult};
+use crate::matchers::{CidrRange, StringMatcher};
 use nuncio_api::envoy::r#type::matcher::v3 as envoy;
 use nuncio_api::xds::core::v3::TypedExtensionConfig;
 use nuncio_api::xds::r#type::matcher::v3 as pb;
-use nuncio_core::matchers::{CidrRange, StringMatcher};
-use nuncio_core::{BuildError, BuildResult};
 use pb::matcher::matcher_list::{
     Predicate as PbPredicate, predicate::MatchType, predicate::single_predicate,
 };
@@ -15,6 +16,22 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+/// What is read of trees; so that what stands in their actions is looked at too.
+pub const COVERED: &[Covered] = &[
+    Covered::new("xds.type.matcher.v3.Matcher", &["matcher_list", "matcher_tree", "on_no_match"]),
+    Covered::new("xds.type.matcher.v3.Matcher.OnMatch", &["matcher", "action", "keep_matching"]),
+    Covered::new("xds.type.matcher.v3.Matcher.MatcherList", &["matchers"]),
+    Covered::new("xds.type.matcher.v3.Matcher.MatcherList.FieldMatcher", &["predicate", "on_match"]),
+    Covered::new(
+        "xds.type.matcher.v3.Matcher.MatcherTree",
+        &["input", "exact_match_map", "prefix_match_map", "custom_match"],
+    ),
+    Covered::new("xds.type.matcher.v3.Matcher.MatcherTree.MatchMap", &["map"]),
+    Covered::new("xds.type.matcher.v3.IPMatcher", &["range_matchers"]),
+    Covered::new("xds.type.matcher.v3.IPMatcher.IPRangeMatcher", &["ranges", "on_match", "exclusive"]),
+    Covered::new("xds.core.v3.TypedExtensionConfig", &["name", "typed_config"]),
+];
+
 /// What a tree looks at, and what its leaves are: each user of trees has inputs and actions of its own.
 pub trait Kind: Sized {
     /// A compiled input.
@@ -22,7 +39,7 @@ pub trait Kind: Sized {
     /// A compiled action.
     type Action;
     /// What inputs are taken from.
-    type Data;
+    type Data<'d>;
     /// Compiles an input.
     ///
     /// # Errors
@@ -34,7 +51,7 @@ pub trait Kind: Sized {
     /// There is no such action here.
     fn action(&self, config: &TypedExtensionConfig) -> BuildResult<Self::Action>;
     /// The value of an input.
-    fn value<'a>(input: &Self::Input, data: &'a Self::Data) -> Value<'a>;
+    fn value<'a>(input: &Self::Input, data: &'a Self::Data<'_>) -> Value<'a>;
 }
 
 /// What an input says.
@@ -143,7 +160,7 @@ impl<K: Kind> Tree<K> {
     ///
     /// # Errors
     /// An input has nothing to look at.
-    pub fn find(&self, data: &K::Data) -> Found<'_, K::Action> {
+    pub fn find(&self, data: &K::Data<'_>) -> Found<'_, K::Action> {
         if let Some(a) = self.node.find(data)? {
             return Ok(Some(a));
         }
@@ -174,7 +191,7 @@ fn ip<K: Kind>(
 }
 
 impl<K: Kind> Node<K> {
-    fn find(&self, data: &K::Data) -> Found<'_, K::Action> {
+    fn find(&self, data: &K::Data<'_>) -> Found<'_, K::Action> {
         let text = |input| match K::value(input, data) {
             Value::NotAvailable => Err(NotAvailable),
             Value::None => Ok(None),
@@ -228,7 +245,7 @@ impl<K: Kind> OnMatch<K> {
         };
         Ok(OnMatch { then, keep_matching: o.keep_matching })
     }
-    fn find(&self, data: &K::Data) -> Found<'_, K::Action> {
+    fn find(&self, data: &K::Data<'_>) -> Found<'_, K::Action> {
         let found = match &self.then {
             Then::Action(a) => Some(a),
             Then::Tree(t) => t.find(data)?,
@@ -260,7 +277,7 @@ impl<K: Kind> Predicate<K> {
         })
     }
     /// As Envoy: what cannot be decided decides nothing, unless another condition does.
-    fn matches(&self, data: &K::Data) -> Result<bool, NotAvailable> {
+    fn matches(&self, data: &K::Data<'_>) -> Result<bool, NotAvailable> {
         match self {
             Predicate::Value(input, m) => match K::value(input, data) {
                 Value::NotAvailable => Err(NotAvailable),
@@ -275,7 +292,7 @@ impl<K: Kind> Predicate<K> {
 }
 
 /// The first of a list that says `end` ends it; one that cannot be decided does too.
-fn until<K: Kind>(list: &[Predicate<K>], data: &K::Data, end: bool) -> Result<bool, NotAvailable> {
+fn until<K: Kind>(list: &[Predicate<K>], data: &K::Data<'_>, end: bool) -> Result<bool, NotAvailable> {
     for p in list {
         if p.matches(data)? == end {
             return Ok(end);
