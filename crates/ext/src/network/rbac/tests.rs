@@ -42,7 +42,7 @@ fn matcher_trees() {
         input: {name: port, typed_config: {'@type': type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3.DestinationPortInput}}
         exact_match_map:
           map:
-            '80': {action: {name: no, typed_config: {'@type': type.googleapis.com/envoy.config.rbac.v3.Action, name: not here, action: DENY}}}
+            '80': {action: {name: deny, typed_config: {'@type': type.googleapis.com/envoy.config.rbac.v3.Action, name: not here, action: DENY}}}
 ",
     );
     let mut c = case.connect();
