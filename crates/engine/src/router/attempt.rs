@@ -6,6 +6,7 @@ use super::{Timeout, ahead, arm_timeout, charge::Account, replies};
 use crate::upstream::host::Host;
 use crate::upstream::local::LocalHost;
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
+use crate::upstream::watch;
 use nuncio_core::address::Address;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::clock;
@@ -105,6 +106,12 @@ impl Attempt {
     }
     /// Tells outlier detection how it went.
     pub(super) fn report(&self, ex: &Exchange, result: &Result<UpResponse, Failed>) {
+        if let Some(cluster) = self.host.host.checked_by.get()
+            && let Ok(r) = result
+            && r.head.headers.contains(name::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL)
+        {
+            watch::tell_failed(cluster.clone(), self.host.host.clone());
+        }
         let Some(m) = self.host.host.monitor.get() else { return };
         match result {
             Ok(r) => m.answered(judged_status(ex, &r.head)),

@@ -67,6 +67,10 @@ pub struct ClusterPlan {
     pub panic: PanicPolicy,
     /// `common_lb_config.update_merge_window`: changes of health are told to the workers once in that time; zero: each.
     pub merge_window: Duration,
+    /// `common_lb_config.ignore_new_hosts_until_first_hc`: hosts that come later do not count until they are checked.
+    pub warm_hosts: bool,
+    /// `ignore_health_on_host_removal`: hosts that discovery no longer names go, though they pass their health checks.
+    pub ignore_health_on_host_removal: bool,
     /// HTTP options.
     pub http: UpstreamHttp,
     /// How connections are made.

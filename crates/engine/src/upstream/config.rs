@@ -4,6 +4,7 @@ use super::breakers::{Breakers, Resource, RetryBudget};
 use super::cluster::{ClusterPlan, Transport, UpstreamHttp, UpstreamProtocol};
 use super::dns::DnsOptions;
 use super::health::PanicPolicy;
+use super::health_check;
 use super::host::Wanted;
 use super::lb;
 use super::lb::config::PolicyCx;
@@ -67,6 +68,8 @@ pub const COVERED: &[Covered] = &[
             "max_requests_per_connection",
             "common_lb_config",
             "outlier_detection",
+            "health_checks",
+            "ignore_health_on_host_removal",
         ],
     )
     .ignoring(&[
@@ -112,12 +115,9 @@ pub const COVERED: &[Covered] = &[
             "zone_aware_lb_config",
             "locality_weighted_lb_config",
             "consistent_hashing_lb_config",
+            "ignore_new_hosts_until_first_hc",
         ],
-    )
-    .ignoring(&[(
-        "ignore_new_hosts_until_first_hc",
-        "there are no health checks to wait for; they are refused",
-    )]),
+    ),
     Covered::new(
         "envoy.config.endpoint.v3.LocalityLbEndpoints",
         &["locality", "lb_endpoints", "load_balancing_weight", "priority"],
@@ -126,7 +126,7 @@ pub const COVERED: &[Covered] = &[
         "envoy.config.endpoint.v3.LbEndpoint",
         &["endpoint", "metadata", "health_status", "load_balancing_weight"],
     ),
-    Covered::new("envoy.config.endpoint.v3.Endpoint", &["address", "hostname"]),
+    Covered::new("envoy.config.endpoint.v3.Endpoint", &["address", "hostname", "health_check_config"]),
     Covered::new(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         &["common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"],
@@ -169,6 +169,8 @@ pub struct Endpoint {
     pub locality_weight: u32,
     /// `health_status`
     pub status: core::HealthStatus,
+    /// `health_check_config`
+    pub check: Option<Box<health_check::Target>>,
 }
 
 /// `TcpKeepalive`; what is not said is the system's.
@@ -217,6 +219,7 @@ impl Endpoint {
             locality_weight: self.locality_weight,
             others: Box::default(),
             status: self.status,
+            check: self.check.clone(),
         }
     }
 }
@@ -233,6 +236,8 @@ pub struct Built {
     pub dns: DnsOptions,
     /// `outlier_detection`
     pub outlier: Option<Box<outlier::Config>>,
+    /// `health_checks`, and another transport if they have one.
+    pub health: Option<Box<(health_check::Config, Option<Transport>)>>,
 }
 
 /// Builds a cluster; `added_via_api` says that it comes from a control plane.
@@ -265,7 +270,9 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         lb: lb::config::of_cluster(c, PolicyCx { build: cx, scope: &scope, cluster: &c.name })?,
         panic: panic_policy(c, &cx.server.runtime()),
         merge_window: merge_window(c)?,
-        transport: transport(c, &http, &scope, cx)?,
+        warm_hosts: c.common_lb_config.as_ref().is_some_and(|l| l.ignore_new_hosts_until_first_hc),
+        ignore_health_on_host_removal: c.ignore_health_on_host_removal,
+        transport: transport(c, &http, None, &scope, cx)?,
         http,
         breakers,
         stats: ClusterStats::new(&scope),
@@ -283,7 +290,20 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         Some(o) => Some(Box::new(outlier::Config::new(o, &cx.server.runtime())?)),
         None => None,
     };
-    Ok(Built { plan: Arc::new(plan), discovery, endpoints: endpoints(c, discovery)?, dns, outlier })
+    let health = match &c.health_checks[..] {
+        [] => None,
+        [h] => {
+            let config = health_check::Config::new(h, &c.name, plan.http.protocol, cx)?;
+            let own = match h.tls_options.as_ref().filter(|t| !t.alpn_protocols.is_empty()) {
+                Some(t) => Some(transport(c, &plan.http, Some(&t.alpn_protocols), &plan.scope, cx)?),
+                None => None,
+            };
+            Some(Box::new((config, own)))
+        }
+        _ => return Err("Multiple health checks not supported".into()),
+    };
+    let endpoints = endpoints(c, discovery)?;
+    Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health })
 }
 
 /// Where hosts come from, and how names are resolved.
@@ -457,6 +477,7 @@ fn shared<T: PartialEq>(last: &'static LocalKey<Last<T>>, new: T) -> Arc<T> {
 fn transport(
     c: &pb::Cluster,
     http: &UpstreamHttp,
+    alpn: Option<&[String]>,
     scope: &nuncio_core::stats::Scope,
     cx: &BuildCx<'_>,
 ) -> BuildResult<Transport> {
@@ -470,11 +491,12 @@ fn transport(
         Some("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") => Ok(Transport::Raw),
         Some("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext") => {
             let config = proto::unpack(any)?;
-            let alpn: &[&str] = match http.protocol {
-                UpstreamProtocol::Http2 => &["h2"],
-                _ => &[],
+            let alpn: Vec<&str> = match (alpn, http.protocol) {
+                (Some(alpn), _) => alpn.iter().map(String::as_str).collect(),
+                (None, UpstreamProtocol::Http2) => vec!["h2"],
+                _ => vec![],
             };
-            Ok(Transport::Tls(Arc::new(ClientTls::new(&config, alpn, scope, &|name| {
+            Ok(Transport::Tls(Arc::new(ClientTls::new(&config, &alpn, scope, &|name| {
                 cx.server.secret(name)
             })?)))
         }
@@ -509,6 +531,7 @@ fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>
                 priority: l.priority,
                 locality_weight: l.load_balancing_weight.unwrap_or(0),
                 status: e.health_status(),
+                check: health_check::Target::new(endpoint.health_check_config.as_ref())?,
             });
         }
     }

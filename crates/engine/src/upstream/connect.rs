@@ -7,6 +7,7 @@ use nuncio_core::LocalBoxFuture;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_core::info::HostInfo;
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
@@ -27,14 +28,37 @@ pub async fn connect(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError>
     }
 }
 
+/// Connects to `address` for a check of a host, over `transport`. Whoever asks limits how long that may take.
+///
+/// # Errors
+/// As of [`connect`].
+pub async fn connect_to(
+    plan: &ClusterPlan,
+    transport: &Transport,
+    address: &Address,
+    info: &HostInfo,
+) -> Result<Io, StreamError> {
+    let io = open_address(address).await.map_err(|e| failure(&e))?;
+    secure(plan, transport, io, info).await
+}
+
 async fn establish(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError> {
     let io = open(host).await.map_err(|e| failure(&e))?;
+    secure(plan, &plan.transport, io, &host.info).await
+}
+
+async fn secure(
+    plan: &ClusterPlan,
+    transport: &Transport,
+    io: Io,
+    info: &HostInfo,
+) -> Result<Io, StreamError> {
     if let Some(k) = &plan.keepalive {
         io.set_keepalive(k).map_err(|e| failure(&e))?;
     }
-    match &plan.transport {
+    match transport {
         Transport::Raw => Ok(io),
-        Transport::Tls(tls) => tls.connect(io, &host.info).await.map_err(|text| StreamError {
+        Transport::Tls(tls) => tls.connect(io, info).await.map_err(|text| StreamError {
             reason: ResetReason::RemoteConnectionFailure,
             transport: text.into(),
         }),

@@ -1,6 +1,7 @@
 //! Hosts: the members of a cluster, shared by all workers.
 
 use super::health::HostHealth;
+use super::health_check::Target;
 pub use super::lb::set::HostSet;
 use super::outlier::Monitor;
 use nuncio_api::envoy::config::core::v3::HealthStatus;
@@ -59,6 +60,10 @@ pub struct Host {
     pub counters: HostCounters,
     /// Whom its answers are reported to, with outlier detection.
     pub monitor: OnceLock<Box<Monitor>>,
+    /// `Endpoint.health_check_config`
+    pub check: Option<Box<Target>>,
+    /// With active health checks, the cluster that hears when it tells a request that it has failed.
+    pub checked_by: OnceLock<Arc<str>>,
 }
 
 /// Where a host stands among the others.
@@ -93,13 +98,16 @@ pub struct Wanted {
     pub others: Box<[Address]>,
     /// `health_status`
     pub status: HealthStatus,
+    /// `health_check_config`
+    pub check: Option<Box<Target>>,
 }
 
 impl Host {
     /// A host.
     pub fn new(w: Wanted) -> Host {
-        let (place, health, counters, monitor) = Default::default();
-        let host = Host { info: w.info, place, others: w.others, health, counters, monitor };
+        let (place, health, counters, monitor, checked_by) = Default::default();
+        let Wanted { info, others, check, .. } = w;
+        let host = Host { info, place, others, health, counters, monitor, check, checked_by };
         host.place.up_since.store(up_now(), Relaxed);
         host.takes(w.status, w.weight, w.priority, w.locality_weight);
         host
@@ -130,6 +138,10 @@ impl Host {
     pub fn comes_up(&self) {
         self.place.up_since.store(up_now(), Relaxed);
     }
+    /// `disable_active_health_check`
+    pub fn is_unchecked(&self) -> bool {
+        self.check.as_ref().is_some_and(|c| c.disabled)
+    }
     /// The hosts that follow `old`: those with the same addresses and name are the same objects.
     pub fn continued(old: &[Arc<Host>], wanted: Vec<Wanted>) -> Vec<Arc<Host>> {
         let hosts = wanted.into_iter().map(|w| {
@@ -137,6 +149,7 @@ impl Host {
                 h.info.address == w.info.address
                     && h.info.hostname == w.info.hostname
                     && h.others == w.others
+                    && h.check == w.check
                     && h.info.locality == w.info.locality
                     && h.info.metadata.same(&w.info.metadata)
             });
@@ -167,7 +180,7 @@ mod tests {
             let status = HealthStatus::Unknown;
             let one = |p: &u16| {
                 let (weight, priority, locality_weight) = (1, 0, 0);
-                Wanted { info: info(*p), weight, priority, locality_weight, others: [].into(), status }
+                Wanted { info: info(*p), weight, priority, locality_weight, others: [].into(), status, check: None }
             };
             ports.iter().map(one).collect()
         };

@@ -8,6 +8,7 @@ use super::client::Client;
 use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
+use super::health_check::Checker;
 use super::host::{Host, HostSet};
 use super::lb::set::Making;
 use super::local::Clusters;
@@ -74,6 +75,12 @@ pub struct ClusterEntry {
     done: RefCell<Option<Done>>,
     /// Outlier detection, when it is configured.
     pub detector: Option<Box<Detector>>,
+    /// Active health checks, when they are configured.
+    pub checker: Option<Rc<Checker>>,
+    /// Its first hosts are found, or it is known that there are none.
+    found: Cell<bool>,
+    /// So many checks are waited for until it is initialized.
+    unchecked: Cell<usize>,
     /// When the workers last heard of a change of health.
     merge: Merge,
 }
@@ -94,6 +101,9 @@ impl ClusterEntry {
     /// Nobody needs its hosts any more.
     fn end(&self) {
         self.tasks.take().iter().for_each(AbortHandle::abort);
+        if let Some(k) = &self.checker {
+            k.end();
+        }
         self.merge.changed_anyhow();
     }
 }
@@ -255,7 +265,7 @@ impl ClusterManager {
             done();
             return Ok(Change::Same);
         }
-        let Built { plan, discovery, endpoints, mut dns, outlier } =
+        let Built { plan, discovery, endpoints, mut dns, outlier, health } =
             config::build(c, revision.version.is_some(), cx)?;
         if c.typed_dns_resolver_config.is_none() && dns.servers == Servers::default() {
             dns.servers = self.0.servers.borrow().clone();
@@ -272,6 +282,12 @@ impl ClusterManager {
             tasks: RefCell::default(),
             done: RefCell::new(Some(done)),
             detector: outlier.map(|config| self.detector(&plan, *config)),
+            checker: health.map(|h| {
+                let (config, transport) = *h;
+                Rc::new(Checker::new(plan.clone(), config, transport))
+            }),
+            found: Cell::new(false),
+            unchecked: Cell::new(0),
             merge: Merge::default(),
             plan,
         });
@@ -479,10 +495,32 @@ impl ClusterManager {
         all.push((servers.clone(), new.clone()));
         new
     }
-    /// A cluster has its first hosts, or knows that it has none.
+    /// A cluster has its first hosts, or knows that it has none. It is initialized when all were checked.
     pub(super) fn initialized(&self, c: &Rc<ClusterEntry>) {
+        if c.found.replace(true) {
+            return;
+        }
+        c.unchecked.set(c.checker.as_ref().map_or(0, |k| k.len()));
+        if c.unchecked.get() == 0 {
+            self.finish(c);
+        }
+    }
+    /// A host of a cluster was checked.
+    pub(super) fn checked(&self, c: &Rc<ClusterEntry>) {
+        let waiting = c.unchecked.get();
+        if waiting > 0 {
+            c.unchecked.set(waiting - 1);
+            if waiting == 1 {
+                self.finish(c);
+            }
+        }
+    }
+    fn finish(&self, c: &Rc<ClusterEntry>) {
         if c.initialized.replace(true) {
             return;
+        }
+        if c.checker.is_some() {
+            c.members.recount();
         }
         c.members.set_initialized(true);
         if self.warming(&c.plan.name).is_some_and(|w| Rc::ptr_eq(&w, c)) {
@@ -551,6 +589,10 @@ impl ClusterManager {
     }
     /// Replaces the hosts of a cluster, which have changed, here and on the workers.
     pub(super) fn set_hosts(&self, c: &Rc<ClusterEntry>, hosts: Vec<Arc<Host>>) {
+        let hosts = watch::with_those_that_stay(c, hosts);
+        if let Some(k) = &c.checker {
+            k.set_hosts(&hosts, c.plan.warm_hosts && c.discovery != Discovery::Static, c.dns.logical);
+        }
         if let Some(d) = &c.detector {
             d.set_hosts(&hosts);
         }

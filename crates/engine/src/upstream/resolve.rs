@@ -155,6 +155,7 @@ mod tests {
             priority: 0,
             locality_weight: 0,
             status: Default::default(),
+            check: None,
         }
     }
     fn texts(w: &[Wanted]) -> Vec<String> {
