@@ -300,7 +300,15 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
             };
             Some(Box::new((config, own)))
         }
-        _ => return Err("Multiple health checks not supported".into()),
+        several => {
+            if let Some(i) = several.iter().position(|h| h.name.is_empty()) {
+                return Err(BuildError(format!(
+                    "health check at index {i} is missing a name; all health checks must have a name when \
+                     multiple health checks are configured"
+                )));
+            }
+            return Err(BuildError::not_implemented("Cluster.health_checks: more than one"));
+        }
     };
     let endpoints = endpoints(c, discovery)?;
     Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health })

@@ -2,12 +2,13 @@
 
 use super::HealthCheckStats;
 use super::config::{Config, Kind};
-use super::conn::{Ended, HttpConn};
+use super::conn::{ConnStats, Ended, HttpConn};
 use super::grpc;
 use super::http::{Outcome, Passed};
 use super::state::{Event, Failure, State, Transition};
 use super::{event, tcp};
 use crate::io::Io;
+use crate::stats::{Http1Stats, Http2Stats};
 use crate::upstream::cluster::{ClusterPlan, Transport};
 use crate::upstream::connect;
 use crate::upstream::health::HostHealth;
@@ -50,6 +51,9 @@ pub struct Checker {
     heard: OnceCell<Heard>,
     /// The cluster has had a connection.
     traffic: Cell<bool>,
+    /// The codecs' stats, made with the first connection.
+    http1: OnceCell<Http1Stats>,
+    http2: OnceCell<Http2Stats>,
 }
 
 struct Session {
@@ -77,8 +81,8 @@ impl Checker {
     /// Checks nobody yet.
     pub fn new(plan: Arc<ClusterPlan>, config: Config, transport: Option<Transport>) -> Checker {
         let stats = HealthCheckStats::new(&plan.scope.scope("health_check"));
-        let (sessions, heard, traffic) = Default::default();
-        Checker { plan, config, transport, stats, sessions, heard, traffic }
+        let (sessions, heard, traffic, http1, http2) = Default::default();
+        Checker { plan, config, transport, stats, sessions, heard, traffic, http1, http2 }
     }
     /// Tells `f` of every result; set once.
     pub fn tells(&self, f: impl Fn(&Arc<Host>, Report) + 'static) {
@@ -165,12 +169,14 @@ impl Checker {
         let (outcome, close) = match (&self.config.kind, &mut c) {
             (Kind::Http(h), Conn::Http(c)) => {
                 let head = h.request(host, self.authority(host, &h.host), tls);
-                let answer = c.ask(&head, h.send.clone().into(), h.keep()).await.map_err(network)?;
+                let answer =
+                    c.ask(&head, h.send.clone().into(), h.keep(), |_, _| false).await.map_err(network)?;
                 (h.judge(&answer, &host.health, &self.stats), answer.close)
             }
             (Kind::Grpc(g), Conn::Http(c)) => {
                 let head = g.request(host, self.authority(host, &g.authority), tls, self.config.timeout);
-                let answer = c.ask(&head, g.body().into(), grpc::MOST).await.map_err(network)?;
+                let answer =
+                    c.ask(&head, g.body().into(), grpc::MOST, grpc::enough).await.map_err(network)?;
                 (g.judge(&answer), answer.close)
             }
             (Kind::Tcp(t), Conn::Tcp(c)) if !t.receive.is_empty() => {
@@ -197,11 +203,18 @@ impl Checker {
         let io: Io = connect::connect_to(&self.plan, self.transport(), &address, &host.info)
             .await
             .map_err(|_| Ended)?;
-        let http = &self.plan.http;
+        let (http, scope, cluster) = (&self.plan.http, &self.plan.scope, self.plan.stats.clone());
+        let of = |http2| ConnStats { cluster, http2 };
         Ok(match &self.config.kind {
             Kind::Tcp(_) => Conn::Tcp(Box::new(tcp::Conn::new(io))),
-            Kind::Http(h) if !h.http2 => Conn::Http(HttpConn::h1(io, http.h1.clone())),
-            Kind::Http(_) | Kind::Grpc(_) => Conn::Http(HttpConn::h2(io, http.h2.clone())),
+            Kind::Http(h) if !h.http2 => {
+                self.http1.get_or_init(|| Http1Stats::new(&scope.scope("http1")));
+                Conn::Http(HttpConn::h1(io, http.h1.clone(), of(None)))
+            }
+            Kind::Http(_) | Kind::Grpc(_) => {
+                let stats = self.http2.get_or_init(|| Http2Stats::new(&scope.scope("http2")));
+                Conn::Http(HttpConn::h2(io, http.h2.clone(), of(Some(stats.clone()))))
+            }
         })
     }
 }

@@ -23,6 +23,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.config.core.v3.HealthCheck",
         &[
+            "name",
             "timeout",
             "interval",
             "initial_jitter",

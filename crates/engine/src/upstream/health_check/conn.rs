@@ -1,7 +1,8 @@
 //! An HTTP connection for checks: one request after the other, without pool, breakers and stats of requests.
 
 use crate::io::Io;
-use crate::mux::{Incoming, Mux};
+use crate::mux::{End, Incoming, Mux};
+use crate::stats::{ClusterStats, Http2Stats, count_http2};
 use nuncio_core::body::Frame;
 use nuncio_wire::h1::{BodyEvent, Client, ClientSettings, Eof};
 use nuncio_wire::h2::{self, Connection, ErrorCode};
@@ -24,6 +25,16 @@ pub struct Answer {
     pub close: bool,
 }
 
+/// What connections count by.
+#[derive(Clone)]
+pub struct ConnStats {
+    pub cluster: ClusterStats,
+    pub http2: Option<Http2Stats>,
+}
+
+/// True for the head of a response of which nothing more is wanted; also whether it is all of it.
+pub type Enough = fn(&ResponseHead, bool) -> bool;
+
 /// A connection.
 pub enum HttpConn {
     H1(Box<H1>),
@@ -40,12 +51,14 @@ pub struct H1 {
     body: Vec<u8>,
     keep_alive: bool,
     ended: bool,
+    stats: ConnStats,
 }
 
 /// HTTP/2; whoever waits for something drives it.
 pub struct H2 {
     mux: Mux,
     leaving: bool,
+    stats: ConnStats,
 }
 
 /// Takes what a peer says out of turn. Ready when it has closed, or says too much.
@@ -59,7 +72,7 @@ pub fn poll_discard(cx: &mut Context<'_>, io: &mut Io, read: &mut ReadBuf) -> Po
 
 impl HttpConn {
     /// HTTP/1 on a connection just made.
-    pub fn h1(io: Io, settings: Arc<ClientSettings>) -> HttpConn {
+    pub fn h1(io: Io, settings: Arc<ClientSettings>, stats: ConnStats) -> HttpConn {
         HttpConn::H1(Box::new(H1 {
             io,
             codec: Client::new(settings),
@@ -69,21 +82,29 @@ impl HttpConn {
             body: vec![],
             keep_alive: true,
             ended: false,
+            stats,
         }))
     }
     /// HTTP/2 on a connection just made.
-    pub fn h2(io: Io, settings: Arc<h2::Settings>) -> HttpConn {
+    pub fn h2(io: Io, settings: Arc<h2::Settings>, stats: ConnStats) -> HttpConn {
+        stats.http2.iter().for_each(|s| s.nghttp2_upstream_connections().inc());
         let mux = Mux::new(io, ReadBuf::new(), Connection::client(settings), true);
-        HttpConn::H2(Box::new(H2 { mux, leaving: false }))
+        HttpConn::H2(Box::new(H2 { mux, leaving: false, stats }))
     }
     /// Sends a request and waits for all of its response, of whose body the first `keep` bytes are kept.
-    pub async fn ask(&mut self, head: &RequestHead, body: Chunk, keep: usize) -> Result<Answer, Ended> {
+    pub async fn ask(
+        &mut self,
+        head: &RequestHead,
+        body: Chunk,
+        keep: usize,
+        enough: Enough,
+    ) -> Result<Answer, Ended> {
         match self {
             HttpConn::H1(c) => {
                 c.send(head, body)?;
                 poll_fn(|cx| c.poll(cx, keep)).await
             }
-            HttpConn::H2(c) => c.ask(head, body, keep).await,
+            HttpConn::H2(c) => c.ask(head, body, keep, enough).await,
         }
     }
     /// Between requests. Ready when the connection is of no more use.
@@ -114,6 +135,9 @@ impl H1 {
         }
         loop {
             if let Some(done) = self.parse(keep).transpose() {
+                if done.is_err() {
+                    self.stats.cluster.upstream_cx_protocol_error().inc();
+                }
                 return Poll::Ready(done);
             }
             match ready!(self.io.poll_read(cx, &mut self.read)) {
@@ -164,24 +188,43 @@ fn append(body: &mut Vec<u8>, data: &[u8], keep: usize) {
 impl H2 {
     /// Ready when the connection has ended.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let H2 { mux, leaving } = self;
+        let H2 { mux, leaving, stats } = self;
         let end = mux.poll(cx, &mut |i| {
             if let Incoming::GoAway = i {
                 *leaving = true;
             }
         });
-        end.map(drop)
+        if let Some(s) = &stats.http2 {
+            count_http2(s, &mux.codec(Connection::take_counters));
+        }
+        end.map(|end| {
+            if let End::Protocol(_) = end {
+                stats.cluster.upstream_cx_protocol_error().inc();
+            }
+        })
     }
-    async fn ask(&mut self, head: &RequestHead, body: Chunk, keep: usize) -> Result<Answer, Ended> {
+    async fn ask(
+        &mut self,
+        head: &RequestHead,
+        body: Chunk,
+        keep: usize,
+        enough: Enough,
+    ) -> Result<Answer, Ended> {
         let slot = self.mux.open(head, body.is_empty()).map_err(|_| Ended)?;
         if !body.is_empty() {
             self.mux.send_data(slot, body, true);
         }
-        let answer = self.answer(slot, keep).await;
-        self.mux.release(slot, ErrorCode::CANCEL);
+        let answer = self.answer(slot, keep, enough).await;
+        self.mux.release(slot, ErrorCode::INTERNAL_ERROR);
+        // What that makes us say leaves at once.
+        poll_fn(|cx| {
+            let _ = self.poll(cx); // whether it has ended is asked below
+            Poll::Ready(())
+        })
+        .await;
         answer.map(|a| Answer { close: self.leaving || self.mux.is_closed(), ..a })
     }
-    async fn answer(&mut self, slot: u32, keep: usize) -> Result<Answer, Ended> {
+    async fn answer(&mut self, slot: u32, keep: usize, enough: Enough) -> Result<Answer, Ended> {
         let (head, mut end) = loop {
             let head = poll_fn(|cx| {
                 let _ = self.poll(cx); // its end resets the stream
@@ -189,6 +232,7 @@ impl H2 {
             });
             let (head, end) = head.await.map_err(|_| Ended)?;
             if !head.is_informational() {
+                let end = end || enough(&head, end);
                 break (head, end);
             }
         };

@@ -7,7 +7,7 @@ use crate::upstream::host::Host;
 use nuncio_api::envoy::config::core::v3::health_check as pb;
 use nuncio_core::error::BuildResult;
 use nuncio_core::header_rules::Rules;
-use nuncio_wire::{RequestHead, Version, name};
+use nuncio_wire::{RequestHead, ResponseHead, Version, name};
 use prost::Message;
 use std::time::Duration;
 
@@ -49,7 +49,7 @@ impl Grpc {
     }
     /// The request's head.
     pub fn request(&self, host: &Host, authority: &str, tls: bool, timeout: Duration) -> RequestHead {
-        let mut head = RequestHead::default();
+        let mut head = RequestHead { version: Version::Http2, ..Default::default() };
         let h = &mut head.headers;
         h.set(name::METHOD, b"POST");
         h.set(name::PATH, b"/grpc.health.v1.Health/Check");
@@ -75,12 +75,16 @@ impl Grpc {
         let ok = || {
             let trailers = a.trailers.as_deref()?;
             let served = HealthCheckResponse::decode(message(&a.body)?).ok()?.status == SERVING;
-            let grpc = a.head.is_grpc();
             let status = trailers.get(name::GRPC_STATUS)? == b"0";
-            (a.head.status == 200 && grpc && served && status).then_some(Passed { degraded: false })
+            (!enough(&a.head, false) && served && status).then_some(Passed { degraded: false })
         };
         ok().ok_or((Failure::Active(0), false))
     }
+}
+
+/// A head that does not begin an answer of gRPC is all that is wanted.
+pub fn enough(head: &ResponseHead, _end: bool) -> bool {
+    head.status != 200 || !head.is_grpc()
 }
 
 /// The one message of a body that is not empty.

@@ -110,14 +110,14 @@ impl Http {
     }
     /// The request.
     pub fn request(&self, host: &Host, authority: &str, tls: bool) -> RequestHead {
-        let mut head = RequestHead::default();
+        let version = if self.http2 { Version::Http2 } else { Version::Http11 };
+        let mut head = RequestHead { version, ..Default::default() };
         let h = &mut head.headers;
         h.set(name::METHOD, self.method.as_bytes());
         h.set(name::AUTHORITY, authority.as_bytes());
         h.set(name::PATH, self.path.as_bytes());
         h.set(name::SCHEME, if tls { b"https" } else { b"http" });
         h.set(name::USER_AGENT, super::checker::USER_AGENT);
-        let version = if self.http2 { Version::Http2 } else { Version::Http11 };
         apply(&self.rules, &mut head, host, version);
         if !self.send.is_empty() {
             head.headers.set(name::CONTENT_LENGTH, self.send.len().to_string().as_bytes());
