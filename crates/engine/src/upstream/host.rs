@@ -180,7 +180,15 @@ mod tests {
             let status = HealthStatus::Unknown;
             let one = |p: &u16| {
                 let (weight, priority, locality_weight) = (1, 0, 0);
-                Wanted { info: info(*p), weight, priority, locality_weight, others: [].into(), status, check: None }
+                Wanted {
+                    info: info(*p),
+                    weight,
+                    priority,
+                    locality_weight,
+                    others: [].into(),
+                    status,
+                    check: None,
+                }
             };
             ports.iter().map(one).collect()
         };

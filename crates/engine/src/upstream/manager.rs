@@ -520,7 +520,7 @@ impl ClusterManager {
             return;
         }
         if c.checker.is_some() {
-            c.members.recount();
+            self.rebuild(c);
         }
         c.members.set_initialized(true);
         if self.warming(&c.plan.name).is_some_and(|w| Rc::ptr_eq(&w, c)) {

@@ -145,6 +145,9 @@ impl Checker {
             self.config.logs.iter().for_each(|l| l(&line));
         };
         let (rules, stats, health) = (&self.config.rules, &self.stats, &host.health);
+        if outcome.is_ok() && health.has(HostHealth::FAILED_ACTIVE_HC) {
+            host.comes_up();
+        }
         let transition = match outcome {
             Ok(Passed { degraded }) => state.borrow_mut().passed(health, rules, stats, degraded, &mut log),
             Err(failure) => state.borrow_mut().failed(health, rules, stats, failure, &mut log),

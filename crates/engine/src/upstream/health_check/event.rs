@@ -30,7 +30,7 @@ pub fn line(kind: pb::HealthCheckerType, cluster: &str, host: &Host, e: Event) -
     let [region, zone, sub_zone] = (*host.info.locality).clone();
     let message = pb::HealthCheckEvent {
         health_checker_type: kind.into(),
-        host: host.info.address.as_ref().map(|a| Box::new(address(a)).into()),
+        host: host.info.address.as_ref().map(|a| Box::new(address(a))),
         cluster_name: cluster.to_owned(),
         event: Some(event),
         // In whole milliseconds.
