@@ -10,9 +10,9 @@ use crate::upstream::local::Clusters;
 use nuncio_core::clock::{self, Sleep};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{Interrupt, Meter, StreamShared};
-use nuncio_core::pipeline::{Outcome, Run};
-use nuncio_core::{BodyError, Exchange, Flag, Frame, LocalReply};
-use nuncio_wire::{Chunk, HeaderMap, ResponseHead, Version};
+use nuncio_core::pipeline::{Finalizer, Outcome, Run};
+use nuncio_core::{Body, BodyError, Exchange, Flag, Frame, LocalReply};
+use nuncio_wire::{Chunk, HeaderMap, RequestHead, ResponseHead, Version};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
@@ -134,10 +134,10 @@ pub async fn drive<D: Downstream>(
     };
     match outcome {
         Ok(Outcome::Respond) => {
-            // What came while the request waited was received, though our reply (it has details) does not need it.
+            // What came while the request waited was received, though a reply of ours does not need it.
             // A reply given at once is to the head alone, as in Envoy.
             let info = &sx.info;
-            if waited && info.times.ds_rx_end.get().is_none() && !info.details.borrow().is_empty() {
+            if waited && run.ex.replied.is_some() && info.times.ds_rx_end.get().is_none() {
                 d.count_unread(&sx);
             }
             respond(d, hcm, &mut run, timers).await
@@ -273,6 +273,14 @@ fn send_informational<D: Downstream>(d: &D, sx: &StreamShared) {
     while let Some(head) = sx.next_informational() {
         d.send_informational(&head);
     }
+}
+
+/// A request whose client left before its head was whole: it is counted and logged all the same, since a request begins
+/// with its first byte, as in Envoy.
+pub(super) fn half_request(hcm: &Hcm, sx: Rc<StreamShared>) {
+    hcm.count_request_begun();
+    client_gone(&sx, Gone::Disconnected);
+    hcm.done(&Exchange::new(RequestHead::default(), Body::Empty, sx));
 }
 
 fn client_gone(sx: &StreamShared, gone: Gone) {

@@ -1,7 +1,10 @@
 //! What must hold whatever either side speaks.
 
 use crate::peers::{Ask, Client, Http, PAIRINGS, config, echo};
-use nuncio_testkit::{Server, run};
+use nuncio_testkit::h2::{self, Peer};
+use nuncio_testkit::{Server, Upstream, run};
+use nuncio_wire::h2::Settings;
+use std::time::Duration;
 
 fn body(n: usize) -> Vec<u8> {
     (0..n).map(|i| (i * 7 + i / 251) as u8).collect()
@@ -94,6 +97,40 @@ fn responses_without_a_body() {
                 }
             }
             assert_eq!(up.accepted(), 1, "{client:?} to {host:?}");
+        }
+    });
+}
+
+/// The host answers while the request still comes, and takes the rest of it later.
+#[test]
+fn a_response_does_not_cut_the_request() {
+    run(async {
+        for client in [Http::One, Http::Two] {
+            let b = body(300_000);
+            let want = b.clone();
+            let up = Upstream::tcp(move |io, _| {
+                let want = want.clone();
+                async move {
+                    // One window's worth is taken before the answer: it finds the proxy with parts that have to wait.
+                    let mut p = Peer::server(io, Settings { initial_window_size: 20_000, ..Default::default() });
+                    p.release = false;
+                    let Some((id, _)) = p.request().await else { return };
+                    p.turn(Duration::from_millis(100)).await;
+                    p.respond(id, &h2::response(200, &[]), false);
+                    p.turn(Duration::from_millis(100)).await;
+                    p.release = true;
+                    p.codec.release(id, p.message(id).body.len());
+                    let m = p.message_of(id).await;
+                    let same = if m.body == want { "same" } else { "other" };
+                    p.data(id, same, true);
+                    p.closed().await;
+                }
+            })
+            .await;
+            let s = Server::start(&config(Http::Two, up.addr));
+            let mut c = Client::open(client, s.addr()).await;
+            let r = c.ask(&Ask { method: "POST", body: Some(&b), chunked: true, ..Default::default() }).await;
+            assert_eq!((r.status, String::from_utf8_lossy(&r.body).as_ref()), (200, "same"), "{client:?}");
         }
     });
 }
