@@ -2,7 +2,7 @@
 
 use super::codec::count;
 use super::drain::idle_kind;
-use super::stream::{Downstream, Gone, drive};
+use super::stream::{Downstream, Gone, drive, half_request};
 use super::timers::Late;
 use super::{CloseReason, Hcm};
 use crate::io::Io;
@@ -139,7 +139,7 @@ async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
         };
         match next {
             Ok(exchange) => exchange.await,
-            Err(end) => return (end.await, false),
+            Err(end) => return end.await,
         }
         match conn.gone.take() {
             None => {}
@@ -163,15 +163,22 @@ async fn requests(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
     }
 }
 
-/// No request is served any more: what is left to do, and why the connection ends.
-async fn over(conn: Rc<H1Conn>, refused: Option<Refusal>) -> CloseReason {
+/// No request is served any more: what is left to do, why the connection ends, and whether in the middle of a head.
+async fn over(conn: Rc<H1Conn>, refused: Option<Refusal>) -> (CloseReason, bool) {
     if let Some(why) = refused {
         conn.refuse(why).await;
-        return conn.linger().await;
+        return (conn.linger().await, false);
     }
     match conn.gone.take().unwrap_or(CloseReason::Remote) {
-        CloseReason::IdleTimeout | CloseReason::Drained => conn.linger().await,
-        reason => reason,
+        CloseReason::IdleTimeout | CloseReason::Drained => (conn.linger().await, false),
+        CloseReason::Remote if conn.codec.borrow().head_begun() => {
+            conn.hcm.stats.downstream_rq_http1_total().inc();
+            let sx = StreamShared::new(conn.info.clone(), None);
+            sx.info.protocol.set(Some(Version::Http11));
+            half_request(&conn.hcm, sx);
+            (CloseReason::Remote, true)
+        }
+        reason => (reason, false),
     }
 }
 
