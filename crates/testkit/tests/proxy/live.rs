@@ -298,7 +298,8 @@ fn a_refused_change_changes_nothing() {
     run(async {
         let up = Upstream::ok("a").await;
         let s = Server::start(&Config::to(up.addr));
-        let bad = cluster("up", up.addr, "lb_policy: MAGLEV");
+        let alts = "transport_socket: {name: a, typed_config: {'@type': type.googleapis.com/envoy.extensions.transport_sockets.alts.v3.Alts, handshaker_service: s}}";
+        let bad = cluster("up", up.addr, alts);
         let refused = s.on_main(move |c| c.set_cluster(&bad).map(drop)).await;
         assert!(refused.is_err_and(|e| e.contains("not implemented yet")));
         let bad = Config::to(up.addr).listener_yaml().replace("domains: ['*']", "domains: ['*', '*']");

@@ -112,7 +112,8 @@ fn a_response_does_not_cut_the_request() {
                 let want = want.clone();
                 async move {
                     // One window's worth is taken before the answer: it finds the proxy with parts that have to wait.
-                    let mut p = Peer::server(io, Settings { initial_window_size: 20_000, ..Default::default() });
+                    let mut p =
+                        Peer::server(io, Settings { initial_window_size: 20_000, ..Default::default() });
                     p.release = false;
                     let Some((id, _)) = p.request().await else { return };
                     p.turn(Duration::from_millis(100)).await;
