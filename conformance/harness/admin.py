@@ -27,6 +27,16 @@ def counters(port):
     return {name: int(value) for name, value in re.findall(r"^(\S+): (\d+)$", text, re.M)}
 
 
+def lag(port):
+    """Seconds that the shortest of answers takes; 0 without one."""
+    start = time.monotonic()
+    try:
+        fetch(port, "/ready")
+    except (OSError, http.client.HTTPException):
+        return 0
+    return time.monotonic() - start
+
+
 def call(env, spec):
     """The ``admin`` step. `show` picks the form: text, lines (sorted), names, json, shape, headers or status."""
     port = env.ports["admin"]

@@ -17,7 +17,7 @@ def each(env, step):
     out = {}
     for item in step["h1_each"]:
         ops = [{"send": item}, {"recv": item.split(" ")[0]}]
-        out[item] = client_h1.run(env, ops, {"timeout": 1.5, **options_of(step)})
+        out[item] = client_h1.run(env, ops, options_of(step))
     return out
 
 

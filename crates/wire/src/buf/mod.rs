@@ -101,8 +101,9 @@ impl ReadBuf {
             None => false,
         };
         if !fits {
-            let mut new = Block::get(need);
             let (old, len) = (self.block.take(), self.end - self.start);
+            // What outgrows a block doubles: a long line must be neither copied nor read byte by byte.
+            let mut new = Block::get(if need > BLOCK { need.max(2 * len) } else { need });
             // A block from `get` has no other owner.
             if let (Some(to), Some(old)) = (new.bytes_mut(), &old) {
                 to[..len].copy_from_slice(&old.0[self.start..self.end]);

@@ -43,6 +43,20 @@ fn grows_and_shifts() {
 }
 
 #[test]
+fn what_outgrows_a_block_is_read_in_few_pieces() {
+    let mut b = ReadBuf::new();
+    let (mut reads, mut copied) = (0, 0);
+    while b.len() < 60_000 {
+        let (before, len) = (b.block.as_ref().map(|b| b.0.len()), b.len());
+        let n = b.space(1).len();
+        copied += if b.block.as_ref().map(|b| b.0.len()) == before { 0 } else { len };
+        b.filled(n);
+        reads += 1;
+    }
+    assert!(reads <= 4 && copied <= 60_000, "{reads} reads, {copied} bytes copied");
+}
+
+#[test]
 fn chunk_cuts() {
     for mut c in [Chunk::from("abcdef"), Chunk::from(b"abcdef".to_vec())] {
         let h = c.split_to(2);
