@@ -74,7 +74,7 @@ fn serve(settings: &Arc<ServerSettings>, bytes: &[u8], step: usize) -> (Vec<Seen
                 Ok(BodyEvent::End) => {
                     seen.complete = true;
                     in_body = false;
-                    server.write_head(&ResponseHead::new(204), true, &mut out);
+                    server.write_head(&mut ResponseHead::new(204), true, &mut out);
                     out.clear();
                 }
                 Err(e) => return (all, Some(e.details)),

@@ -355,7 +355,7 @@ impl Clone for HeaderMap {
         let mut m = HeaderMap::new();
         m.text.extend_from_slice(&self.text);
         m.entries.extend_from_slice(&self.entries);
-        m.present = self.present;
+        (m.present, m.names) = (self.present, self.names);
         m
     }
 }

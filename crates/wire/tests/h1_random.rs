@@ -105,7 +105,7 @@ fn serve(settings: &Arc<ServerSettings>, pieces: &[&[u8]]) -> (Vec<Seen>, Option
                 Ok(BodyEvent::End) => {
                     seen.complete = true;
                     in_body = false;
-                    s.write_head(&ResponseHead::new(204), true, &mut out);
+                    s.write_head(&mut ResponseHead::new(204), true, &mut out);
                     out.clear();
                 }
                 Err(e) => return (all, Some(e.details)),

@@ -467,7 +467,7 @@ impl Downstream for H1Conn {
         self.codec.borrow_mut().write_informational(head, out);
         self.wire.write(before, out.len());
     }
-    fn send_head(&self, head: &ResponseHead, end: bool) {
+    fn send_head(&self, head: &mut ResponseHead, end: bool) {
         if !self.hcm.timeouts.http1_safe {
             self.is_old(); // then it asks the client to go elsewhere
         }

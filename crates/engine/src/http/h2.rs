@@ -286,7 +286,7 @@ impl Downstream for H2Stream {
     fn send_informational(&self, head: &ResponseHead) {
         self.conn.mux.send_response(self.slot, head, false);
     }
-    fn send_head(&self, head: &ResponseHead, end: bool) {
+    fn send_head(&self, head: &mut ResponseHead, end: bool) {
         let upgraded = super::extended_connect::response_to_h2(head);
         self.conn.mux.send_response(self.slot, upgraded.as_ref().unwrap_or(head), end);
     }

@@ -24,8 +24,9 @@ use std::time::Instant;
 pub trait Downstream {
     /// Sends a 1xx head.
     fn send_informational(&self, head: &ResponseHead);
-    /// Sends the response's head; `end`: it is the whole response.
-    fn send_head(&self, head: &ResponseHead, end: bool);
+    /// Sends the response's head; `end`: it is the whole response. What the codec says of the connection is in it then,
+    /// as the access log shows it.
+    fn send_head(&self, head: &mut ResponseHead, end: bool);
     /// Ready when more data may be sent. An error: the client is gone.
     fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
     /// Sends data; legal after `poll_ready`.
@@ -176,7 +177,7 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
     let Some(mut head) = run.ex.response.take() else { return d.reset(ResetReason::LocalReset) };
     hcm.finish_response_head(&mut head, &run.ex, d);
     let end = run.ex.response_body.is_end();
-    d.send_head(&head, end);
+    d.send_head(&mut head, end);
     sx.info.times.ds_tx_beg.set(Some(clock::now()));
     sx.info.active.set(clock::now());
     run.ex.response = Some(head);

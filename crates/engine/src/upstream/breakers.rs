@@ -8,12 +8,19 @@ pub struct Resource {
     used: AtomicU32,
     configured: u32,
     max: AtomicU64,
+    /// All that was taken in spite of a limit of 0 was given back.
+    passed: AtomicBool,
 }
 
 impl Resource {
     /// A resource with a limit.
     pub fn new(max: u32) -> Resource {
-        Resource { used: AtomicU32::new(0), configured: max, max: AtomicU64::new(max.into()) }
+        Resource {
+            used: AtomicU32::new(0),
+            configured: max,
+            max: AtomicU64::new(max.into()),
+            passed: AtomicBool::new(false),
+        }
     }
     /// Takes one unless the limit is reached.
     pub fn try_take(&self) -> bool {
@@ -34,7 +41,14 @@ impl Resource {
     }
     /// Gives one back.
     pub fn give(&self) {
-        self.used.fetch_sub(1, Relaxed);
+        if self.used.fetch_sub(1, Relaxed) == 1 && self.max() == 0 {
+            self.passed.store(true, Relaxed);
+        }
+    }
+    /// What the gauges of open breakers say. As in Envoy, one that lets nothing through is open from the first time that
+    /// something was taken all the same.
+    pub fn is_open(&self) -> bool {
+        !self.can_take() && (self.used() > 0 || self.passed.load(Relaxed))
     }
     /// How many are taken.
     pub fn used(&self) -> u64 {
@@ -76,8 +90,6 @@ pub struct Breakers {
     pub retries: Resource,
     /// `retry_budget`, which replaces `max_retries`.
     pub budget: Option<Box<RetryBudget>>,
-    /// There has been a retry.
-    pub retried: AtomicBool,
 }
 
 impl Breakers {
@@ -93,17 +105,7 @@ impl Breakers {
     }
     /// Takes a retry unless too many are under way.
     pub fn try_take_retry(&self) -> bool {
-        let taken = self.retries.try_take_of(self.max_retries());
-        // Read before it is written, so that workers do not fight for the line.
-        if taken && !self.retried.load(Relaxed) {
-            self.retried.store(true, Relaxed);
-        }
-        taken
-    }
-    /// What `rq_retry_open` says: looks at `max_retries` even where there is a budget, and only once there was a retry, as
-    /// in Envoy.
-    pub fn retries_open(&self) -> bool {
-        self.retried.load(Relaxed) && !self.retries.can_take()
+        self.retries.try_take_of(self.max_retries())
     }
     /// The limits with their names.
     pub fn named(&self) -> [(&Resource, &'static str); 4] {
@@ -124,7 +126,6 @@ impl Default for Breakers {
             requests: Resource::new(1024),
             retries: Resource::new(3),
             budget: None,
-            retried: AtomicBool::new(false),
         }
     }
 }
@@ -152,8 +153,22 @@ mod tests {
         (0..3).for_each(|_| b.pending.take());
         assert_eq!(b.max_retries(), 3);
         assert!(b.try_take_retry() && b.try_take_retry() && !b.try_take_retry());
-        assert!(b.retries_open(), "as many as max_retries");
+        assert!(b.retries.is_open(), "as many as max_retries");
         b.retries.give();
-        assert!(b.try_take_retry() && !Breakers::default().retries_open());
+        assert!(b.try_take_retry());
+    }
+    #[test]
+    fn a_limit_of_nothing_opens_with_the_first() {
+        let r = Resource::new(0);
+        assert!(!r.try_take() && !r.is_open());
+        r.take();
+        assert!(r.is_open());
+        r.give();
+        assert!(r.is_open() && !r.can_take());
+        let two = Resource::new(2);
+        two.take();
+        assert!(!two.is_open());
+        two.take();
+        assert!(two.is_open());
     }
 }

@@ -71,14 +71,14 @@ impl DeriveGauges for Members {
                 gauges.set(gauge, 1);
             }
         };
-        open("default_cx_open", !default.connections.can_take());
-        open("default_rq_open", !default.requests.can_take());
-        open("default_rq_pending_open", !default.pending.can_take());
-        open("default_rq_retry_open", default.retries_open());
-        open("high_cx_open", !high.connections.can_take());
-        open("high_rq_open", !high.requests.can_take());
-        open("high_rq_pending_open", !high.pending.can_take());
-        open("high_rq_retry_open", high.retries_open());
+        open("default_cx_open", default.connections.is_open());
+        open("default_rq_open", default.requests.is_open());
+        open("default_rq_pending_open", default.pending.is_open());
+        open("default_rq_retry_open", default.retries.is_open());
+        open("high_cx_open", high.connections.is_open());
+        open("high_rq_open", high.requests.is_open());
+        open("high_rq_pending_open", high.pending.is_open());
+        open("high_rq_retry_open", high.retries.is_open());
         match self.max_host_weight.load(Relaxed) {
             0 => {}
             weight => gauges.set("max_host_weight", weight.into()),

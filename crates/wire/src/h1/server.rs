@@ -152,8 +152,9 @@ impl Server {
     /// Chooses the framing: no body for HEAD, 1xx, 204 and 304; the declared `content-length`; `content-length: 0`
     /// with `end`; else chunks, or the end of the connection for HTTP/1.0. A 101 that answers an upgrade and a 2xx
     /// that answers CONNECT make the connection raw; any other answer to those closes it. Writes
-    /// `connection: close` when the connection will not go on, and `keep-alive` to an HTTP/1.0 client when it will.
-    pub fn write_head(&mut self, head: &ResponseHead, end: bool, out: &mut OutBuf) {
+    /// `connection: close` when the connection will not go on, and `keep-alive` to an HTTP/1.0 client when it will;
+    /// that header is in `head` then.
+    pub fn write_head(&mut self, head: &mut ResponseHead, end: bool, out: &mut OutBuf) {
         let status = head.status;
         let case = self.settings.header_case.to_write(&head.headers);
         let accepted = match self.upgrade {
@@ -198,26 +199,21 @@ impl Server {
             (false, false) => Some(b"close"),
             (false, true) => http10.then_some(b"keep-alive"),
         };
+        if let Some(c) = connection {
+            head.headers.set(name::CONNECTION, c);
+        }
 
         out.text(|t| {
             encode::status_line(t, self.writes_http10(), status);
             let fields = Fields::of(&head.headers, case);
-            let mut written = false;
             for h in head.headers.iter() {
                 match h.id {
                     name::TRANSFER_ENCODING => {}
                     name::CONTENT_LENGTH if without_length || accepted => {}
-                    name::CONNECTION if connection.is_some() => {
-                        if !std::mem::replace(&mut written, true) {
-                            fields.own(t, name::CONNECTION, connection.unwrap_or_default());
-                        }
-                    }
+                    name::CONNECTION if connection.is_some() => fields.own(t, h.id, h.value),
                     id if id.is_pseudo() => {}
                     _ => fields.write(t, &h),
                 }
-            }
-            if let Some(c) = connection.filter(|_| !written) {
-                fields.own(t, name::CONNECTION, c);
             }
             match add {
                 Some(Add::Chunked) => fields.own(t, name::TRANSFER_ENCODING, b"chunked"),

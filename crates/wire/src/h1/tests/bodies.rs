@@ -133,7 +133,7 @@ fn an_early_answer_closes_and_the_rest_is_never_a_request() {
         buffer(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 99\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let mut out = OutBuf::new();
     s.read_head(&mut buf).unwrap().unwrap();
-    s.write_head(&response(403, &[]), true, &mut out);
+    s.write_head(&mut response(403, &[]), true, &mut out);
     assert_eq!(written(&mut out), "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     assert!(!s.keep_alive() && s.response_complete() && !s.is_idle());
     assert!(s.read_head(&mut buf).unwrap().is_none());

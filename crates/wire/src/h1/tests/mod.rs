@@ -103,7 +103,7 @@ pub(super) fn conversation(settings: &ServerSettings, pieces: &[&[u8]]) -> Strin
                     write!(log, " {}>", text(&body)).unwrap();
                     body.clear();
                     in_body = false;
-                    s.write_head(&response(200, &[]), true, &mut out);
+                    s.write_head(&mut response(200, &[]), true, &mut out);
                     assert!(s.response_complete() && s.is_idle());
                 }
                 Err(e) => {

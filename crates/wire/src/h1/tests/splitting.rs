@@ -116,7 +116,7 @@ fn both_ends_agree() {
         if declared {
             head.headers.append("content-length", body.len().to_string().as_bytes());
         }
-        s.write_head(&head, false, &mut wire);
+        s.write_head(&mut head, false, &mut wire);
         write_pieces(&mut rng, &body, |d| s.write_data(d, &mut wire));
         s.write_end(trailers, &mut wire);
         carry(&mut wire, &mut buf);

@@ -20,7 +20,7 @@ fn accepted() {
     assert_eq!(upgrade, Upgrade::Token);
     assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::NeedMore));
     assert!(s.withholds() && !s.request_complete());
-    s.write_head(&response(101, &[("connection", "Upgrade"), ("upgrade", "websocket")]), false, &mut out);
+    s.write_head(&mut response(101, &[("connection", "Upgrade"), ("upgrade", "websocket")]), false, &mut out);
     let want = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
     assert_eq!(written(&mut out), want);
     assert!(s.upgraded() && !s.withholds() && !s.keep_alive());
@@ -43,7 +43,7 @@ fn accepted() {
 fn refused() {
     let (mut s, mut buf, _) = start(&[WEBSOCKET, SMUGGLED].concat());
     let mut out = OutBuf::new();
-    s.write_head(&response(403, &[("content-length", "2")]), false, &mut out);
+    s.write_head(&mut response(403, &[("content-length", "2")]), false, &mut out);
     s.write_data("no".into(), &mut out);
     s.write_end(None, &mut out);
     assert_eq!(
@@ -61,7 +61,7 @@ fn a_declared_body_comes_before_the_raw_bytes() {
     let (mut s, mut buf, _) = start(raw);
     assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::Data("hello".into())));
     assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::NeedMore));
-    s.write_head(&response(101, &[]), false, &mut OutBuf::new());
+    s.write_head(&mut response(101, &[]), false, &mut OutBuf::new());
     assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::Data("RAW".into())));
     // Chunks would reach the upstream without the header that explains them.
     let raw = b"POST / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: foo\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -75,12 +75,12 @@ fn connect() {
     let mut out = OutBuf::new();
     assert_eq!(upgrade, Upgrade::Connect);
     assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::NeedMore));
-    s.write_head(&response(200, &[("content-length", "0")]), false, &mut out);
+    s.write_head(&mut response(200, &[("content-length", "0")]), false, &mut out);
     assert_eq!(written(&mut out), "HTTP/1.1 200 OK\r\n\r\n");
     assert_eq!(s.read_body(&mut buf), Ok(BodyEvent::Data("early".into())));
 
     let (mut s, _, _) = start(b"CONNECT a:1 HTTP/1.1\r\n\r\n");
-    s.write_head(&response(404, &[]), true, &mut out);
+    s.write_head(&mut response(404, &[]), true, &mut out);
     assert_eq!(written(&mut out), "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
 
     let see = |h: &str| served(format!("CONNECT a:1 HTTP/1.1\r\n{h}\r\n\r\n").as_bytes());

@@ -14,7 +14,7 @@ fn reply(
     let mut buf = buffer(asked);
     let mut out = OutBuf::new();
     s.read_head(&mut buf).unwrap().unwrap();
-    s.write_head(head, body.is_none(), &mut out);
+    s.write_head(&mut head.clone(), body.is_none(), &mut out);
     if let Some(b) = body {
         s.write_data(b.into(), &mut out);
         s.write_end(None, &mut out);
@@ -105,7 +105,7 @@ fn informational_and_close() {
     s.write_informational(&response(103, &[("link", "x"), ("content-length", "3")]), &mut out);
     assert_eq!(written(&mut out), "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Unknown\r\nlink: x\r\n\r\n");
     s.close_after_response();
-    s.write_head(&response(200, &[]), true, &mut out);
+    s.write_head(&mut response(200, &[]), true, &mut out);
     assert_eq!(written(&mut out), "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
     s.write_informational(&response(100, &[]), &mut out);
     assert_eq!((written(&mut out).as_str(), s.keep_alive()), ("", false));
@@ -118,7 +118,7 @@ fn close_asked_between_requests() {
     let mut out = OutBuf::new();
     s.close_after_response();
     s.read_head(&mut buffer(GET)).unwrap().unwrap();
-    s.write_head(&response(200, &[]), true, &mut out);
+    s.write_head(&mut response(200, &[]), true, &mut out);
     assert!(written(&mut out).contains("connection: close"));
     assert!(s.read_head(&mut buffer(GET)).unwrap().is_none());
 }
@@ -128,7 +128,7 @@ fn the_answer_to_a_refused_request_closes() {
     let mut s = server(Default::default());
     let mut out = OutBuf::new();
     let e = s.read_head(&mut buffer(b"HEAD bad\r\n")).unwrap_err();
-    s.write_head(&response(e.status, &[("content-length", "11")]), false, &mut out);
+    s.write_head(&mut response(e.status, &[("content-length", "11")]), false, &mut out);
     s.write_data(e.body.into(), &mut out);
     s.write_end(None, &mut out);
     let want = "HTTP/1.1 400 Bad Request\r\ncontent-length: 11\r\nconnection: close\r\n\r\nBad Request";
@@ -249,7 +249,7 @@ fn trailers_go_out_when_enabled() {
         let mut s = server(ServerSettings { enable_trailers, ..Default::default() });
         let mut out = OutBuf::new();
         s.read_head(&mut buffer(GET)).unwrap().unwrap();
-        s.write_head(&response(200, &[]), false, &mut out);
+        s.write_head(&mut response(200, &[]), false, &mut out);
         written(&mut out);
         s.write_data("b".into(), &mut out);
         s.write_end(Some(&trailers), &mut out);
@@ -262,7 +262,7 @@ fn chunk_sizes_are_hexadecimal() {
     let mut s = server(Default::default());
     let mut out = OutBuf::new();
     s.read_head(&mut buffer(GET)).unwrap().unwrap();
-    s.write_head(&response(200, &[]), false, &mut out);
+    s.write_head(&mut response(200, &[]), false, &mut out);
     written(&mut out);
     for n in [1, 15, 16, 255, 256, 65536] {
         s.write_data(Chunk::from(vec![b'x'; n]), &mut out);
