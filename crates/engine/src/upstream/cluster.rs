@@ -38,6 +38,8 @@ pub struct UpstreamHttp {
     pub h2: Arc<h2::Settings>,
     /// How long an unused connection is kept; `None` is for ever.
     pub idle_timeout: Option<Duration>,
+    /// How long a connection is used; `None` is for ever.
+    pub max_connection_duration: Option<Duration>,
     /// Requests after which a connection is closed; 0 is no limit.
     pub max_requests_per_connection: u32,
 }
@@ -69,6 +71,9 @@ pub struct ClusterPlan {
     pub merge_window: Duration,
     /// `common_lb_config.ignore_new_hosts_until_first_hc`: hosts that come later do not count until they are checked.
     pub warm_hosts: bool,
+    /// `common_lb_config.close_connections_on_host_set_change`: connections to all hosts end when one comes, goes or changes
+    /// its health.
+    pub close_on_set_change: bool,
     /// `ignore_health_on_host_removal`: hosts that discovery no longer names go, though they pass their health checks.
     pub ignore_health_on_host_removal: bool,
     /// HTTP options.

@@ -116,6 +116,7 @@ pub const COVERED: &[Covered] = &[
             "locality_weighted_lb_config",
             "consistent_hashing_lb_config",
             "ignore_new_hosts_until_first_hc",
+            "close_connections_on_host_set_change",
         ],
     ),
     Covered::new(
@@ -271,6 +272,10 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         panic: panic_policy(c, &cx.server.runtime()),
         merge_window: merge_window(c)?,
         warm_hosts: c.common_lb_config.as_ref().is_some_and(|l| l.ignore_new_hosts_until_first_hc),
+        close_on_set_change: c
+            .common_lb_config
+            .as_ref()
+            .is_some_and(|l| l.close_connections_on_host_set_change),
         ignore_health_on_host_removal: c.ignore_health_on_host_removal,
         transport: transport(c, &http, None, &scope, cx)?,
         http,
@@ -415,15 +420,8 @@ fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
         0 => default,
         kb => kb.min(8192) as usize,
     };
-    for (set, field) in [
-        (common.max_connection_duration.is_some(), "max_connection_duration"),
-        (common.max_stream_duration.is_some(), "max_stream_duration"),
-    ] {
-        if set {
-            return Err(BuildError::not_implemented(format_args!(
-                "HttpProtocolOptions.{field} of a cluster"
-            )));
-        }
+    if common.max_stream_duration.is_some() {
+        return Err(BuildError::not_implemented("HttpProtocolOptions.max_stream_duration of a cluster"));
     }
     let (protocol, h1o, h2o) = match &o.upstream_protocol_options {
         None if old_h2.is_some() => (UpstreamProtocol::Http2, None, old_h2.cloned()),
@@ -463,6 +461,7 @@ fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
             None => Some(Duration::from_secs(3600)),
             some => duration(some)?.filter(|d| !d.is_zero()),
         },
+        max_connection_duration: duration(&common.max_connection_duration)?.filter(|d| !d.is_zero()),
         max_requests_per_connection: common.max_requests_per_connection.or(old_max).unwrap_or(0),
     })
 }

@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Request bytes that may wait before no more are taken.
 const HIGH_WATER: usize = 64 * 1024;
@@ -256,13 +256,17 @@ impl H1Up {
         if spent {
             self.cluster.plan.stats.upstream_cx_max_requests().inc();
         }
+        let old = !spent && self.is_old();
+        if old {
+            self.cluster.plan.stats.upstream_cx_max_duration_reached().inc();
+        }
         let clean = self.bufs.borrow().out.is_empty() && self.codec.borrow().reusable();
         if !self.bufs.borrow().read.is_empty() {
             // More than one response to one request.
             self.cluster.plan.stats.upstream_cx_protocol_error().inc();
         }
         match self.me.upgrade() {
-            Some(me) if clean && !spent && self.is_open() => self.check_in(me),
+            Some(me) if clean && !spent && !old && self.is_open() => self.check_in(me),
             // The end of the connection was the end of the response.
             _ if self.ended.get() => self.close(By::Remote),
             _ => self.close(By::Us),
@@ -306,20 +310,33 @@ impl H1Up {
                 return false;
             }
         }
-        let Some(timeout) = self.cluster.plan.http.idle_timeout else { return true };
+        let (http, stats) = (&self.cluster.plan.http, &self.cluster.plan.stats);
+        let over = |limit: Option<Duration>, from: Instant| Some(from + limit?);
+        let (idles, ages) = (over(http.idle_timeout, since), over(http.max_connection_duration, self.born));
+        let Some(next) = idles.into_iter().chain(ages).min() else { return true };
         let mut idle = self.idle.borrow_mut();
-        let sleep = idle.sleep.get_or_insert_with(|| clock::sleep(TimerKind::Other, timeout));
+        // It is armed for the first such moment and moved on when it fires: a request costs no timer.
+        let left = |now: Instant| next.saturating_duration_since(now);
+        let sleep = idle.sleep.get_or_insert_with(|| clock::sleep(TimerKind::Other, left(clock::now())));
         while Pin::new(&mut *sleep).poll(&mut cx).is_ready() {
-            let waited = clock::now().saturating_duration_since(since);
-            if waited >= timeout {
+            let now = clock::now();
+            if now >= next {
                 drop(idle);
-                self.cluster.plan.stats.upstream_cx_idle_timeout().inc();
+                match ages.is_some_and(|a| a <= now) {
+                    true => stats.upstream_cx_max_duration_reached().inc(),
+                    false => stats.upstream_cx_idle_timeout().inc(),
+                }
                 self.close(By::Us);
                 return false;
             }
-            sleep.reset(timeout - waited);
+            sleep.reset(left(now));
         }
         true
+    }
+    /// `max_connection_duration` has passed.
+    fn is_old(&self) -> bool {
+        let age = || clock::now().saturating_duration_since(self.born);
+        self.cluster.plan.http.max_connection_duration.is_some_and(|max| age() >= max)
     }
     /// Closes the connection for a reason of ours.
     pub(super) fn close_local(&self) {

@@ -194,6 +194,8 @@ impl H2Up {
 
 async fn run(up: Rc<H2Up>) {
     let mut sleep: Option<Sleep> = None;
+    let max = up.cluster.plan.http.max_connection_duration;
+    let mut age = max.map(|max| clock::sleep(TimerKind::Other, max));
     let end = poll_fn(|cx| {
         let end = up.mux.poll(cx, &mut |i| {
             if let Incoming::GoAway = i {
@@ -206,6 +208,11 @@ async fn run(up: Rc<H2Up>) {
             Poll::Ready(End::Remote) => return Poll::Ready((true, false)),
             Poll::Ready(End::Protocol(_)) => return Poll::Ready((false, true)),
             Poll::Pending => {}
+        }
+        if age.as_mut().is_some_and(|a| Pin::new(a).poll(cx).is_ready()) {
+            age = None;
+            up.draining.set(true);
+            up.cluster.plan.stats.upstream_cx_max_duration_reached().inc();
         }
         if up.mux.in_use() > 0 {
             up.last_used.set(clock::now());

@@ -72,6 +72,14 @@ impl Cluster {
         };
         worker::retire(old);
         gone.iter().for_each(|h| h.pool.drain());
+        if self.plan.close_on_set_change {
+            self.drain_existing();
+        }
+    }
+    /// All connections end with the requests they carry.
+    pub fn drain_existing(&self) {
+        let known: Vec<_> = self.hosts.borrow().known.values().cloned().collect();
+        known.iter().for_each(|h| h.pool.drain_existing());
     }
     /// A host has failed: its connections end with the requests they carry.
     pub fn failed(&self, host: &Arc<Host>) {
@@ -230,6 +238,10 @@ impl Clusters {
     /// Tells a cluster that one of its hosts has failed.
     pub fn failed(&self, name: &str, host: &Arc<Host>) {
         self.in_use(name, |c| c.failed(host));
+    }
+    /// Tells a cluster that the health of a host has changed which ends all its connections.
+    pub fn drain_existing(&self, name: &str) {
+        self.in_use(name, Cluster::drain_existing);
     }
     /// A cluster that nobody here has used has nothing to bring up to date.
     fn in_use(&self, name: &str, f: impl FnOnce(&Cluster)) {

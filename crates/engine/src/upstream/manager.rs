@@ -543,6 +543,10 @@ impl ClusterManager {
             let (name, host) = (c.plan.name.clone(), host.clone());
             self.on_all(move |here| here.failed(&name, &host), (), unwatched());
         }
+        if c.plan.close_on_set_change {
+            let name = c.plan.name.clone();
+            self.on_all(move |here| here.drain_existing(&name), (), unwatched());
+        }
         match c.merge.next(c.plan.merge_window) {
             Next::Now { out_of_window } => {
                 if out_of_window {
