@@ -3,6 +3,7 @@
 
 use nuncio_core::{clock, log, pipeline};
 use pin_project_lite::pin_project;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -38,19 +39,27 @@ impl<F: Future<Output = ()>> Future for Guarded<F> {
         match catch_unwind(AssertUnwindSafe(|| f.poll(cx))) {
             Ok(p) => p,
             Err(panic) => {
-                let text = panic
-                    .downcast_ref::<&str>()
-                    .map(|s| (*s).to_owned())
-                    .or_else(|| panic.downcast_ref::<String>().cloned())
-                    .unwrap_or_default();
                 // Dropping what is left may panic again.
                 let dropped = catch_unwind(AssertUnwindSafe(|| this.inner.set(None)));
                 let more = pipeline::finish_wrecks() + u64::from(dropped.is_err());
-                PANICS.fetch_add(1 + more, Relaxed);
-                let what = this.what;
-                log!(Main, Critical, "panic in a {what}: {text}");
+                count(this.what, &*panic, 1 + more);
                 Poll::Ready(())
             }
         }
     }
+}
+
+/// What `f` returns; `None` when it panicked, which ends nothing else.
+pub fn caught<R>(what: &str, f: impl FnOnce() -> R) -> Option<R> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|panic| count(what, &*panic, 1)).ok()
+}
+
+fn count(what: &str, panic: &(dyn Any + Send), panics: u64) {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|s| (*s).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    PANICS.fetch_add(panics, Relaxed);
+    log!(Main, Critical, "panic in a {what}: {text}");
 }

@@ -16,6 +16,7 @@
 
 pub mod admin;
 mod builtin;
+mod flush;
 mod guard;
 pub mod http;
 pub mod io;

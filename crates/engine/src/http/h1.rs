@@ -5,6 +5,7 @@ use super::drain::idle_kind;
 use super::stream::{Downstream, Gone, drive, half_request};
 use super::timers::Late;
 use super::{CloseReason, Hcm};
+use crate::flush::{Flush, Later};
 use crate::io::Io;
 use crate::slab::{Inbox, LoopPool};
 use nuncio_core::clock::{self, Sleep, TimerKind};
@@ -17,7 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -31,6 +32,8 @@ pub struct H1Conn {
     io: RefCell<Io>,
     bufs: RefCell<Bufs>,
     codec: RefCell<Server>,
+    later: Later,
+    me: Weak<H1Conn>,
     hcm: Rc<Hcm>,
     info: Rc<ConnInfo>,
     /// The stream of the request under way.
@@ -100,10 +103,12 @@ struct Bufs {
 /// The reason of the end, and whether an exchange was under way.
 pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> (CloseReason, bool) {
     let tls = info.tls.get().is_some();
-    let conn = Rc::new(H1Conn {
+    let conn = Rc::new_cyclic(|me| H1Conn {
         io: RefCell::new(io),
         bufs: RefCell::new(Bufs { read: prefix, out: OutBuf::new() }),
         codec: RefCell::new(Server::new(hcm.h1.clone(), tls)),
+        later: Later::new(),
+        me: me.clone(),
         hcm,
         info,
         gone: Cell::new(None),
@@ -240,6 +245,9 @@ impl H1Conn {
     async fn next_head(&self, waits: &mut Waits) -> Result<Option<RequestStart>, Refusal> {
         let began = clock::now();
         poll_fn(|cx| {
+            if self.later.is_stuck() && self.poll_write(cx).ready_and(|r| r.is_err()) {
+                return Poll::Ready(Ok(None));
+            }
             loop {
                 {
                     let mut bufs = self.bufs.borrow_mut();
@@ -383,6 +391,7 @@ impl H1Conn {
             return Poll::Ready(Ok(()));
         }
         let r = self.io.borrow_mut().poll_write(cx, &mut bufs.out);
+        self.later.written(&r);
         count(&self.hcm, &self.info, 0, (before - bufs.out.len()) as u64);
         r
     }
@@ -497,6 +506,11 @@ impl Downstream for H1Conn {
         self.wire.write(before, out.len());
     }
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
+        let waiting = self.bufs.borrow().out.len();
+        // Handed to the flusher is as good as handed to the kernel: should that not take it, this task is woken.
+        if self.later.offer(waiting, || Some(self.me.upgrade()?), cx.waker()) {
+            return Poll::Ready(Ok(()));
+        }
         self.poll_write(cx).map_err(|_| {
             self.gone.set(Some(CloseReason::Remote));
             Gone::Disconnected
@@ -511,7 +525,7 @@ impl Downstream for H1Conn {
             return Poll::Ready(Gone::Disconnected);
         }
         // 100 Continue and early 1xx heads leave even while nothing else is written.
-        if self.poll_write(cx).ready_and(|r| r.is_err()) {
+        if !self.later.is_listed() && self.poll_write(cx).ready_and(|r| r.is_err()) {
             self.gone.set(Some(CloseReason::Remote));
             return Poll::Ready(Gone::Disconnected);
         }
@@ -575,6 +589,15 @@ impl Downstream for H1Conn {
     }
     fn began(&self) -> Option<Instant> {
         self.head_since.get()
+    }
+}
+
+impl Flush for H1Conn {
+    fn flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.later.is_listed() {
+            true if !matches!(self.poll_write(cx), Poll::Ready(Ok(()))) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
     }
 }
 

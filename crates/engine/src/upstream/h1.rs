@@ -6,6 +6,7 @@ use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
 use super::stream::{Charge, Facts, UpConn, UpResponse};
+use crate::flush::{Flush, Later};
 use crate::io::Io;
 use nuncio_core::body::{BodyError, ConnBody, Frame};
 use nuncio_core::clock::{self, Sleep, TimerKind};
@@ -36,6 +37,7 @@ pub struct H1Up {
     io: RefCell<Option<Io>>,
     bufs: RefCell<Bufs>,
     codec: RefCell<Client>,
+    later: Later,
     /// Number of the request under way or last; writes for another one are ignored.
     turn: Cell<u32>,
     /// The host ended the connection.
@@ -87,6 +89,7 @@ impl H1Up {
             io: RefCell::new(Some(io)),
             bufs: RefCell::default(),
             codec: RefCell::new(codec),
+            later: Later::new(),
             turn: Cell::new(0),
             ended: Cell::new(false),
             charge: RefCell::new(None),
@@ -145,6 +148,14 @@ impl H1Up {
     }
     pub(super) fn poll_flush(&self, turn: u32, cx: &mut Context<'_>) -> Poll<Result<(), StreamError>> {
         self.check(turn)?;
+        let waiting = self.bufs.borrow().out.len();
+        // Should the kernel not take what the flusher writes, this task is woken.
+        if self.later.offer(waiting, || Some(self.me.upgrade()?), cx.waker()) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_write(cx).map_err(|_| ResetReason::ConnectionTermination.into())
+    }
+    fn poll_write(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bufs = self.bufs.borrow_mut();
         let before = bufs.out.len();
         if before == 0 {
@@ -152,10 +163,11 @@ impl H1Up {
         }
         let r = match self.io.borrow_mut().as_mut() {
             Some(io) => io.poll_write(cx, &mut bufs.out),
-            None => return Poll::Ready(Err(ResetReason::ConnectionTermination.into())),
+            None => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
+        self.later.written(&r);
         self.cluster.plan.stats.upstream_cx_tx_bytes_total().add((before - bufs.out.len()) as u64);
-        r.map_err(|_| ResetReason::ConnectionTermination.into())
+        r
     }
 
     pub(super) fn poll_head(
@@ -184,8 +196,6 @@ impl H1Up {
                     let m = &sx.info.upstream_meter;
                     m.header_rx.set(u64::from(start.header_bytes));
                     m.plain_header_rx.set(u64::from(start.header_bytes));
-                    m.header_tx.set(self.headers_tx.get());
-                    m.plain_header_tx.set(self.headers_tx.get());
                     let end = !start.informational && !start.has_body && !start.upgraded;
                     return Poll::Ready(Ok(UpResponse { head: start.head, end }));
                 }
@@ -229,6 +239,8 @@ impl H1Up {
         let m = &sx.info.upstream_meter;
         m.wire_rx.set(m.wire_rx.get() + read as u64);
         m.wire_tx.set(self.tx.get());
+        m.header_tx.set(self.headers_tx.get());
+        m.plain_header_tx.set(self.headers_tx.get());
     }
 
     fn check(&self, turn: u32) -> Result<(), StreamError> {
@@ -259,6 +271,10 @@ impl H1Up {
         let old = !spent && self.is_old();
         if old {
             self.cluster.plan.stats.upstream_cx_max_duration_reached().inc();
+        }
+        if self.later.is_listed() {
+            // An answer before its request had left: what does not leave now makes the connection unusable.
+            let _ = self.poll_write(&mut Context::from_waker(Waker::noop()));
         }
         let clean = self.bufs.borrow().out.is_empty() && self.codec.borrow().reusable();
         if !self.bufs.borrow().read.is_empty() {
@@ -364,6 +380,15 @@ impl H1Up {
     }
 }
 
+impl Flush for H1Up {
+    fn flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.later.is_listed() {
+            true if !matches!(self.poll_write(cx), Poll::Ready(Ok(()))) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
 impl ConnBody for H1Up {
     fn poll_frame(
         &self,
@@ -371,6 +396,9 @@ impl ConnBody for H1Up {
         cx: &mut Context<'_>,
         sx: &StreamShared,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
+        if self.later.is_stuck() {
+            let _ = self.poll_flush(turn, cx); // the host answers before it has read the request
+        }
         loop {
             if self.check(turn).is_err() {
                 return Poll::Ready(Some(Err(BodyError::Reset(ResetReason::ConnectionTermination))));

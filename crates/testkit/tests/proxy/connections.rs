@@ -23,6 +23,30 @@ fn pipelined_requests_are_answered_in_order() {
     });
 }
 
+/// Small answers leave in bursts; what the kernel does not take of them waits, and holds the next requests back.
+#[test]
+fn answers_for_a_client_that_does_not_read() {
+    run(async {
+        const REQUESTS: usize = 3000;
+        let up = Upstream::ok(&"x".repeat(8000)).await;
+        let s = Server::start(&Config::to(up.addr));
+        let mut c = Conn::open(s.addr()).await;
+        c.send("GET / HTTP/1.1\r\nhost: h\r\n\r\n".repeat(REQUESTS)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let served = s.stat("http.ingress.downstream_rq_completed") as usize;
+        let written = s.stat("http.ingress.downstream_cx_tx_bytes_total") as usize;
+        assert!(served < REQUESTS, "all requests were taken");
+        assert!(
+            (served * 8000).saturating_sub(written) < 1 << 20,
+            "{served} were served, {written} bytes left"
+        );
+        for _ in 0..REQUESTS {
+            assert_eq!(c.response().await.expect("a response").body.len(), 8000);
+        }
+        assert_eq!(up.accepted(), 1);
+    });
+}
+
 #[test]
 fn a_pipelined_request_follows_a_body() {
     run(async {
