@@ -20,6 +20,7 @@ mod flush;
 mod guard;
 pub mod http;
 pub mod io;
+mod keepalive;
 pub mod kept;
 pub mod listener;
 mod mux;
@@ -46,6 +47,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(http::config::COVERED);
     c.add(http::forwarded_cert::COVERED);
     c.add(http::header_case::COVERED);
+    c.add(keepalive::COVERED);
     c.add(http::local_reply::COVERED);
     c.add(route::action::covered());
     c.add(upstream::config::COVERED);

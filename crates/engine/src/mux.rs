@@ -7,7 +7,7 @@ use crate::io::Io;
 use nuncio_core::body::{BodyError, Frame};
 use nuncio_core::error::ResetReason;
 use nuncio_wire::buf::ChunkQueue;
-use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Sent, StreamId, details};
+use nuncio_wire::h2::{ConnError, Connection, ErrorCode, Event, Meter, Sent, StreamId, details};
 use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -35,6 +35,8 @@ struct State {
     /// Something was read before the connection was made.
     fed: bool,
     greeted: bool,
+    /// The peer has answered a PING.
+    pong: bool,
     rx: u64,
     tx: u64,
 }
@@ -55,6 +57,8 @@ struct Slot {
     /// Data that the windows did not take yet, and whether it ends the stream.
     rest: Chunk,
     rest_ends: bool,
+    /// Its bytes on the wire when they were looked at last: the codec forgets a stream with its last frame.
+    meter: Meter,
 }
 
 /// What the driver must act on itself.
@@ -102,6 +106,7 @@ impl Mux {
             driver: None,
             closed: false,
             greeted: first,
+            pong: false,
             rx: 0,
             tx: 0,
         };
@@ -115,6 +120,10 @@ impl Mux {
     pub fn take_bytes(&self) -> (u64, u64) {
         let mut st = self.st.borrow_mut();
         (std::mem::take(&mut st.rx), std::mem::take(&mut st.tx))
+    }
+    /// A PING was answered since the last call.
+    pub fn take_pong(&self) -> bool {
+        std::mem::take(&mut self.st.borrow_mut().pong)
     }
     /// The connection has ended.
     pub fn is_closed(&self) -> bool {
@@ -291,6 +300,9 @@ impl Mux {
         let id = st.slots[slot as usize].id;
         // A stream that is gone has told its reader so.
         let _ = st.codec.send_response(id, head, end);
+        if end {
+            st.note(slot);
+        }
         drop(st);
         self.wake();
     }
@@ -321,6 +333,8 @@ impl Mux {
         if st.codec.send_data(id, &mut data, end) == Sent::Wait {
             let s = &mut st.slots[slot as usize];
             (s.rest, s.rest_ends) = (data, end);
+        } else if end {
+            st.note(slot);
         }
         drop(st);
         self.wake();
@@ -333,6 +347,7 @@ impl Mux {
                 let mut st = self.st.borrow_mut();
                 let id = st.slots[slot as usize].id;
                 let _ = st.codec.send_trailers(id, t); // as in `send_response`
+                st.note(slot);
                 drop(st);
                 self.wake();
             }
@@ -361,7 +376,10 @@ impl Mux {
         let s = &mut slots[slot as usize];
         if let Some(c) = s.data.pop() {
             codec.release(s.id, c.len());
-            let write = codec.wants_write();
+            let (write, ended) = (codec.wants_write(), s.ended);
+            if ended {
+                st.note(slot);
+            }
             drop(st);
             if write {
                 self.wake();
@@ -379,6 +397,12 @@ impl Mux {
         }
         s.reader = Some(cx.waker().clone());
         Poll::Pending
+    }
+    /// The stream's bytes on the wire.
+    pub fn meter(&self, slot: u32) -> Meter {
+        let mut st = self.st.borrow_mut();
+        st.note(slot);
+        st.slots[slot as usize].meter
     }
     /// No frame follows.
     pub fn is_end(&self, slot: u32) -> bool {
@@ -457,6 +481,12 @@ impl State {
         *s = Slot { heads, data, ..Slot::default() };
         self.free.push(slot);
     }
+    fn note(&mut self, slot: u32) {
+        let s = &mut self.slots[slot as usize];
+        if let Some(meter) = self.codec.meter(s.id) {
+            s.meter = meter;
+        }
+    }
     fn slot(&mut self, token: u32, id: StreamId) -> Option<&mut Slot> {
         self.slots.get_mut(token as usize).filter(|s| s.used && s.id == id)
     }
@@ -473,6 +503,9 @@ impl State {
                     s.ended = end;
                     s.heads.push_back((head, end));
                     wake(&mut s.reader);
+                    if end {
+                        self.note(token);
+                    }
                 }
             }
             Event::Data { id, token, data, end } => match self.slot(token, id) {
@@ -480,6 +513,9 @@ impl State {
                     s.ended = end;
                     s.data.push(data);
                     wake(&mut s.reader);
+                    if end {
+                        self.note(token);
+                    }
                 }
                 None => self.codec.release(id, data.len()),
             },
@@ -488,6 +524,7 @@ impl State {
                     s.trailers = Some(Box::new(map));
                     s.ended = true;
                     wake(&mut s.reader);
+                    self.note(token);
                 }
             }
             Event::Reset { id, token, code } => {
@@ -512,7 +549,7 @@ impl State {
             Event::Writable { id, token } => self.resume_one(token, id),
             Event::GoAway { .. } => return Some(Incoming::GoAway),
             Event::Settings => return Some(Incoming::Settings),
-            Event::Pong { .. } => {}
+            Event::Pong { .. } => self.pong = true,
         }
         None
     }
@@ -521,6 +558,7 @@ impl State {
             s.reset.get_or_insert((reason, details));
             wake(&mut s.reader);
             wake(&mut s.writer);
+            self.note(token);
         }
     }
     fn resume(&mut self) {
@@ -540,6 +578,7 @@ impl State {
                 s.rest = Chunk::default();
                 s.rest_ends = false;
                 wake(&mut s.writer);
+                self.note(token);
             }
         }
     }

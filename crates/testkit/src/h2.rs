@@ -200,6 +200,7 @@ impl Peer {
                     self.note(&e);
                     return Some(e);
                 }
+                Ok(None) if self.codec.wants_write() => continue, // PING and SETTINGS are answered
                 Ok(None) => {}
                 Err(e) => panic!("the proxy broke the protocol: {e}"),
             }

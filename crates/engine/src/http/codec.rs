@@ -86,7 +86,8 @@ impl Drop for Counted {
         }
         if active {
             s.downstream_cx_destroy_active_rq().inc();
-            match reason.is_remote() {
+            // Envoy takes a client that does not answer for one that has left, here and nowhere else.
+            match reason.is_remote() || reason == CloseReason::PingTimeout {
                 true => s.downstream_cx_destroy_remote_active_rq().inc(),
                 false => s.downstream_cx_destroy_local_active_rq().inc(),
             }

@@ -6,6 +6,7 @@ use super::local_reply::LocalReplies;
 use super::path::PathRules;
 use super::upgrade::UpgradePlan;
 use super::{Hcm, Last, Timeouts};
+use crate::keepalive::KeepalivePlan;
 use crate::proto::{duration, duration_or, positive};
 use crate::route::RouteTable;
 use crate::router::Router;
@@ -126,6 +127,7 @@ pub const COVERED: &[Covered] = &[
             "override_stream_error_on_invalid_http_message",
             "allow_connect",
             "custom_settings_parameters",
+            "connection_keepalive",
         ],
     ),
     Covered::new("envoy.config.core.v3.Http2ProtocolOptions.SettingsParameter", &["identifier", "value"]),
@@ -187,6 +189,8 @@ pub struct HcmPlan {
     pub h1: Arc<h1::ServerSettings>,
     /// Settings of HTTP/2 connections.
     pub h2: Arc<h2::Settings>,
+    /// `http2_protocol_options.connection_keepalive`
+    pub keepalive: Option<KeepalivePlan>,
     /// `http_protocol_options.override_stream_error_on_invalid_http_message`, or the connection manager's
     /// `stream_error_on_invalid_http_message`: a client that was answered with 400 keeps its HTTP/1 connection.
     pub h1_stream_errors: bool,
@@ -302,6 +306,7 @@ impl HcmPlan {
             h2.stream_error_on_invalid_messaging = errors.unwrap_or(h2.stream_error_on_invalid_messaging);
         }
         plan.h2 = Arc::new(h2);
+        plan.keepalive = keepalive(h2_options)?;
         let own =
             c.http_protocol_options.as_ref().and_then(|o| o.override_stream_error_on_invalid_http_message);
         plan.h1_stream_errors = own.or(errors).unwrap_or(false);
@@ -380,6 +385,7 @@ impl HcmPlan {
             },
             h1: Arc::default(),
             h2: Arc::default(),
+            keepalive: None,
             h1_stream_errors: false,
             proxy_100_continue: false,
             routes,
@@ -562,6 +568,11 @@ pub fn h2_settings(
     };
     custom_settings(&o, &mut s)?;
     Ok(s)
+}
+
+/// `connection_keepalive`
+pub fn keepalive(o: Option<&Http2ProtocolOptions>) -> BuildResult<Option<KeepalivePlan>> {
+    o.and_then(|o| o.connection_keepalive.as_ref()).map(KeepalivePlan::new).transpose()
 }
 
 /// `custom_settings_parameters`, with Envoy's checks. They are sent first: what has a field of its own is said again.

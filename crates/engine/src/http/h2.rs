@@ -5,10 +5,11 @@ use super::drain::idle_kind;
 use super::stream::{Downstream, Gone, drive};
 use super::{CloseReason, Hcm};
 use crate::io::Io;
+use crate::keepalive::Keepalive;
 use crate::mux::{End, Incoming, Mux};
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
-use nuncio_core::info::{ConnInfo, StreamShared};
+use nuncio_core::info::{ConnInfo, Meter, StreamShared};
 use nuncio_core::pipeline::Finalizer;
 use nuncio_core::{Body, BodyError, ConnBody, Exchange, Flag, Frame};
 use nuncio_wire::h2::{Connection, ErrorCode, Kind, details};
@@ -38,6 +39,8 @@ struct H2Stream {
     conn: Rc<H2Conn>,
     slot: u32,
     idle: RefCell<Option<Sleep>>,
+    /// Bytes of the response's names and values.
+    plain_header_tx: Cell<u64>,
 }
 
 /// Serves `io` until it ends; `prefix` holds what was read from it already.
@@ -90,19 +93,17 @@ async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
 }
 
 async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
-    let idle = RefCell::new(Idle { since: clock::now(), sleep: None, age: None });
+    let keepalive = conn.hcm.plan.keepalive.map(|plan| Box::new(Keepalive::new(plan)));
+    let idle = RefCell::new(Idle { since: clock::now(), sleep: None, age: None, keepalive });
     poll_fn(|cx| {
         let end = conn.mux.poll(cx, &mut |incoming| match incoming {
             Incoming::Refused { details } => conn.refused(details, ""),
             Incoming::GoAway | Incoming::Settings => {}
             Incoming::Request { slot, head, end } => {
-                crate::guard::spawn(
-                    "stream",
-                    exchange(H2Stream { conn: conn.clone(), slot, idle: RefCell::new(None) }, head, end),
-                );
+                crate::guard::spawn("stream", exchange(H2Stream::new(conn.clone(), slot), head, end));
             }
         });
-        conn.count();
+        let received = conn.count();
         match end {
             Poll::Ready(End::Remote) => return Poll::Ready((CloseReason::Remote, conn.mux.in_use() > 0)),
             Poll::Ready(End::Protocol(e)) => {
@@ -124,6 +125,14 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
             return Poll::Ready((CloseReason::Drained, false));
         }
         let timers = &mut *idle.borrow_mut();
+        if let Some(k) = &mut timers.keepalive {
+            if k.poll(cx, &conn.mux, received).is_ready() {
+                let active = conn.mux.in_use() > 0;
+                conn.lost();
+                return Poll::Ready((CloseReason::PingTimeout, active));
+            }
+            let _ = conn.mux.poll_write(cx); // a broken connection is noticed by reading
+        }
         conn.poll_age(cx, timers);
         conn.poll_timers(cx, timers);
         Poll::Pending
@@ -137,7 +146,7 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
     let sx = StreamShared::new(d.conn.info.clone(), Some(hcm.routes()));
     let info = &sx.info;
     info.protocol.set(Some(Version::Http2));
-    info.downstream.header_rx.set(head.headers.byte_size() as u64);
+    info.downstream.plain_header_rx.set(head.headers.byte_size() as u64);
     hcm.stats.downstream_rq_http2_total().inc();
     super::extended_connect::request_from_h2(&mut head);
     let body = if end {
@@ -165,6 +174,12 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
     drive(&d, &hcm, ex, early).await;
 }
 
+impl H2Stream {
+    fn new(conn: Rc<H2Conn>, slot: u32) -> H2Stream {
+        H2Stream { conn, slot, idle: RefCell::default(), plain_header_tx: Cell::default() }
+    }
+}
+
 impl Drop for H2Stream {
     fn drop(&mut self) {
         // NO_ERROR asks the client to stop sending a body that nobody needs (RFC 9113 §8.1).
@@ -178,14 +193,21 @@ struct Idle {
     sleep: Option<(Sleep, Instant)>,
     /// For `max_connection_duration`.
     age: Option<Box<Sleep>>,
+    keepalive: Option<Box<Keepalive>>,
 }
 
 impl H2Conn {
-    /// Moves the codec's and the socket's counts into the stats.
-    fn count(&self) {
+    /// Moves the codec's and the socket's counts into the stats. Whether something was read.
+    fn count(&self) -> bool {
         let (rx, tx) = self.mux.take_bytes();
         count(&self.hcm, &self.info, rx, tx);
         crate::stats::count_http2(self.hcm.http2_stats(), &self.mux.codec(Connection::take_counters));
+        rx > 0
+    }
+    /// The client does not answer PINGs.
+    fn lost(&self) {
+        self.hcm.http2_stats().keepalive_timeout().inc();
+        self.mux.close(ResetReason::LocalReset, "downstream_local_disconnect(http2_ping_timeout)");
     }
     /// Counts and logs a request whose head broke a rule; `message` is the connection's, if it ended that too.
     fn refused(&self, details: &'static str, message: &'static str) {
@@ -286,7 +308,17 @@ impl Downstream for H2Stream {
     fn send_informational(&self, head: &ResponseHead) {
         self.conn.mux.send_response(self.slot, head, false);
     }
+    fn meter(&self, m: &Meter) {
+        let wire = self.conn.mux.meter(self.slot);
+        m.wire_rx.set(wire.wire_received);
+        m.wire_tx.set(wire.wire_sent);
+        m.header_rx.set(wire.header_received);
+        m.header_tx.set(wire.header_sent);
+        m.plain_header_tx.set(self.plain_header_tx.get());
+    }
     fn send_head(&self, head: &mut ResponseHead, end: bool) {
+        // With its pseudo-header, `:status` and three digits.
+        self.plain_header_tx.set(head.headers.byte_size() as u64 + 10);
         let upgraded = super::extended_connect::response_to_h2(head);
         self.conn.mux.send_response(self.slot, upgraded.as_ref().unwrap_or(head), end);
     }
@@ -336,7 +368,7 @@ impl Downstream for H2Stream {
 fn gone(r: ResetReason, details: &'static str) -> Gone {
     match r {
         ResetReason::ConnectionTermination => Gone::Disconnected,
-        ResetReason::LocalReset => Gone::Cut,
+        ResetReason::LocalReset => Gone::Cut(details),
         ResetReason::ProtocolError => Gone::Protocol(details),
         _ => Gone::Reset(details),
     }

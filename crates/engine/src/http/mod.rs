@@ -54,6 +54,8 @@ pub enum CloseReason {
     LocalReset,
     /// `idle_timeout`.
     IdleTimeout,
+    /// The client did not answer a PING.
+    PingTimeout,
     /// `drain_timeout` has passed since the client was asked to go elsewhere.
     Drained,
 }

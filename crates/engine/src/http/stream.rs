@@ -62,8 +62,8 @@ pub enum Gone {
     Disconnected,
     /// It reset the stream (HTTP/2), with these details; none when it did so without an error.
     Reset(&'static str),
-    /// We have closed its connection.
-    Cut,
+    /// We have closed its connection, with these details; none when it was cut with its listener or the process.
+    Cut(&'static str),
     /// It broke the protocol: the details of the stream's error, or the codec's message for the connection's.
     Protocol(&'static str),
 }
@@ -295,7 +295,8 @@ fn client_gone(sx: &StreamShared, gone: Gone) {
             };
         }
         Gone::Disconnected => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
-        Gone::Cut => (Flag::DownstreamConnectionTermination, CUT),
+        Gone::Cut("") => (Flag::DownstreamConnectionTermination, CUT),
+        Gone::Cut(details) => (Flag::DownstreamConnectionTermination, details),
         Gone::Reset("") => return,
         Gone::Reset(details) => (Flag::DownstreamRemoteReset, details),
     };

@@ -150,7 +150,7 @@ impl Attempt {
         self.note_connection(&got.stream, ready.saturating_duration_since(began));
         let stream = self.stream.insert(got.stream);
         times.us_tx_beg.set(Some(ready));
-        self.sx.info.upstream_meter.header_tx.set(ex.request.headers.byte_size() as u64);
+        self.sx.info.upstream_meter.plain_header_tx.set(ex.request.headers.byte_size() as u64);
         stream.writer.send_head(&ex.request, complete)?;
         if complete {
             times.us_tx_end.set(Some(ready));

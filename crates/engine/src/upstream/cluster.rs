@@ -3,6 +3,7 @@
 use super::breakers::Breakers;
 use super::health::PanicPolicy;
 use super::lb::config::Lb;
+use crate::keepalive::KeepalivePlan;
 use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
 use nuncio_core::metadata::LazyMetadata;
@@ -36,6 +37,8 @@ pub struct UpstreamHttp {
     pub h1: Arc<h1::ClientSettings>,
     /// Settings of HTTP/2 connections.
     pub h2: Arc<h2::Settings>,
+    /// `http2_protocol_options.connection_keepalive`
+    pub keepalive: Option<KeepalivePlan>,
     /// How long an unused connection is kept; `None` is for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a connection is used; `None` is for ever.

@@ -10,7 +10,7 @@ use super::lb;
 use super::lb::config::PolicyCx;
 use super::members;
 use super::outlier;
-use crate::http::config::h2_settings;
+use crate::http::config;
 use crate::proto::{self, duration, duration_or};
 use crate::stats::{ClusterStats, RemainingStats};
 use crate::tls::ClientTls;
@@ -456,7 +456,8 @@ fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
                 ..Default::default()
             },
         ),
-        h2: shared(&LAST_H2, h2_settings(h2o.as_ref(), &common, head_kb(60) * 1024)?),
+        h2: shared(&LAST_H2, config::h2_settings(h2o.as_ref(), &common, head_kb(60) * 1024)?),
+        keepalive: config::keepalive(h2o.as_ref())?,
         idle_timeout: match &common.idle_timeout {
             None => Some(Duration::from_secs(3600)),
             some => duration(some)?.filter(|d| !d.is_zero()),

@@ -7,6 +7,7 @@ use super::pool::PoolRef;
 use super::stream::{Charge, Facts, UpConn, UpResponse};
 use crate::http::extended_connect;
 use crate::io::Io;
+use crate::keepalive::Keepalive;
 use crate::mux::{End, Incoming, Mux};
 use nuncio_core::body::{BodyError, ConnBody, Frame};
 use nuncio_core::clock::{self, Sleep, TimerKind};
@@ -40,6 +41,7 @@ pub struct H2Up {
     draining: Cell<bool>,
     last_used: Cell<Instant>,
     born: Instant,
+    keepalive: Option<RefCell<Keepalive>>,
     /// Addresses and TLS facts.
     pub facts: Facts,
 }
@@ -60,6 +62,7 @@ impl H2Up {
         let codec = Connection::client(cluster.plan.http.h2.clone());
         let now = clock::now();
         let facts = Facts::of(&io);
+        let keepalive = cluster.plan.http.keepalive.map(|plan| RefCell::new(Keepalive::new(plan)));
         let up = Rc::new_cyclic(|me| H2Up {
             id: idle::next_id(),
             host,
@@ -73,6 +76,7 @@ impl H2Up {
             draining: Cell::new(false),
             last_used: Cell::new(now),
             born: now,
+            keepalive,
             facts,
         });
         crate::guard::spawn("upstream connection", run(up.clone()));
@@ -125,6 +129,9 @@ impl H2Up {
     }
 
     pub(super) fn send_head(&self, n: u32, head: &RequestHead, end: bool) -> Result<(), StreamError> {
+        if let Some(k) = &self.keepalive {
+            k.borrow_mut().before_stream(&self.mux);
+        }
         let (slot, upgrade) = match extended_connect::request_to_h2(head) {
             None => (self.mux.open(head, end)?, None),
             Some((head, kind)) => (self.mux.open(&head, end)?, Some(kind)),
@@ -162,12 +169,21 @@ impl H2Up {
         let Some(slot) = self.slot(n) else {
             return Poll::Ready(Err(ResetReason::ConnectionTermination.into()));
         };
-        let (mut head, end) = ready!(self.mux.poll_head(slot, cx)).inspect_err(|r| self.count_reset(*r))?;
+        let got = ready!(self.mux.poll_head(slot, cx));
+        self.meter(slot, sx);
+        let (mut head, end) = got.inspect_err(|r| self.count_reset(*r))?;
         if let Some(kind) = self.requests.borrow().get(n as usize).and_then(|r| r.upgrade.as_deref()) {
             extended_connect::response_from_h2(&mut head, kind);
         }
-        sx.info.upstream_meter.header_rx.set(head.headers.byte_size() as u64);
+        sx.info.upstream_meter.plain_header_rx.set(head.headers.byte_size() as u64 + 10);
         Poll::Ready(Ok(UpResponse { head, end }))
+    }
+    fn meter(&self, slot: u32, sx: &StreamShared) {
+        let (m, wire) = (&sx.info.upstream_meter, self.mux.meter(slot));
+        m.wire_rx.set(wire.wire_received);
+        m.wire_tx.set(wire.wire_sent);
+        m.header_rx.set(wire.header_received);
+        m.header_tx.set(wire.header_sent);
     }
     fn count_reset(&self, r: ResetReason) {
         let s = &self.cluster.plan.stats;
@@ -179,7 +195,8 @@ impl H2Up {
             _ => {}
         }
     }
-    fn count(&self) {
+    /// Moves the codec's and the socket's counts into the stats. Whether something was read.
+    fn count(&self) -> bool {
         let (rx, tx) = self.mux.take_bytes();
         let s = &self.cluster.plan.stats;
         if rx > 0 {
@@ -189,6 +206,7 @@ impl H2Up {
             s.upstream_cx_tx_bytes_total().add(tx);
         }
         crate::stats::count_http2(self.cluster.http2_stats(), &self.mux.codec(Connection::take_counters));
+        rx > 0
     }
 }
 
@@ -197,13 +215,16 @@ async fn run(up: Rc<H2Up>) {
     let max = up.cluster.plan.http.max_connection_duration;
     let mut age = max.map(|max| clock::sleep(TimerKind::Other, max));
     let end = poll_fn(|cx| {
-        let end = up.mux.poll(cx, &mut |i| {
-            if let Incoming::GoAway = i {
+        let end = up.mux.poll(cx, &mut |i| match i {
+            Incoming::GoAway => {
                 up.draining.set(true);
                 up.cluster.plan.stats.upstream_cx_close_notify().inc();
             }
+            // The host may take more streams than it did.
+            Incoming::Settings if up.can_open() => up.pool.offer(UpConn::H2(up.clone())),
+            _ => {}
         });
-        up.count();
+        let received = up.count();
         match end {
             Poll::Ready(End::Remote) => return Poll::Ready((true, false)),
             Poll::Ready(End::Protocol(_)) => return Poll::Ready((false, true)),
@@ -213,6 +234,13 @@ async fn run(up: Rc<H2Up>) {
             age = None;
             up.draining.set(true);
             up.cluster.plan.stats.upstream_cx_max_duration_reached().inc();
+        }
+        if let Some(k) = &up.keepalive {
+            if k.borrow_mut().poll(cx, &up.mux, received).is_ready() {
+                up.cluster.http2_stats().keepalive_timeout().inc();
+                return Poll::Ready((false, false));
+            }
+            let _ = up.mux.poll_write(cx); // a broken connection is noticed by reading
         }
         if up.mux.in_use() > 0 {
             up.last_used.set(clock::now());
@@ -268,9 +296,15 @@ impl ConnBody for H2Up {
                 sx.info.times.us_rx_body_beg.set(Some(clock::now()));
             }
             Poll::Ready(None | Some(Ok(Frame::Trailers(_)))) => {
-                sx.info.times.us_rx_end.set(Some(clock::now()))
+                self.meter(slot, sx);
+                sx.info.times.us_rx_end.set(Some(clock::now()));
             }
-            Poll::Ready(Some(Err(BodyError::Reset(reason)))) => self.count_reset(*reason),
+            Poll::Ready(Some(Err(e))) => {
+                self.meter(slot, sx);
+                if let BodyError::Reset(reason) = e {
+                    self.count_reset(*reason);
+                }
+            }
             _ => {}
         }
         r

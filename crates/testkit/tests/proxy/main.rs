@@ -7,6 +7,7 @@
 //! * [`limits`] – circuit breakers and timeouts.
 //! * [`live`] – listeners and clusters that come, change and go.
 //! * [`http2`] – flow control, GOAWAY, stream limits.
+//! * [`keepalive`] – PINGs, and peers that do not answer them.
 //! * [`floods`] – peers that do not read, and tiny frames.
 //! * [`grpc`] – messages that go both ways in turn.
 //! * [`panics`] – filters that panic.
@@ -23,6 +24,7 @@ mod failures;
 mod floods;
 mod grpc;
 mod http2;
+mod keepalive;
 mod limits;
 mod live;
 mod overload;

@@ -54,6 +54,17 @@ impl Connection {
                 }
                 return Ok(Some(Event::GoAway { last: StreamId(last), code, debug }));
             }
+            // Envoy does not look. RFC 9113 has no more priorities, but RFC 7540 §5.3.1 calls this an error.
+            frame::PRIORITY if frame::word(p) & MAX_WINDOW == h.stream => {
+                return match (self.token(id), self.absent(h.stream)) {
+                    (Some(_), _) => {
+                        let code = ErrorCode::PROTOCOL_ERROR;
+                        Ok(Some(self.stream_error(id, code, details::UNKNOWN, false)))
+                    }
+                    (None, Absent::Idle) => Err(Fault::silent("PRIORITY: stream depends on itself")),
+                    _ => Ok(None),
+                };
+            }
             _ => {} // PRIORITY says nothing that we act on
         }
         Ok(None)

@@ -86,6 +86,18 @@ fn frames() -> Vec<Case> {
             > GOAWAY 0 PROTOCOL_ERROR CONTINUATION: unexpected",
         ),
         ("PRIORITY on idle", fr(PRIORITY, 0, 1, &u32s(&[0, 0])[..5]), ""),
+        (
+            "PRIORITY of an idle stream on itself",
+            fr(PRIORITY, 0, 1, &u32s(&[1, 0])[..5]),
+            "error PROTOCOL_ERROR silent",
+        ),
+        (
+            "PRIORITY of a stream on itself",
+            cat(&[get(1), fr(PRIORITY, 0, 1, &u32s(&[1, 0])[..5])]),
+            "REQ
+            stream-error 1 PROTOCOL_ERROR http2.unknown.nghttp2.error
+            > RST_STREAM 1 PROTOCOL_ERROR",
+        ),
         // 5.1: half-closed (remote)
         (
             "DATA behind the end",
