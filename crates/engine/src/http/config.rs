@@ -4,6 +4,7 @@ use super::codec::CodecType;
 use super::forwarded_cert::ForwardedCert;
 use super::local_reply::LocalReplies;
 use super::path::PathRules;
+use super::premature::PrematureLimits;
 use super::upgrade::UpgradePlan;
 use super::{Hcm, Last, Timeouts};
 use crate::keepalive::KeepalivePlan;
@@ -191,6 +192,8 @@ pub struct HcmPlan {
     pub h2: Arc<h2::Settings>,
     /// `http2_protocol_options.connection_keepalive`
     pub keepalive: Option<KeepalivePlan>,
+    /// When a client has reset too many streams.
+    pub premature: PrematureLimits,
     /// `http_protocol_options.override_stream_error_on_invalid_http_message`, or the connection manager's
     /// `stream_error_on_invalid_http_message`: a client that was answered with 400 keeps its HTTP/1 connection.
     pub h1_stream_errors: bool,
@@ -307,6 +310,7 @@ impl HcmPlan {
         }
         plan.h2 = Arc::new(h2);
         plan.keepalive = keepalive(h2_options)?;
+        plan.premature = PrematureLimits::new(&cx.server.runtime());
         let own =
             c.http_protocol_options.as_ref().and_then(|o| o.override_stream_error_on_invalid_http_message);
         plan.h1_stream_errors = own.or(errors).unwrap_or(false);
@@ -386,6 +390,7 @@ impl HcmPlan {
             h1: Arc::default(),
             h2: Arc::default(),
             keepalive: None,
+            premature: PrematureLimits::default(),
             h1_stream_errors: false,
             proxy_100_continue: false,
             routes,

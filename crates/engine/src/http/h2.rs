@@ -2,6 +2,7 @@
 
 use super::codec::count;
 use super::drain::idle_kind;
+use super::premature::{self, Premature};
 use super::stream::{Downstream, Gone, drive};
 use super::{CloseReason, Hcm};
 use crate::io::Io;
@@ -9,7 +10,7 @@ use crate::keepalive::Keepalive;
 use crate::mux::{End, Incoming, Mux};
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
-use nuncio_core::info::{ConnInfo, Meter, StreamShared};
+use nuncio_core::info::{ConnInfo, Meter, StreamInfo, StreamShared};
 use nuncio_core::pipeline::Finalizer;
 use nuncio_core::{Body, BodyError, ConnBody, Exchange, Flag, Frame};
 use nuncio_wire::h2::{Connection, ErrorCode, Kind, details};
@@ -32,6 +33,9 @@ pub struct H2Conn {
     drain_until: Cell<Option<Instant>>,
     /// Requests so far.
     served: Cell<u32>,
+    premature: Premature,
+    /// It was cut off; whether other streams were under way.
+    cut: Cell<Option<bool>>,
 }
 
 /// One stream of a connection: the client's side of one exchange.
@@ -55,6 +59,8 @@ pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) ->
         closing: Cell::new(false),
         drain_until: Cell::new(None),
         served: Cell::new(0),
+        premature: Premature::default(),
+        cut: Cell::new(None),
     });
     let s = &conn.hcm.stats;
     s.downstream_cx_http2_total().inc();
@@ -104,6 +110,9 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
             }
         });
         let received = conn.count();
+        if let Some(active) = conn.cut.get() {
+            return Poll::Ready((CloseReason::Local, active));
+        }
         match end {
             Poll::Ready(End::Remote) => return Poll::Ready((CloseReason::Remote, conn.mux.in_use() > 0)),
             Poll::Ready(End::Protocol(e)) => {
@@ -170,8 +179,9 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
         d.conn.start_drain();
     }
     let early = hcm.begin_request(&mut head, &sx);
-    let ex = Exchange::new(head, body, sx);
+    let ex = Exchange::new(head, body, sx.clone());
     drive(&d, &hcm, ex, early).await;
+    d.conn.ended(&sx.info);
 }
 
 impl H2Stream {
@@ -203,6 +213,17 @@ impl H2Conn {
         count(&self.hcm, &self.info, rx, tx);
         crate::stats::count_http2(self.hcm.http2_stats(), &self.mux.codec(Connection::take_counters));
         rx > 0
+    }
+    /// A stream has ended: a client that resets too many is cut off.
+    fn ended(&self, info: &StreamInfo) {
+        if !self.premature.ended(info, &self.hcm.plan.premature) || self.mux.is_closed() {
+            return;
+        }
+        let s = &self.hcm.stats;
+        s.downstream_rq_too_many_premature_resets().inc();
+        s.downstream_cx_protocol_error().inc();
+        self.cut.set(Some(self.mux.in_use() > 1)); // this one is about to let go
+        self.mux.close(ResetReason::LocalReset, premature::DETAILS);
     }
     /// The client does not answer PINGs.
     fn lost(&self) {

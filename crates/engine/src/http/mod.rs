@@ -17,6 +17,7 @@ mod h2;
 pub mod header_case;
 pub mod local_reply;
 pub mod path;
+mod premature;
 mod request;
 mod response;
 pub mod stream;

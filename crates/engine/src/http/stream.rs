@@ -3,6 +3,7 @@
 //! The protocol drivers ([`h1`](super::h1), [`h2`](super::h2)) call [`drive`] with a [`Downstream`] that knows how
 //! their protocol writes heads and data, and how it learns that the client is gone.
 
+use super::premature;
 use super::timers::Timers;
 use super::upgrade::Verdict;
 use super::{Hcm, Last};
@@ -296,6 +297,7 @@ fn client_gone(sx: &StreamShared, gone: Gone) {
         }
         Gone::Disconnected => (Flag::DownstreamConnectionTermination, "downstream_remote_disconnect"),
         Gone::Cut("") => (Flag::DownstreamConnectionTermination, CUT),
+        Gone::Cut(premature::DETAILS) => return info.set_details(premature::DETAILS),
         Gone::Cut(details) => (Flag::DownstreamConnectionTermination, details),
         Gone::Reset("") => return,
         Gone::Reset(details) => (Flag::DownstreamRemoteReset, details),
