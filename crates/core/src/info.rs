@@ -380,53 +380,6 @@ impl Default for StreamInfo {
     }
 }
 
-/// Memory for [`KeptInfo`] per thread.
-const KEEP: usize = 256;
-thread_local! {
-    #[expect(clippy::vec_box, reason = "the boxes go in and out as they are")]
-    static FREE: RefCell<Vec<Box<StreamInfo>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// The facts of a stream in memory that goes from one stream to the next: it is large, and every request needs it.
-pub struct KeptInfo(Option<Box<StreamInfo>>);
-
-impl KeptInfo {
-    /// Facts of a stream that begins now.
-    fn new() -> KeptInfo {
-        let Ok(Some(mut info)) = FREE.try_with(|f| f.borrow_mut().pop()) else {
-            return KeptInfo(Some(Box::default()));
-        };
-        info.start = crate::clock::now();
-        info.active.set(info.start);
-        info.start_wall = crate::clock::wall();
-        info.random.set(crate::rng::u64());
-        KeptInfo(Some(info))
-    }
-}
-
-impl std::ops::Deref for KeptInfo {
-    type Target = StreamInfo;
-    #[inline]
-    #[expect(clippy::expect_used, reason = "only drop takes what is in it")]
-    fn deref(&self) -> &StreamInfo {
-        self.0.as_ref().expect("only its drop takes it")
-    }
-}
-
-impl Drop for KeptInfo {
-    fn drop(&mut self) {
-        let Some(mut info) = self.0.take() else { return };
-        *info = StreamInfo::at(info.start, info.start_wall, 0);
-        // The thread may be ending: then the memory is simply freed.
-        let _ = FREE.try_with(|f| {
-            let mut f = f.borrow_mut();
-            if f.len() < KEEP {
-                f.push(info);
-            }
-        });
-    }
-}
-
 /// Something that ends a stream from outside its filters: a timer, overload, a codec error.
 #[derive(Debug)]
 pub enum Interrupt {
@@ -447,7 +400,7 @@ struct Deadline {
 /// What everybody who works on a stream shares.
 pub struct StreamShared {
     /// Facts.
-    pub info: KeptInfo,
+    pub info: StreamInfo,
     /// Facts of its connection.
     pub conn: Rc<ConnInfo>,
     pub(crate) route: RefCell<RouteState>,
@@ -466,11 +419,36 @@ pub(crate) struct RouteState {
     pub route: Option<Arc<dyn Route>>,
 }
 
+/// Streams' memory kept per thread.
+const KEEP: usize = 256;
+thread_local! {
+    static FREE: RefCell<Vec<Rc<StreamShared>>> = const { RefCell::new(Vec::new()) };
+    /// The connection of a stream that is over.
+    static NOWHERE: Rc<ConnInfo> = Rc::new(ConnInfo::new(
+        0,
+        Arc::default(),
+        Address::Internal(Default::default(), Default::default()),
+        Address::Internal(Default::default(), Default::default()),
+    ));
+}
+
 impl StreamShared {
     /// A stream that begins now on `conn`; routes come from `source`.
     pub fn new(conn: Rc<ConnInfo>, source: Option<Rc<dyn RouteSource>>) -> Rc<StreamShared> {
+        let kept = FREE.try_with(|f| f.borrow_mut().pop()).ok().flatten();
+        if let Some(mut sx) = kept
+            && let Some(s) = Rc::get_mut(&mut sx)
+        {
+            s.info.start = crate::clock::now();
+            s.info.active.set(s.info.start);
+            s.info.start_wall = crate::clock::wall();
+            s.info.random.set(crate::rng::u64());
+            s.conn = conn;
+            s.route.get_mut().source = source;
+            return sx;
+        }
         Rc::new(StreamShared {
-            info: KeptInfo::new(),
+            info: StreamInfo::new(),
             conn,
             route: RefCell::new(RouteState { source, resolved: false, route: None }),
             interrupt: RefCell::default(),
@@ -480,6 +458,27 @@ impl StreamShared {
             deadline_passed: Cell::new(false),
             waker: RefCell::default(),
         })
+    }
+    /// The stream is over, and its log is written: its memory is kept for another one, since it is large and every
+    /// request needs it. Nothing happens while somebody else holds the stream.
+    pub fn recycle(mut self: Rc<Self>) {
+        let Some(s) = Rc::get_mut(&mut self) else { return };
+        let Ok(nowhere) = NOWHERE.try_with(Rc::clone) else { return }; // the thread is ending
+        s.info = StreamInfo::at(s.info.start, s.info.start_wall, 0);
+        s.conn = nowhere;
+        *s.route.get_mut() = RouteState::default();
+        *s.interrupt.get_mut() = None;
+        s.sides.get_mut().clear();
+        s.informational.get_mut().clear();
+        *s.deadline.get_mut() = None;
+        s.deadline_passed.set(false);
+        *s.waker.get_mut() = None;
+        let _ = FREE.try_with(|f| {
+            let mut f = f.borrow_mut();
+            if f.len() < KEEP {
+                f.push(self);
+            }
+        });
     }
     /// The route chosen so far, without choosing one (access logs).
     pub fn current_route(&self) -> Option<Arc<dyn Route>> {
@@ -574,5 +573,41 @@ impl StreamShared {
         if let Some(w) = &*self.waker.borrow() {
             w.wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> Rc<ConnInfo> {
+        let nowhere = Address::Internal("a".into(), "b".into());
+        Rc::new(ConnInfo::new(7, Arc::default(), nowhere.clone(), nowhere))
+    }
+
+    #[test]
+    fn a_stream_in_used_memory_knows_nothing_of_the_one_before() {
+        let (conn, other) = (connection(), connection());
+        let sx = StreamShared::new(conn.clone(), None);
+        sx.info.set_flag(Flag::NoRouteFound);
+        sx.info.set_details("details");
+        sx.info.response_code.set(404);
+        sx.info.set_metadata("a", prost_types::Struct::default());
+        sx.side(std::future::pending());
+        sx.interrupt(Interrupt::Reset(ResetReason::LocalReset));
+        sx.inform(ResponseHead::new(103));
+        let at = Rc::as_ptr(&sx);
+        let held = sx.clone();
+        sx.recycle();
+        held.recycle();
+        assert_eq!(Rc::strong_count(&conn), 1, "its connection is let go");
+        let sx = StreamShared::new(other.clone(), None);
+        assert_eq!(Rc::as_ptr(&sx), at, "the memory is used again, once nobody held it");
+        let i = &sx.info;
+        assert_eq!((i.has_flag(Flag::NoRouteFound), i.response_code.get()), (false, 0));
+        assert!(i.details.borrow().is_empty() && i.metadata.borrow().is_none());
+        assert!(sx.sides.borrow().is_empty() && sx.next_informational().is_none());
+        assert!(sx.poll_beside(&mut Context::from_waker(Waker::noop())).is_none());
+        assert!(Rc::ptr_eq(&sx.conn, &other));
     }
 }

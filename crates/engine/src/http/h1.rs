@@ -198,6 +198,7 @@ async fn exchanges(inbox: Inbox<(Rc<H1Conn>, RequestStart)>) {
         // After a reply that did not wait for the request the client gets time to read it, too.
         conn.cut.set(refused || at_once || sx.info.times.ds_rx_end.get().is_none());
         conn.head_since.set(None);
+        sx.recycle();
     }
 }
 

@@ -182,6 +182,7 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
     let ex = Exchange::new(head, body, sx.clone());
     drive(&d, &hcm, ex, early).await;
     d.conn.ended(&sx.info);
+    sx.recycle();
 }
 
 impl H2Stream {

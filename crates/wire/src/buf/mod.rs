@@ -18,6 +18,8 @@ const KEEP: usize = 256;
 thread_local! {
     static BLOCKS: RefCell<Vec<Rc<Box<[u8]>>>> = const { RefCell::new(Vec::new()) };
     static VECS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    /// Empty lists of pieces, longer than an idle connection may keep.
+    static LISTS: RefCell<Vec<VecDeque<Piece>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A counted block that returns to the pool with its last owner.
@@ -312,12 +314,7 @@ impl OutBuf {
     /// Lets `f` append text at the end.
     pub fn text<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
         if !matches!(self.queue.back(), Some(Piece::Text { .. })) {
-            let text = VECS
-                .try_with(|p| p.borrow_mut().pop())
-                .ok()
-                .flatten()
-                .unwrap_or_else(|| Vec::with_capacity(4096));
-            self.queue.push_back(Piece::Text { text, from: 0 });
+            self.begin_text();
         }
         #[expect(clippy::unreachable, reason = "a text piece was just pushed")]
         let Some(Piece::Text { text, .. }) = self.queue.back_mut() else { unreachable!() };
@@ -326,6 +323,23 @@ impl OutBuf {
         self.len += text.len() - before;
         r
     }
+    fn begin_text(&mut self) {
+        let kept = VECS.try_with(|p| p.borrow_mut().pop()).ok().flatten();
+        let text = kept.unwrap_or_else(|| Vec::with_capacity(4096));
+        self.push(Piece::Text { text, from: 0 });
+    }
+    fn push(&mut self, p: Piece) {
+        if self.queue.len() == self.queue.capacity()
+            && let Ok(Some(mut longer)) = LISTS.try_with(|l| l.borrow_mut().pop())
+        {
+            if longer.capacity() > self.queue.capacity() {
+                std::mem::swap(&mut self.queue, &mut longer);
+                self.queue.extend(longer.drain(..));
+            }
+            keep_list(longer);
+        }
+        self.queue.push_back(p);
+    }
     /// Appends bytes by copying them.
     pub fn put(&mut self, bytes: &[u8]) {
         self.text(|t| t.extend_from_slice(bytes));
@@ -333,10 +347,16 @@ impl OutBuf {
     /// Appends a chunk; a small one is copied, a large one is kept as it is.
     pub fn chunk(&mut self, c: Chunk) {
         if c.len() <= COPY_UP_TO {
+            // More than a block would not be kept for the next one.
+            if let Some(Piece::Text { text, .. }) = self.queue.back()
+                && text.len() + c.len() > BLOCK
+            {
+                self.begin_text();
+            }
             self.put(&c);
         } else {
             self.len += c.len();
-            self.queue.push_back(Piece::Chunk(c));
+            self.push(Piece::Chunk(c));
         }
     }
     /// Fills `out` with the pieces to write next; says how many it filled.
@@ -370,8 +390,8 @@ impl OutBuf {
                 give_back(text);
             }
         }
-        if self.queue.capacity() > 8 {
-            self.queue = VecDeque::new(); // a burst is over: an idle connection keeps no memory
+        if self.queue.capacity() > SHORT {
+            keep_list(std::mem::take(&mut self.queue)); // a burst is over: an idle connection keeps no memory
         }
     }
     /// Drops everything that waits.
@@ -391,6 +411,24 @@ pub fn release() {
     // The thread may be ending: then they are freed anyhow.
     let _ = VECS.try_with(|p| *p.borrow_mut() = Vec::new());
     let _ = BLOCKS.try_with(|p| *p.borrow_mut() = Vec::new());
+    let _ = LISTS.try_with(|p| *p.borrow_mut() = Vec::new());
+}
+
+/// Places for pieces that an idle connection may keep.
+const SHORT: usize = 8;
+/// Longer lists are not kept at all.
+const LONG: usize = 256;
+
+fn keep_list(list: VecDeque<Piece>) {
+    if list.is_empty() && (SHORT + 1..=LONG).contains(&list.capacity()) {
+        // The thread may be ending: then the memory is simply freed.
+        let _ = LISTS.try_with(|l| {
+            let mut l = l.borrow_mut();
+            if l.len() < 64 {
+                l.push(list);
+            }
+        });
+    }
 }
 
 fn give_back(mut v: Vec<u8>) {
