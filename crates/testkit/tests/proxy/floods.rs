@@ -36,7 +36,8 @@ fn a_client_that_asks_and_does_not_read() {
         let served = s.stat("http.ingress.downstream_rq_completed") as usize;
         let written = s.stat("http.ingress.downstream_cx_tx_bytes_total") as usize;
         let held = (served * value.len()).saturating_sub(written);
-        assert!(held < 4 << 20, "{served} requests were served, {held} bytes are held");
+        // Two megabytes, and the answers to what one read may bring: a thousand requests.
+        assert!(held < 9 << 20, "{served} requests were served, {held} bytes are held");
         assert!(served < sent.len(), "all requests were taken");
         // Once it reads, all are answered.
         for id in sent {
