@@ -4,6 +4,7 @@
 //! written (Envoy's own contract kept producing that bug).
 
 use crate::LocalBoxFuture;
+use crate::discovery::Discovery;
 use crate::error::{BuildError, BuildResult};
 use crate::exchange::{Exchange, LocalReply};
 use crate::init::Init;
@@ -15,6 +16,7 @@ use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use std::any::Any;
 use std::borrow::Cow;
 use std::marker::PhantomData;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What a hook wants next.
@@ -92,6 +94,10 @@ pub trait ServerCx {
     /// The retry policy is refused, or this server calls nobody (a test's).
     fn http_client(&self, o: &ClientOptions<'_>, _cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         Err(BuildError(format!("nobody calls {} here", o.cluster)))
+    }
+    /// Brings resources while the server runs. Without one, configuration that needs it is refused.
+    fn discovery(&self) -> Option<Rc<dyn Discovery>> {
+        None
     }
     /// The static secret of this name (`static_resources.secrets`).
     fn secret(&self, _name: &str) -> Option<Arc<Secret>> {

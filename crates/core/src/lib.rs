@@ -19,6 +19,7 @@ pub mod clock;
 pub mod cookie;
 pub mod coverage;
 pub mod data_source;
+pub mod discovery;
 pub mod error;
 pub mod exchange;
 pub mod filter;
@@ -49,6 +50,7 @@ pub mod runtime;
 pub mod stats;
 pub mod upstreams;
 pub mod worker;
+pub mod xx_hash;
 
 pub use body::{Body, BodyError, BodySource, ConnBody, Frame};
 pub use error::{BuildError, BuildResult, ResetReason, StreamError};
