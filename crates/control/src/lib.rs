@@ -1,7 +1,7 @@
 //! Floor 5: the server around the engine.
 //!
 //! In start-up order: [`options`] (what the command line asked for) → [`bootstrap`] (what the configuration asks for) →
-//! [`server`] (start, serve, stop) → [`admin`] (what operators see).
+//! [`server`] (start, serve, stop) → [`xds`] (what changes it while it runs) → [`admin`] (what operators see).
 
 // Who knows that it cannot happen says why, in a reason.
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
@@ -15,3 +15,4 @@ mod regex;
 pub mod server;
 mod time;
 pub mod version;
+pub mod xds;

@@ -3,6 +3,7 @@
 
 use crate::error::BuildResult;
 use crate::filter::BuildCx;
+use crate::stats::Scope;
 use crate::xx_hash::xx_hash64;
 use crate::{clock, stats};
 use bytes::Bytes;
@@ -66,6 +67,8 @@ pub struct Subscribe<'a> {
     pub name: Option<&'a str>,
     /// Counts what becomes of it.
     pub stats: Rc<dyn CountUpdates>,
+    /// Where those stats are, and those of a stream of its own.
+    pub scope: &'a Scope,
     /// Is told.
     pub subscriber: Weak<dyn Subscriber>,
 }

@@ -64,7 +64,10 @@ const SECTIONS: &[Section] = &[
     Section { message: "ScopedRoutesConfigDump", lists: &[] },
     Section {
         message: "RoutesConfigDump",
-        lists: &[list("static_route_configs", "route_config", Dumped::Routes)],
+        lists: &[
+            list("static_route_configs", "route_config", Dumped::Routes),
+            list("dynamic_route_configs", "route_config", Dumped::DynamicRoutes),
+        ],
     },
     // Static secrets were never updated: they have no time.
     Section {

@@ -49,8 +49,10 @@ pub enum Dumped {
     Listeners,
     /// `envoy.admin.v3.ListenersConfigDump.DynamicListener`: those of a control plane, in all states.
     DynamicListeners,
-    /// `envoy.config.route.v3.RouteConfiguration`
+    /// `envoy.config.route.v3.RouteConfiguration` in connection managers.
     Routes,
+    /// The same, of a control plane.
+    DynamicRoutes,
     /// `envoy.extensions.transport_sockets.tls.v3.Secret`
     Secrets,
 }

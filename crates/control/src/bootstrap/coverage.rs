@@ -9,6 +9,7 @@ pub const COVERED: &[Covered] = &[
         &[
             "node",
             "static_resources",
+            "dynamic_resources",
             "cluster_manager",
             "stats_config",
             "stats_flush_interval",

@@ -4,10 +4,12 @@ use super::runtime::{self, Layers};
 use crate::bootstrap::{self, Node, Refusal};
 use crate::options::Options;
 use crate::overload::{self, OverloadManager};
+use crate::xds::Xds;
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::load::LoadedParts;
 use nuncio_core::coverage::Coverage;
+use nuncio_core::discovery::Discovery;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, EventLog, ServerCx};
 use nuncio_core::init::Init;
@@ -37,6 +39,7 @@ impl Made {
         m.coverage.add(bootstrap::coverage::COVERED);
         m.coverage.add(overload::COVERED);
         overload::monitor::register(&mut m.registry);
+        m.coverage.add(crate::xds::COVERED);
         nuncio_engine::cover(&mut m.coverage);
         nuncio_engine::register(&mut m.registry);
         m
@@ -113,6 +116,8 @@ pub struct Facts {
     pub state: Arc<ServerState>,
     /// `static_resources.secrets`
     pub secrets: Rc<Secrets>,
+    /// Brings resources while the server runs.
+    pub discovery: Rc<Xds>,
 }
 
 impl ServerCx for Facts {
@@ -127,6 +132,9 @@ impl ServerCx for Facts {
     }
     fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         self.clusters.http_client(o, cx)
+    }
+    fn discovery(&self) -> Option<Rc<dyn Discovery>> {
+        Some(self.discovery.clone())
     }
     fn secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.secrets.get(name)
@@ -232,6 +240,22 @@ pub fn cx<'a>(
     BuildCx { registry, scope, name: "", node: &node.info, server, init, validate_only }
 }
 
+/// What brings resources while the server runs.
+pub fn discovery(loaded: &LoadedParts, options: &Options, node: &Node, root: &Scope) -> Rc<Xds> {
+    let dynamic = loaded.message.dynamic_resources.as_ref();
+    Xds::new(dynamic, &node.message, root, options.reject_unknown_dynamic_fields)
+}
+
+/// Checks where resources of the server itself come from.
+///
+/// # Errors
+/// They cannot come from there.
+pub fn check_dynamic(loaded: &LoadedParts, discovery: &Rc<Xds>) -> BuildResult<()> {
+    let Some(d) = &loaded.message.dynamic_resources else { return Ok(()) };
+    discovery.check_ads()?;
+    [&d.cds_config, &d.lds_config].into_iter().flatten().try_for_each(|source| discovery.check(source))
+}
+
 /// Builds everything, binds and starts nothing.
 ///
 /// # Errors
@@ -274,8 +298,10 @@ fn try_out(
         runtime: runtime.current().clone(),
         state: Arc::default(),
         secrets: Secrets::new(&loaded.message),
+        discovery: discovery(loaded, options, node, &root),
     };
     overload(&loaded.message, &root, Arc::default(), &made.registry, &facts.runtime)?;
+    check_dynamic(loaded, &facts.discovery)?;
     let init = Init::default();
     let cx = cx(&made.registry, &root, node, &facts, &init, true);
     resources(loaded, options, &listeners, &clusters, 1, announced, &cx)

@@ -1,11 +1,99 @@
-//! The listeners of a control plane as `/config_dump` shows them: one entry by name, with every state it is in.
+//! The clusters and listeners of a control plane: when they are fetched, and how `/config_dump` shows the latter: one
+//! entry by name, with every state it is in.
 
+use super::Server;
+use crate::xds::Xds;
+use crate::xds::cds::Cds;
+use crate::xds::lds::Lds;
+use crate::xds::resource::{CLUSTER, LISTENER};
 use nuncio_api::envoy::admin::v3 as admin;
 use nuncio_api::envoy::admin::v3::listeners_config_dump::{DynamicListener, DynamicListenerState};
-use nuncio_engine::ListenerManager;
+use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
+use nuncio_core::discovery::{Discovery, ReloadStats, Subscribe, Subscription, SubscriptionStats};
+use nuncio_core::error::BuildResult;
+use nuncio_core::init::Init;
+use nuncio_engine::{ClusterManager, ListenerManager};
 use nuncio_engine::listener::manager::ListenerEntry;
 use prost::{Message, Name};
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+/// `dynamic_resources` of the bootstrap, and what becomes of it while the server starts.
+pub struct Dynamic<'a> {
+    config: DynamicResources,
+    xds: &'a Rc<Xds>,
+    clusters: &'a ClusterManager,
+    listeners: &'a ListenerManager,
+    init: Init,
+    cds: RefCell<Option<(Rc<Cds>, Subscription)>>,
+    lds: RefCell<Option<(Rc<Lds>, Subscription)>>,
+}
+
+impl<'a> Dynamic<'a> {
+    /// Fetches nothing yet.
+    pub fn new(
+        b: &Bootstrap,
+        xds: &'a Rc<Xds>,
+        clusters: &'a ClusterManager,
+        listeners: &'a ListenerManager,
+    ) -> Dynamic<'a> {
+        let config = b.dynamic_resources.clone().unwrap_or_default();
+        let init = Init::default();
+        Dynamic { config, xds, clusters, listeners, init, cds: RefCell::default(), lds: RefCell::default() }
+    }
+    /// Initializes all clusters: those that need nobody else, then those that ask the control plane which these lead
+    /// to, then those that a control plane brings.
+    ///
+    /// # Errors
+    /// The control plane's client is refused.
+    pub async fn clusters(&self, server: &Server) -> BuildResult<()> {
+        self.clusters.initialize_primary().await;
+        self.xds.start_ads()?;
+        self.clusters.initialize_secondary().await;
+        if let Some(source) = &self.config.cds_config {
+            let scope = self.xds.root().scope("cluster_manager").scope("cds");
+            let waiting = self.init.target("CDS");
+            let cds = Cds::new(self.clusters, self.xds, ReloadStats::new(&scope), waiting);
+            server.set_init_targets(self.init.unready());
+            let weak: Weak<Cds> = Rc::downgrade(&cds);
+            let subscription = self.xds.subscribe(Subscribe {
+                kind: CLUSTER,
+                source,
+                name: None,
+                stats: Rc::new(SubscriptionStats::new(&scope)),
+                scope: &scope,
+                subscriber: weak,
+            });
+            *self.cds.borrow_mut() = Some((cds, subscription));
+            self.init.ready().await;
+            self.clusters.warmed().await;
+        }
+        Ok(())
+    }
+    /// Fetches listeners, and waits for what all of them need.
+    pub async fn listeners(&self, server: &Server) {
+        if let Some(source) = &self.config.lds_config {
+            let scope = self.xds.root().scope("listener_manager").scope("lds");
+            let lds = Lds::new(self.listeners, self.xds, self.init.target("LDS"));
+            server.set_init_targets(self.init.unready());
+            let weak: Weak<Lds> = Rc::downgrade(&lds);
+            let subscription = self.xds.subscribe(Subscribe {
+                kind: LISTENER,
+                source,
+                name: None,
+                stats: Rc::new(SubscriptionStats::new(&scope)),
+                scope: &scope,
+                subscriber: weak,
+            });
+            *self.lds.borrow_mut() = Some((lds, subscription));
+            self.init.ready().await;
+        }
+        self.listeners.initialize().await;
+        server.set_init_targets(Vec::new());
+    }
+}
 
 /// Those that are active, warming or draining, and those whose last update was refused.
 pub fn listeners(manager: &ListenerManager) -> Vec<DynamicListener> {

@@ -14,6 +14,8 @@ use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
+use nuncio_core::discovery::Resource;
+use nuncio_engine::http::rds::RouteProviders;
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::listener::worker::Which;
 use nuncio_engine::upstream::breakers::Breakers;
@@ -138,6 +140,14 @@ impl View for EngineView {
                 };
                 all.iter().flat_map(of).map(|(r, rev)| self.routes(r, &rev)).collect()
             }
+            Dumped::DynamicRoutes => {
+                let one = |(r, at): (Resource, SystemTime)| {
+                    let of = Revision { version: Some(r.version.clone()), updated: at };
+                    let bytes = r.bytes.clone();
+                    self.revised(&r.name, &of, move || RouteConfiguration::decode(&*bytes).unwrap_or_default())
+                };
+                RouteProviders::here().list().into_iter().map(one).collect()
+            }
             Dumped::Secrets => {
                 let one = |s: &Arc<Secret>| {
                     let (name, s) = (s.name.clone(), s.clone());
@@ -196,7 +206,7 @@ fn cluster(c: &ClusterEntry) -> ClusterView {
     ClusterView {
         name: c.plan.name.to_string(),
         observability_name: c.plan.observability_name.to_string(),
-        eds_service_name: String::new(),
+        eds_service_name: c.eds.as_ref().map(|e| e.service_name.clone()).unwrap_or_default(),
         added_via_api: c.plan.added_via_api,
         breakers: [thresholds(default), thresholds(high)],
         outlier: c.detector.as_ref().map(|d| OutlierView {

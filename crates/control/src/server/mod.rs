@@ -15,7 +15,7 @@ mod serve;
 mod shutdown;
 pub mod stats;
 
-pub use build::Made;
+pub use build::{Facts, Made};
 pub use run::run;
 
 use crate::options::Options;

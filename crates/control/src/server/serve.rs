@@ -1,11 +1,13 @@
 //! A server that serves: start on main, then until it is told to end.
 
+use super::dynamic::Dynamic;
 use super::engine::EngineView;
 use super::reload::{self, Reloader};
 use super::{Parts, Phase, Server, build, shutdown};
 use crate::admin::transport;
 use crate::bootstrap::Refusal;
 use crate::options::{DrainStrategy, Mode, Options};
+use crate::xds::base::Base;
 use nuncio_api::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigType};
 use nuncio_api::envoy::config::bootstrap::v3::{Admin, Bootstrap};
 use nuncio_api::envoy::config::core::v3::{Address as AddressProto, address, socket_address};
@@ -100,18 +102,31 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     server.set_view(view.clone());
     let following = clusters.clone();
     server.runtime.follow(move |s| following.runtime_changed(s));
-    let facts = build::Facts {
-        secrets: secrets.clone(),
-        clusters: clusters.clone(),
-        runtime: server.runtime.current().clone(),
-        state: server.state.clone(),
-    };
     let connections = &server.state.overload.connections;
-    connections.set_runtime(facts.runtime.number(Connections::KEY, u64::MAX));
+    let runtime = server.runtime.current().clone();
+    connections.set_runtime(runtime.number(Connections::KEY, u64::MAX));
     let overload =
-        build::overload(&loaded.message, &root, server.state.clone(), &made.registry, &facts.runtime)?;
-    let init = Init::default();
-    let cx = build::cx(&made.registry, &root, &node, &facts, &init, false);
+        build::overload(&loaded.message, &root, server.state.clone(), &made.registry, &runtime)?;
+    let xds = build::discovery(&loaded, options, &node, &root);
+    let base = Rc::new(Base {
+        made: made.clone(),
+        facts: build::Facts {
+            secrets: secrets.clone(),
+            clusters: clusters.clone(),
+            runtime,
+            state: server.state.clone(),
+            discovery: xds.clone(),
+        },
+        root,
+        node,
+        init: Init::default(),
+        workers: workers as usize,
+        reject_unknown: options.reject_unknown_dynamic_fields,
+        ignore_unknown: options.ignore_unknown_dynamic_fields,
+    });
+    xds.set_base(&base);
+    let cx = base.cx();
+    build::check_dynamic(&loaded, &xds)?;
 
     serve_admin(&loaded.message, &server, &cx)?;
     build::resources(&loaded, options, &listeners, &clusters, workers as usize, true, &cx)?;
@@ -119,8 +134,9 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     drop((loaded.clusters, loaded.listeners));
     log!(Runtime, Info, "RTDS has finished initialization");
     server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
+    let dynamic = Dynamic::new(&frame, &xds, &clusters, &listeners);
     let initialized = tokio::select! {
-        () = clusters.initialize() => true,
+        r = dynamic.clusters(&server) => { r?; true }
         () = signals.end(&server) => false,
     };
     if !initialized {
@@ -142,7 +158,7 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     }
     log!(Main, Info, "all clusters initialized. initializing init manager");
     let initialized = tokio::select! {
-        () = listeners.initialize() => true,
+        () = dynamic.listeners(&server) => true,
         () = signals.end(&server) => false,
     };
     if !initialized {

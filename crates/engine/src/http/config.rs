@@ -5,6 +5,7 @@ use super::forwarded_cert::ForwardedCert;
 use super::local_reply::LocalReplies;
 use super::path::PathRules;
 use super::premature::PrematureLimits;
+use super::rds::{RouteProviders, RouteSlot};
 use super::upgrade::UpgradePlan;
 use super::{Hcm, Last, Timeouts};
 use crate::keepalive::KeepalivePlan;
@@ -39,6 +40,7 @@ pub const COVERED: &[Covered] = &[
             "codec_type",
             "stat_prefix",
             "route_config",
+            "rds",
             "http_filters",
             "add_user_agent",
             "common_http_protocol_options",
@@ -76,6 +78,10 @@ pub const COVERED: &[Covered] = &[
             "upgrade_configs",
             "append_local_overload",
         ],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.Rds",
+        &["config_source", "route_config_name"],
     ),
     Covered::new(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.UpgradeConfig",
@@ -201,6 +207,8 @@ pub struct HcmPlan {
     pub proxy_100_continue: bool,
     /// The route table; replaced on workers when it changes.
     pub routes: Arc<RouteTable>,
+    /// `rds`: the routes are these instead.
+    pub rds: Option<Arc<RouteSlot>>,
     /// `use_remote_address`
     pub use_remote_address: bool,
     /// `xff_num_trusted_hops`
@@ -264,7 +272,12 @@ impl HcmPlan {
         let filter_scope = filter_scope(c, cx);
         let cx = BuildCx { scope: &filter_scope, ..*cx };
         let (filters, router) = filters(&c.http_filters, &cx)?;
-        let routes = routes(c, &cx)?;
+        let (routes, rds) = match &c.route_specifier {
+            Some(hcm::RouteSpecifier::Rds(rds)) => {
+                (Arc::new(RouteTable::empty()), Some(RouteProviders::here().provide(c, rds, &cx)?))
+            }
+            _ => (routes(c, &cx)?, None),
+        };
         let runtime = cx.server.runtime().snapshot();
         let mut common = c.common_http_protocol_options.unwrap_or_default();
         common.max_headers_count.get_or_insert_with(|| {
@@ -340,7 +353,7 @@ impl HcmPlan {
         plan.append_local_overload = c.append_local_overload;
         plan.path = PathRules::new(c, &runtime)?;
         plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
-        (plan.filters, plan.router) = (filters, router);
+        (plan.filters, plan.router, plan.rds) = (filters, router, rds);
         plan.upgrades = super::upgrade::plans(&c.upgrade_configs, &cx)?;
         plan.local_replies = c.local_reply_config.as_ref().map(|l| LocalReplies::new(l, &cx)).transpose()?;
         plan.tracing = Some(TracingStats::new(&filter_scope.scope("tracing")));
@@ -394,6 +407,7 @@ impl HcmPlan {
             h1_stream_errors: false,
             proxy_100_continue: false,
             routes,
+            rds: None,
             use_remote_address: false,
             xff_num_trusted_hops: 0,
             skip_xff_append: false,
@@ -432,7 +446,8 @@ impl HcmPlan {
             ChainFilter { id: *id, filter: f.clone(), disabled: *disabled }
         };
         let filters: Vec<_> = filters.iter().map(filter).collect();
-        let switchable = self.routes.switches_filters() || filters.iter().any(|f| f.disabled);
+        // Of routes that are yet to come, any may switch filters.
+        let switchable = self.rds.is_some() || self.routes.switches_filters() || filters.iter().any(|f| f.disabled);
         Chain { filters, switchable }
     }
     /// The connection manager for one worker.
@@ -443,14 +458,14 @@ impl HcmPlan {
 }
 
 /// Where the stats of its filters go.
-fn filter_scope(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> Scope {
+pub(super) fn filter_scope(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> Scope {
     cx.scope.store().root().scope("http").scope(&c.stat_prefix)
 }
 
 fn routes(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> BuildResult<Arc<RouteTable>> {
     match &c.route_specifier {
         Some(hcm::RouteSpecifier::RouteConfig(routes)) => Ok(Arc::new(RouteTable::new(routes, cx)?)),
-        _ => Err(BuildError::not_implemented("HttpConnectionManager.rds / scoped_routes")),
+        _ => Err(BuildError::not_implemented("HttpConnectionManager.scoped_routes")),
     }
 }
 

@@ -18,13 +18,14 @@ pub mod header_case;
 pub mod local_reply;
 pub mod path;
 mod premature;
+pub mod rds;
 mod request;
 mod response;
 pub mod stream;
 pub mod timers;
 mod upgrade;
 
-use crate::route::{RouteTable, TableSource};
+use crate::route::RouteTable;
 use crate::router::Router;
 use crate::stats::{Http1Stats, Http2Stats, HttpStats, ListenerHttpStats};
 pub use config::HcmPlan;
@@ -38,7 +39,8 @@ use nuncio_core::pipeline::{Chain, Terminal};
 use nuncio_core::route::RouteSource;
 use nuncio_core::{Body, Exchange};
 use nuncio_wire::{RequestHead, ResponseHead};
-use std::cell::{Cell, OnceCell, RefCell};
+use rds::RouteCell;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,9 +149,7 @@ pub struct Hcm {
     rewriter: Option<Rc<dyn ReplyRewriter>>,
     /// `upgrade_configs`
     upgrades: Upgrades,
-    routes: RefCell<Rc<TableSource>>,
-    /// Some route of the table has timers of its own.
-    route_timers: Cell<bool>,
+    routes: Rc<RouteCell>,
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
 }
@@ -169,8 +169,10 @@ impl Hcm {
             drain: DrainToken::default(),
             rewriter: plan.local_replies.clone().map(|l| Rc::new(Rewriter(l)) as Rc<dyn ReplyRewriter>),
             upgrades: Upgrades::new(&plan),
-            route_timers: Cell::new(plan.routes.sets_timers()),
-            routes: RefCell::new(Rc::new(TableSource::new(plan.routes.clone()))),
+            routes: match &plan.rds {
+                Some(slot) => slot.cell(),
+                None => RouteCell::new(plan.routes.clone()),
+            },
             http1: OnceCell::new(),
             http2: OnceCell::new(),
             plan,
@@ -178,16 +180,18 @@ impl Hcm {
     }
     /// The current route table, for a stream that begins.
     pub fn routes(&self) -> Rc<dyn RouteSource> {
-        self.routes.borrow().clone()
+        self.routes.get()
     }
     /// Replaces the route table for streams that begin from now on.
     pub fn set_routes(&self, table: Arc<RouteTable>) {
-        self.route_timers.set(table.sets_timers());
-        *self.routes.borrow_mut() = Rc::new(TableSource::new(table));
+        // Those of a control plane are shared, and replaced by whoever brings them.
+        if self.plan.rds.is_none() {
+            self.routes.set(table);
+        }
     }
     /// Some route has timers of its own.
     fn routes_set_timers(&self) -> bool {
-        self.route_timers.get()
+        self.routes.sets_timers()
     }
     /// Envoy makes the codec's stats with its first connection.
     fn http1_stats(&self) -> &Http1Stats {

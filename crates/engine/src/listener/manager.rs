@@ -11,6 +11,7 @@ use super::config::{ChainPlan, ListenerPlan};
 use super::socket::{self, Bound};
 use super::worker::{LocalListeners, Which};
 use crate::http::drain::Drain;
+use crate::http::rds::RouteProviders;
 use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
 use bytes::Bytes;
@@ -333,19 +334,25 @@ impl ListenerManager {
     pub fn failures(&self) -> BTreeMap<String, Failure> {
         self.0.failures.borrow().clone()
     }
+    /// Notes a listener of a control plane that was refused.
+    pub fn note_failure(&self, name: &str, failure: Failure) {
+        self.0.failures.borrow_mut().insert(name.to_owned(), failure);
+    }
     /// Forgets earlier failures: another response of the control plane is taken up.
     pub fn forget_failures(&self) {
         self.0.failures.borrow_mut().clear();
     }
     /// Waits for what listeners need before they can serve; before [`start`](Self::start).
     pub async fn initialize(&self) {
-        for l in self.list() {
+        // Others may come meanwhile.
+        while let Some(l) = self.list().into_iter().find(|l| !l.init.is_ready()) {
             l.init.ready().await;
         }
     }
     /// Lets all workers accept.
     pub fn start(&self, workers: &Rc<Workers>) {
         *self.0.workers.borrow_mut() = Some(workers.clone());
+        RouteProviders::here().publish(workers);
         self.list().iter().for_each(|l| self.start_one(l));
         self.0.stats.workers_started().set(1);
     }

@@ -221,6 +221,14 @@ impl RouteTable {
             switches_filters,
         })
     }
+    /// Compiles a configuration of a control plane, in which routes may name clusters that are yet to come.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn dynamic(mut c: pb::RouteConfiguration, cx: &BuildCx<'_>) -> BuildResult<RouteTable> {
+        c.validate_clusters.get_or_insert(false);
+        RouteTable::new(&c, cx)
+    }
     /// Some level configures filters, so a route must be chosen before the first filter runs.
     pub fn switches_filters(&self) -> bool {
         self.switches_filters

@@ -3,6 +3,7 @@
 use super::breakers::{Breakers, Resource, RetryBudget};
 use super::cluster::{ClusterPlan, Transport, UpstreamHttp, UpstreamProtocol};
 use super::dns::DnsOptions;
+use super::eds::EdsPlan;
 use super::health::PanicPolicy;
 use super::health_check;
 use super::host::Wanted;
@@ -57,6 +58,7 @@ pub const COVERED: &[Covered] = &[
             "http2_protocol_options",
             "typed_extension_protocol_options",
             "cluster_type",
+            "eds_cluster_config",
             "dns_refresh_rate",
             "dns_failure_refresh_rate",
             "dns_jitter",
@@ -105,8 +107,9 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.endpoint.v3.ClusterLoadAssignment", &["cluster_name", "endpoints", "policy"]),
     Covered::new(
         "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy",
-        &["overprovisioning_factor", "weighted_priority_health"],
+        &["overprovisioning_factor", "weighted_priority_health", "endpoint_stale_after"],
     ),
+    Covered::new("envoy.config.cluster.v3.Cluster.EdsClusterConfig", &["eds_config", "service_name"]),
     Covered::new(
         "envoy.config.cluster.v3.Cluster.CommonLbConfig",
         &[
@@ -149,6 +152,8 @@ pub enum Discovery {
     Static,
     /// Names that are resolved.
     Dns,
+    /// What a control plane says.
+    Eds,
 }
 
 /// One configured endpoint.
@@ -239,6 +244,8 @@ pub struct Built {
     pub outlier: Option<Box<outlier::Config>>,
     /// `health_checks`, and another transport if they have one.
     pub health: Option<Box<(health_check::Config, Option<Transport>)>>,
+    /// Which control plane to ask.
+    pub eds: Option<EdsPlan>,
 }
 
 /// Builds a cluster; `added_via_api` says that it comes from a control plane.
@@ -247,6 +254,9 @@ pub struct Built {
 /// The configuration is refused.
 pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildResult<Built> {
     let (discovery, dns) = discovery(c)?;
+    if discovery == Discovery::Eds && c.eds_cluster_config.is_none() {
+        return Err("cannot create an EDS cluster without an EDS config".into());
+    }
     let alt = if c.alt_stat_name.is_empty() { &c.name } else { &c.alt_stat_name };
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let runtime = cx.server.runtime().snapshot();
@@ -316,7 +326,11 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         }
     };
     let endpoints = endpoints(c, discovery)?;
-    Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health })
+    let eds = match discovery {
+        Discovery::Eds => Some(EdsPlan::new(c, cx, &plan.scope)?),
+        Discovery::Static | Discovery::Dns => None,
+    };
+    Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health, eds })
 }
 
 /// Where hosts come from, and how names are resolved.
@@ -329,9 +343,7 @@ fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
             Ok(D::Static) => Ok((Discovery::Static, DnsOptions::default())),
             Ok(D::StrictDns) => dns(false),
             Ok(D::LogicalDns) => dns(true),
-            Ok(D::Eds) if c.eds_cluster_config.is_none() => {
-                Err("cannot create an EDS cluster without an EDS config".into())
-            }
+            Ok(D::Eds) => Ok((Discovery::Eds, DnsOptions::default())),
             Ok(other) => {
                 Err(BuildError::not_implemented(format_args!("Cluster.type: {}", other.as_str_name())))
             }
@@ -341,6 +353,7 @@ fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
             (_, Some(any)) if any.type_url.ends_with("/envoy.extensions.clusters.dns.v3.DnsCluster") => {
                 Ok((Discovery::Dns, DnsOptions::of_extension(&proto::unpack(any)?)?))
             }
+            ("envoy.cluster.eds", None) => Ok((Discovery::Eds, DnsOptions::default())),
             ("envoy.cluster.static", None) => Ok((Discovery::Static, DnsOptions::default())),
             ("envoy.cluster.strict_dns", None) => dns(false),
             ("envoy.cluster.logical_dns", None) => dns(true),
@@ -513,7 +526,18 @@ fn transport(
 }
 
 fn endpoints(c: &pb::Cluster, discovery: Discovery) -> BuildResult<Vec<Endpoint>> {
-    let Some(la) = &c.load_assignment else { return Ok(vec![]) };
+    match &c.load_assignment {
+        // Those of a control plane come later.
+        Some(la) if discovery != Discovery::Eds => endpoints_of(la, discovery),
+        _ => Ok(vec![]),
+    }
+}
+
+/// The endpoints of an assignment.
+///
+/// # Errors
+/// One of them is refused.
+pub fn endpoints_of(la: &ep::ClusterLoadAssignment, discovery: Discovery) -> BuildResult<Vec<Endpoint>> {
     let mut all = vec![];
     for l in &la.endpoints {
         let locality = l.locality.as_ref().map(|l| [l.region.clone(), l.zone.clone(), l.sub_zone.clone()]);

@@ -8,6 +8,7 @@ use super::client::Client;
 use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
+use super::eds::{Eds, EdsPlan};
 use super::health_check::Checker;
 use super::host::{Host, HostSet};
 use super::lb::set::Making;
@@ -69,6 +70,10 @@ pub struct ClusterEntry {
     /// What is configured, until the hosts are made of it.
     endpoints: RefCell<Vec<Endpoint>>,
     discovery: Discovery,
+    /// Which control plane says who its hosts are.
+    pub eds: Option<EdsPlan>,
+    subscription: RefCell<Option<Eds>>,
+    begun: Cell<bool>,
     initialized: Cell<bool>,
     /// Keep its hosts up to date.
     tasks: RefCell<Vec<AbortHandle>>,
@@ -105,6 +110,8 @@ impl ClusterEntry {
             k.end();
         }
         self.merge.changed_anyhow();
+        let ended = self.subscription.take();
+        drop(ended); // it may look at this cluster
     }
 }
 
@@ -265,7 +272,7 @@ impl ClusterManager {
             done();
             return Ok(Change::Same);
         }
-        let Built { plan, discovery, endpoints, mut dns, outlier, health } =
+        let Built { plan, discovery, endpoints, mut dns, outlier, health, eds } =
             config::build(c, revision.version.is_some(), cx)?;
         if c.typed_dns_resolver_config.is_none() && dns.servers == Servers::default() {
             dns.servers = self.0.servers.borrow().clone();
@@ -278,6 +285,9 @@ impl ClusterManager {
             fingerprint: fingerprint(c.transport_socket.as_ref(), &|name| cx.server.secret(name)),
             endpoints: RefCell::new(endpoints),
             discovery,
+            eds,
+            subscription: RefCell::default(),
+            begun: Cell::new(false),
             initialized: Cell::new(false),
             tasks: RefCell::default(),
             done: RefCell::new(Some(done)),
@@ -330,6 +340,7 @@ impl ClusterManager {
         warming.iter().chain(&active).for_each(Self::ends);
         self.0.stats.cluster_removed().inc();
         self.count();
+        self.0.changed.notify_one();
         match active {
             Some(old) => {
                 let name = old.plan.name.clone();
@@ -361,6 +372,11 @@ impl ClusterManager {
     pub fn has(&self, name: &str) -> bool {
         self.0.clusters.borrow().contains_key(name) || self.0.warming.borrow().contains_key(name)
     }
+    /// True when there is a cluster of this name that no control plane has brought.
+    pub fn is_fixed(&self, name: &str) -> bool {
+        let there = self.warming(name).or_else(|| self.get(name));
+        there.is_some_and(|c| c.revision.version.is_none())
+    }
     /// Every active cluster, sorted by name.
     pub fn list(&self) -> Vec<Rc<ClusterEntry>> {
         self.0.clusters.borrow().values().cloned().collect()
@@ -378,14 +394,34 @@ impl ClusterManager {
     /// their cluster empty; they are asked again later. From now on main itself can use the clusters: it asks control
     /// planes while others wait for what these say.
     pub async fn initialize(&self) {
+        self.initialize_primary().await;
+        self.initialize_secondary().await;
+    }
+    /// Does so for clusters that need no control plane: some of them lead to it.
+    pub async fn initialize_primary(&self) {
         self.0.here.set(true);
         let here = Clusters::here();
         self.list().iter().for_each(|c| here.set(c.plan.clone(), c.hosts()));
-        self.list().iter().for_each(|c| self.begin(c));
-        while self.list().iter().any(|c| !c.initialized.get()) {
+        self.initialize_those(|c| !c.eds.as_ref().is_some_and(EdsPlan::is_remote)).await;
+    }
+    /// Does so for the others, then lets changes be warmed.
+    pub async fn initialize_secondary(&self) {
+        self.initialize_those(|_| true).await;
+        self.0.running.set(true);
+    }
+    async fn initialize_those(&self, wanted: impl Fn(&ClusterEntry) -> bool) {
+        let mut these = self.list();
+        these.retain(|c| wanted(c));
+        these.iter().for_each(|c| self.begin(c));
+        while these.iter().any(|c| !c.initialized.get()) {
             self.0.changed.notified().await;
         }
-        self.0.running.set(true);
+    }
+    /// Waits until no cluster is warming.
+    pub async fn warmed(&self) {
+        while !self.0.warming.borrow().is_empty() {
+            self.0.changed.notified().await;
+        }
     }
     /// Gives all clusters to the workers, and from now on every change. Main has them since `initialize`.
     pub fn publish(&self, workers: &Rc<Workers>) {
@@ -417,10 +453,17 @@ impl ClusterManager {
     }
     /// Finds the first hosts of a cluster, and begins to keep them up to date.
     fn begin(&self, c: &Rc<ClusterEntry>) {
+        if c.begun.replace(true) {
+            return;
+        }
         watch::begin(self, c);
-        match c.discovery {
-            Discovery::Static => self.initialize_static(c),
-            Discovery::Dns => resolve::start(self, c, &self.resolver(&c.dns.servers)),
+        match (c.discovery, &c.eds) {
+            (Discovery::Dns, _) => resolve::start(self, c, &self.resolver(&c.dns.servers)),
+            (Discovery::Eds, Some(plan)) => {
+                let eds = Eds::start(self, c, plan);
+                *c.subscription.borrow_mut() = Some(eds);
+            }
+            (Discovery::Static | Discovery::Eds, _) => self.initialize_static(c),
         }
     }
     /// Nobody needs a cluster's hosts any more.
@@ -568,7 +611,7 @@ impl ClusterManager {
             Next::Waiting => {}
         }
     }
-    fn refresh(&self, c: &Rc<ClusterEntry>) {
+    pub(super) fn refresh(&self, c: &Rc<ClusterEntry>) {
         self.0.stats.cluster_updated().inc();
         self.rebuild(c);
     }

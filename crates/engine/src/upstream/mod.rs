@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod config;
 pub mod connect;
 pub mod dns;
+pub mod eds;
 pub mod h1;
 pub mod h2;
 pub mod health;

@@ -1,0 +1,274 @@
+//! Live configuration: resources that come from control planes and from files while the server runs.
+//!
+//! Whoever wants resources subscribes to them ([`Discovery`], in `core`); [`Xds`] finds out where they come from. From
+//! files: [`file`]. From a control plane: [`stream`] keeps a gRPC stream open for a [`mux`], which speaks [`sotw`] or
+//! [`delta`] for all subscriptions of the stream. Each of those is a [`watch`]. The server itself subscribes to clusters
+//! ([`cds`]) and listeners ([`lds`]); clusters to their hosts, and connection managers to their routes, in the engine.
+
+mod apply;
+pub mod base;
+pub mod cds;
+mod delta;
+pub mod file;
+pub mod lds;
+mod mux;
+mod queue;
+pub mod resource;
+mod sotw;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use base::Base;
+use file::{FileSource, Folders};
+use mux::{ControlPlaneStats, Mux};
+use nuncio_api::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
+use nuncio_api::envoy::config::core::v3 as core;
+use nuncio_api::envoy::config::core::v3::api_config_source::ApiType;
+use nuncio_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier as From;
+use nuncio_api::load::UnknownFields;
+use nuncio_core::coverage::Covered;
+use nuncio_core::discovery::{Discovery, Subscribe, Subscription};
+use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::grpc::Client;
+use nuncio_core::stats::Scope;
+use std::cell::{OnceCell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+use stream::Rules;
+use watch::Watch;
+
+/// What is read of the messages that say where resources come from.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.bootstrap.v3.Bootstrap.DynamicResources",
+        &["lds_config", "cds_config", "ads_config"],
+    ),
+    Covered::new(
+        "envoy.config.core.v3.ConfigSource",
+        &[
+            "path",
+            "path_config_source",
+            "api_config_source",
+            "ads",
+            "self",
+            "initial_fetch_timeout",
+            "resource_api_version",
+        ],
+    ),
+    Covered::new("envoy.config.core.v3.AggregatedConfigSource", &[]),
+    Covered::new("envoy.config.core.v3.PathConfigSource", &["path", "watched_directory"]),
+    Covered::new("envoy.config.core.v3.WatchedDirectory", &["path"]),
+    Covered::new(
+        "envoy.config.core.v3.ApiConfigSource",
+        &[
+            "api_type",
+            "transport_api_version",
+            "grpc_services",
+            "rate_limit_settings",
+            "set_node_on_first_message_only",
+        ],
+    )
+    .ignoring(&[
+        ("cluster_names", "only of REST, which is refused"),
+        ("refresh_delay", "only of REST, which is refused"),
+        ("request_timeout", "only of REST, which is refused"),
+    ]),
+    Covered::new("envoy.config.core.v3.RateLimitSettings", &["max_tokens", "fill_rate"]),
+];
+
+/// How long the first response may take when the configuration does not say.
+const FIRST_FETCH: Duration = Duration::from_secs(15);
+
+/// Where resources come from while the server runs.
+pub struct Xds {
+    base: OnceCell<Weak<Base>>,
+    node: Rc<core::Node>,
+    root: Scope,
+    ads_config: Option<core::ApiConfigSource>,
+    ads: Option<Rc<Mux>>,
+    muxes: RefCell<Vec<Weak<Mux>>>,
+    folders: Folders,
+    unknown: UnknownFields,
+}
+
+impl Xds {
+    /// Knows the control plane of the bootstrap.
+    pub fn new(d: Option<&DynamicResources>, node: &core::Node, root: &Scope, reject_unknown: bool) -> Rc<Xds> {
+        let ads_config = d.and_then(|d| d.ads_config.clone());
+        let node = Rc::new(node.clone());
+        let ads = ads_config.as_ref().map(|c| {
+            let stats = ControlPlaneStats::new(&root.scope("control_plane"));
+            Mux::new(is_delta(c), node.clone(), c.set_node_on_first_message_only, stats)
+        });
+        let muxes = RefCell::new(ads.iter().map(Rc::downgrade).collect());
+        let unknown = if reject_unknown { UnknownFields::Refuse } else { UnknownFields::Ignore };
+        let (base, folders, root) = (OnceCell::new(), Folders::default(), root.clone());
+        Rc::new(Xds { base, node, root, ads_config, ads, muxes, folders, unknown })
+    }
+    /// What builders need, from now on.
+    pub fn set_base(&self, base: &Rc<Base>) {
+        // A second call would be a mistake of the start-up code; the first one stays.
+        let _ = self.base.set(Rc::downgrade(base));
+    }
+    /// What builders need.
+    pub fn base(&self) -> Option<Rc<Base>> {
+        self.base.get()?.upgrade()
+    }
+    /// Whether `ads_config` can be used.
+    ///
+    /// # Errors
+    /// It cannot.
+    pub fn check_ads(&self) -> BuildResult<()> {
+        self.ads_config.as_ref().map_or(Ok(()), |c| check_api(c, "dynamic_resources.ads_config"))
+    }
+    /// Connects to the control plane of the bootstrap: clusters that lead there are ready.
+    ///
+    /// # Errors
+    /// The configuration of the client is refused.
+    pub fn start_ads(&self) -> BuildResult<()> {
+        let (Some(c), Some(mux)) = (&self.ads_config, &self.ads) else { return Ok(()) };
+        const SERVICE: &str = "envoy.service.discovery.v3.AggregatedDiscoveryService";
+        let what = if is_delta(c) { "DeltaAggregatedResources" } else { "StreamAggregatedResources" };
+        self.connect(mux, c, format!("{SERVICE}/{what}")).map(drop)
+    }
+    /// No requests for these kinds until what is returned goes.
+    pub fn pause(&self, kinds: &'static [&'static str]) -> Paused {
+        let mut muxes = self.muxes.borrow_mut();
+        muxes.retain(|m| m.strong_count() > 0);
+        let muxes: Vec<_> = muxes.iter().filter_map(Weak::upgrade).collect();
+        muxes.iter().for_each(|m| m.pause(kinds));
+        Paused { muxes, kinds }
+    }
+    fn connect(
+        &self,
+        mux: &Rc<Mux>,
+        c: &core::ApiConfigSource,
+        method: String,
+    ) -> BuildResult<tokio::task::AbortHandle> {
+        let Some(base) = self.base() else { return Err("nothing is built yet".into()) };
+        let service = c.grpc_services.first().cloned().unwrap_or_default();
+        let client = Client::new(&service, &base.cx())?;
+        let run = stream::run(mux.clone(), client, method, Rules::new(c));
+        Ok(tokio::task::spawn_local(run).abort_handle())
+    }
+    /// A stream for one subscription.
+    fn own(&self, c: &core::ApiConfigSource, wish: &Subscribe<'_>, watch: Rc<Watch>) -> BuildResult<Subscription> {
+        let delta = is_delta(c);
+        let method = resource::method(wish.kind, delta)
+            .ok_or_else(|| BuildError::not_implemented(format_args!("a service of its own for {}", wish.kind)))?;
+        let stats = ControlPlaneStats::new(&wish.scope.scope("control_plane"));
+        let mux = Mux::new(delta, self.node.clone(), c.set_node_on_first_message_only, stats);
+        self.muxes.borrow_mut().push(Rc::downgrade(&mux));
+        mux.add(&watch);
+        let task = self.connect(&mux, c, method)?;
+        Ok(Subscription::new(Held { mux, watch, task: Some(task) }))
+    }
+}
+
+/// See [`Xds::pause`].
+pub struct Paused {
+    muxes: Vec<Rc<Mux>>,
+    kinds: &'static [&'static str],
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        self.muxes.iter().for_each(|m| m.resume(self.kinds));
+    }
+}
+
+/// A watch on a mux.
+struct Held {
+    mux: Rc<Mux>,
+    watch: Rc<Watch>,
+    task: Option<tokio::task::AbortHandle>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.mux.remove(&self.watch);
+        if let Some(t) = &self.task {
+            t.abort();
+        }
+    }
+}
+
+fn is_delta(c: &core::ApiConfigSource) -> bool {
+    matches!(c.api_type(), ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc)
+}
+
+fn check_api(c: &core::ApiConfigSource, field: &str) -> BuildResult<()> {
+    const NAME: &str = "envoy.config.core.v3.ApiConfigSource";
+    if c.transport_api_version() != core::ApiVersion::V3 {
+        return Err(format!("V2 .and AUTO xDS transport protocol versions are deprecated in {NAME}").into());
+    }
+    match c.api_type() {
+        ApiType::Rest => Err(BuildError::not_implemented("ApiConfigSource.api_type: REST")),
+        ApiType::Grpc | ApiType::DeltaGrpc if c.grpc_services.is_empty() => {
+            Err("API configs must have either a gRPC service or a cluster name defined".into())
+        }
+        ApiType::Grpc | ApiType::DeltaGrpc if c.grpc_services.len() > 1 => {
+            Err(BuildError::not_implemented(format_args!("a second ApiConfigSource.grpc_services in {field}")))
+        }
+        ApiType::Grpc | ApiType::DeltaGrpc => Ok(()),
+        other => Err(format!("Unsupported config source {}", other.as_str_name()).into()),
+    }
+}
+
+impl Discovery for Xds {
+    fn check(&self, source: &core::ConfigSource) -> BuildResult<()> {
+        match &source.config_source_specifier {
+            Some(From::Path(path)) => {
+                file::check(&core::PathConfigSource { path: path.clone(), ..Default::default() })
+            }
+            Some(From::PathConfigSource(p)) => file::check(p),
+            Some(From::ApiConfigSource(a)) => check_api(a, "ConfigSource.api_config_source"),
+            Some(From::Ads(_)) if self.ads.is_none() => {
+                Err("ADS must be configured to support an ADS config source".into())
+            }
+            Some(From::Ads(_)) => Ok(()),
+            Some(From::Self_(_)) | None => {
+                Err("Missing config source specifier in envoy::config::core::v3::ConfigSource".into())
+            }
+        }
+    }
+    fn subscribe(&self, wish: Subscribe<'_>) -> Subscription {
+        let base = self.base.get().cloned().unwrap_or_default();
+        let watch = Watch::new(wish.kind, wish.name, wish.stats.clone(), wish.subscriber.clone(), base);
+        let limit = wish.source.initial_fetch_timeout.map(|d| Duration::try_from(d).unwrap_or_default());
+        let limit = limit.unwrap_or(FIRST_FETCH);
+        let from_file = |p: &core::PathConfigSource, watch| {
+            Subscription::new(FileSource::start(p, watch, self.unknown, &self.folders))
+        };
+        match &wish.source.config_source_specifier {
+            Some(From::Path(path)) => {
+                from_file(&core::PathConfigSource { path: path.clone(), ..Default::default() }, watch)
+            }
+            Some(From::PathConfigSource(p)) => from_file(p, watch),
+            Some(From::ApiConfigSource(a)) => {
+                watch.wait(limit);
+                self.own(a, &wish, watch.clone()).unwrap_or_else(|e| {
+                    watch.rejected(&e.0);
+                    Subscription::new(())
+                })
+            }
+            _ => match &self.ads {
+                Some(mux) => {
+                    watch.wait(limit);
+                    mux.add(&watch);
+                    Subscription::new(Held { mux: mux.clone(), watch, task: None })
+                }
+                None => Subscription::new(()), // `check` has refused it
+            },
+        }
+    }
+}
+
+impl Xds {
+    /// Where stats go.
+    pub fn root(&self) -> &Scope {
+        &self.root
+    }
+}

@@ -1,0 +1,418 @@
+//! All subscriptions that share a stream to a control plane: turns responses into updates, and says which request is due.
+//! It needs no socket; [`super::stream`] connects it.
+
+use super::delta::Delta;
+use super::resource::{Received, received, type_url, unwrapped};
+use super::sotw::Sotw;
+use super::watch::Watch;
+use bytes::Bytes;
+use nuncio_api::envoy::config::core::v3 as core;
+use nuncio_api::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
+use nuncio_core::discovery::{Removed, Resource, Update};
+use nuncio_core::{clock, log, stats};
+use prost::Message;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+stats! {
+    /// `control_plane.`
+    pub struct ControlPlaneStats {
+        connected_state: SetGauge,
+        pending_requests: SetGauge,
+        rate_limit_enforced: SharedCounter,
+        identifier: Text,
+    }
+}
+
+/// Which protocol is spoken.
+pub enum Machine {
+    /// State of the world.
+    Sotw(Sotw),
+    /// Delta.
+    Delta(Delta),
+}
+
+macro_rules! both {
+    ($machine:expr, $m:ident => $e:expr) => {
+        match $machine {
+            Machine::Sotw($m) => $e,
+            Machine::Delta($m) => $e,
+        }
+    };
+}
+
+/// See the module.
+pub struct Mux {
+    machine: RefCell<Machine>,
+    watches: RefCell<BTreeMap<String, Vec<Rc<Watch>>>>,
+    /// When resources end, by type and name.
+    ends: RefCell<HashMap<(String, String), Instant>>,
+    node: Rc<core::Node>,
+    /// `set_node_on_first_message_only`
+    node_once: bool,
+    node_sent: Cell<bool>,
+    /// Something has changed: perhaps a request is due.
+    pub wake: Notify,
+    /// What is counted of the stream.
+    pub stats: ControlPlaneStats,
+}
+
+/// What a response says, in either protocol.
+struct Incoming {
+    url: String,
+    nonce: String,
+    version: String,
+    resources: Vec<Result<Received, String>>,
+    removed: Vec<String>,
+    identifier: Option<String>,
+}
+
+impl Mux {
+    /// Nothing is subscribed yet.
+    pub fn new(delta: bool, node: Rc<core::Node>, node_once: bool, stats: ControlPlaneStats) -> Rc<Mux> {
+        let machine = match delta {
+            true => Machine::Delta(Delta::default()),
+            false => Machine::Sotw(Sotw::default()),
+        };
+        Rc::new(Mux {
+            machine: RefCell::new(machine),
+            watches: RefCell::default(),
+            ends: RefCell::default(),
+            node,
+            node_once,
+            node_sent: Cell::new(false),
+            wake: Notify::new(),
+            stats,
+        })
+    }
+    /// Whether it speaks the delta protocol.
+    pub fn is_delta(&self) -> bool {
+        matches!(&*self.machine.borrow(), Machine::Delta(_))
+    }
+    /// Asks for what a watch wants. What another one of the same name has, it gets at once.
+    pub fn add(&self, watch: &Rc<Watch>) {
+        let url = type_url(watch.kind);
+        both!(&mut *self.machine.borrow_mut(), m => m.subscribe(&url, watch.name.as_deref()));
+        let known = {
+            let mut all = self.watches.borrow_mut();
+            let of_type = all.entry(url).or_default();
+            let known = watch.name.as_ref().and_then(|n| {
+                of_type.iter().filter(|w| w.name.as_ref() == Some(n)).find_map(|w| w.last())
+            });
+            of_type.push(watch.clone());
+            known
+        };
+        self.wake.notify_one();
+        if let Some(r) = known {
+            let version = r.version.clone();
+            let u = Update { resources: &[r], removed: Removed::Named(&[]), version: &version };
+            // It was taken over once; when it does not fit this one, its own response will say so.
+            if let Err(e) = watch.deliver(&u, true) {
+                watch.rejected(&e);
+            }
+        }
+    }
+    /// A watch wants nothing any more.
+    pub fn remove(&self, watch: &Rc<Watch>) {
+        watch.end();
+        let url = type_url(watch.kind);
+        if let Some(all) = self.watches.borrow_mut().get_mut(&url) {
+            all.retain(|w| !Rc::ptr_eq(w, watch));
+        }
+        both!(&mut *self.machine.borrow_mut(), m => m.unsubscribe(&url, watch.name.as_deref()));
+        self.wake.notify_one();
+    }
+    /// No requests for these kinds until [`resume`](Self::resume).
+    pub fn pause(&self, kinds: &[&str]) {
+        kinds.iter().for_each(|k| both!(&mut *self.machine.borrow_mut(), m => m.pause(&type_url(k))));
+    }
+    /// See [`pause`](Self::pause).
+    pub fn resume(&self, kinds: &[&str]) {
+        kinds.iter().for_each(|k| both!(&mut *self.machine.borrow_mut(), m => m.resume(&type_url(k))));
+        self.wake.notify_one();
+    }
+    /// A stream begins.
+    pub fn connected(&self) {
+        both!(&mut *self.machine.borrow_mut(), m => m.connected());
+        self.node_sent.set(false);
+        self.stats.connected_state().set(1);
+    }
+    /// The stream is over, or did not come about.
+    pub fn disconnected(&self) {
+        both!(&mut *self.machine.borrow_mut(), m => m.disconnected());
+        self.stats.connected_state().set(0);
+        self.stats.pending_requests().set(0);
+        let all: Vec<_> = self.watches.borrow().values().flatten().cloned().collect();
+        all.iter().for_each(|w| w.failed());
+    }
+    /// The next request that is due, encoded.
+    pub fn request(&self) -> Option<Bytes> {
+        let mut machine = self.machine.borrow_mut();
+        let node = || {
+            let needed = !(self.node_once && self.node_sent.replace(true));
+            needed.then(|| Box::new((*self.node).clone()))
+        };
+        let bytes = match &mut *machine {
+            Machine::Sotw(m) => {
+                let mut r = m.next()?;
+                r.node = node();
+                r.encode_to_vec()
+            }
+            Machine::Delta(m) => {
+                let mut r = m.next()?;
+                r.node = node();
+                r.encode_to_vec()
+            }
+        };
+        Some(bytes.into())
+    }
+    /// How many requests are due.
+    pub fn pending(&self) -> usize {
+        both!(&*self.machine.borrow(), m => m.pending())
+    }
+    /// Takes over a response.
+    ///
+    /// # Errors
+    /// It is none: the stream is of no use.
+    pub async fn response(&self, bytes: Bytes) -> Result<(), String> {
+        let bad = |e: prost::DecodeError| format!("Unable to parse protobuf: {e}");
+        let incoming = match self.is_delta() {
+            true => Incoming::delta(DeltaDiscoveryResponse::decode(bytes).map_err(bad)?),
+            false => Incoming::sotw(DiscoveryResponse::decode(bytes).map_err(bad)?),
+        };
+        if let Some(id) = &incoming.identifier {
+            self.stats.identifier().set(id);
+        }
+        let url = incoming.url.as_str();
+        let wanted = both!(&*self.machine.borrow(), m => m.is_wanted(url));
+        match wanted {
+            None => {
+                let version = &incoming.version;
+                log!(Config, Warning, "Ignoring a response for type URL {url} (version {version}), which has no subscribers.");
+                return Ok(());
+            }
+            Some(false) => {
+                let empty = incoming.resources.is_empty();
+                if let Machine::Sotw(m) = &mut *self.machine.borrow_mut() {
+                    m.unwanted(url, &incoming.nonce, &incoming.version, empty);
+                    self.wake.notify_one();
+                    return Ok(());
+                }
+            }
+            Some(true) => {}
+        }
+        both!(&mut *self.machine.borrow_mut(), m => m.pause(url));
+        let result = match self.is_delta() {
+            true => self.take_delta(&incoming),
+            false => self.take_sotw(&incoming),
+        };
+        // What waits for these resources goes on first: what it asks for comes before the answer, as in Envoy.
+        tokio::task::yield_now().await;
+        let mut machine = self.machine.borrow_mut();
+        if let Err(e) = &result {
+            log!(Config, Debug, "{url}: version {} is refused: {e}", incoming.version);
+        }
+        match &mut *machine {
+            Machine::Sotw(m) => {
+                let version = incoming.version.as_str();
+                m.answered(url, &incoming.nonce, result.as_ref().map(|()| version).map_err(String::as_str));
+                m.resume(url);
+            }
+            Machine::Delta(m) => {
+                m.answered(url, &incoming.nonce, result.as_ref().map(|_| ()).map_err(String::as_str));
+                m.resume(url);
+            }
+        }
+        Ok(())
+    }
+    /// When the next resource ends.
+    pub fn next_end(&self) -> Option<Instant> {
+        self.ends.borrow().values().min().copied()
+    }
+    /// Takes away the resources whose time is over.
+    pub fn expire(&self) {
+        let now = clock::now();
+        let mut over: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        self.ends.borrow_mut().retain(|(url, name), end| {
+            let stays = *end > now;
+            if !stays {
+                over.entry(url.clone()).or_default().push(name.clone());
+            }
+            stays
+        });
+        for (url, names) in over {
+            if let Machine::Delta(m) = &mut *self.machine.borrow_mut() {
+                m.took(&url, [], &names);
+            }
+            for w in self.of_type(&url) {
+                let own: Vec<String> =
+                    names.iter().filter(|n| w.name.as_ref().is_none_or(|own| own == *n)).cloned().collect();
+                if !own.is_empty() {
+                    let u = Update { resources: &[], removed: Removed::Named(&own), version: "" };
+                    if let Err(e) = w.deliver(&u, true) {
+                        w.rejected(&e);
+                    }
+                }
+            }
+        }
+    }
+
+    fn of_type(&self, url: &str) -> Vec<Rc<Watch>> {
+        self.watches.borrow().get(url).cloned().unwrap_or_default()
+    }
+    fn note_end(&self, url: &str, r: &Received) {
+        let key = (url.to_owned(), r.name.clone());
+        match r.ttl {
+            Some(ttl) => drop(self.ends.borrow_mut().insert(key, clock::now() + ttl)),
+            None => drop(self.ends.borrow_mut().remove(&key)),
+        }
+    }
+    fn take_sotw(&self, i: &Incoming) -> Result<(), String> {
+        let mut errors: Vec<String> = vec![];
+        let mut all: Vec<Resource> = vec![];
+        for r in &i.resources {
+            match r {
+                Ok(r) => {
+                    self.note_end(&i.url, r);
+                    all.extend(r.resource.clone());
+                }
+                Err(e) => errors.push(e.clone()),
+            }
+        }
+        // A response that names only what lives on says nothing of the rest.
+        let heartbeat = all.is_empty() && !i.resources.is_empty() && errors.is_empty();
+        let watches = self.of_type(&i.url);
+        if !errors.is_empty() {
+            let why = errors.join("; ");
+            watches.iter().for_each(|w| refuse(w, &why));
+            return Err(why);
+        }
+        let by_name: HashMap<&str, &Resource> = all.iter().map(|r| (r.name.as_str(), r)).collect();
+        for w in watches {
+            let u = Update { resources: &all, removed: Removed::Others, version: &i.version };
+            let delivered = match w.name.as_deref().map(|n| by_name.get(n)) {
+                None if heartbeat => continue,
+                None => w.deliver(&u, true),
+                Some(None) => continue,
+                Some(Some(r)) => {
+                    let one = std::slice::from_ref(*r);
+                    w.deliver(&Update { resources: one, ..u }, true)
+                }
+            };
+            match delivered {
+                Ok(()) => w.attempt(),
+                Err(e) => {
+                    refuse(&w, &e);
+                    errors.push(e);
+                }
+            }
+        }
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(errors.join("; ")),
+        }
+    }
+    fn take_delta(&self, i: &Incoming) -> Result<(), String> {
+        let mut errors: Vec<String> = vec![];
+        let mut all: Vec<&Received> = vec![];
+        let mut seen = HashSet::new();
+        for r in &i.resources {
+            match r {
+                Ok(r) if !seen.insert(r.name.as_str()) => {
+                    errors.push(format!("duplicate name {} found among added/updated resources", r.name));
+                }
+                Ok(r) => all.push(r),
+                Err(e) => errors.push(e.clone()),
+            }
+        }
+        if let Some(name) = i.removed.iter().find(|n| !seen.insert(n.as_str())) {
+            errors.push(format!("duplicate name {name} found in the union of added+removed resources"));
+        }
+        let watches = self.of_type(&i.url);
+        if !errors.is_empty() {
+            let why = errors.join("; ");
+            watches.iter().for_each(|w| refuse(w, &why));
+            return Err(why);
+        }
+        all.iter().for_each(|r| self.note_end(&i.url, r));
+        let mut refused: HashSet<String> = HashSet::new();
+        let resources: Vec<Resource> = all.iter().filter_map(|r| r.resource.clone()).collect();
+        let by_name: HashMap<&str, &Resource> = resources.iter().map(|r| (r.name.as_str(), r)).collect();
+        for w in watches {
+            let u = Update { resources: &resources, removed: Removed::Named(&i.removed), version: &i.version };
+            let delivered = match w.name.as_deref() {
+                None => {
+                    w.attempt();
+                    w.deliver(&u, true)
+                }
+                Some(name) => {
+                    let removed: Vec<String> = i.removed.iter().filter(|n| *n == name).cloned().collect();
+                    let one = by_name.get(name).map(|r| std::slice::from_ref(*r)).unwrap_or_default();
+                    if one.is_empty() && removed.is_empty() {
+                        continue;
+                    }
+                    w.attempt();
+                    w.deliver(&Update { resources: one, removed: Removed::Named(&removed), ..u }, true)
+                }
+            };
+            if let Err(e) = delivered {
+                refuse(&w, &e);
+                errors.push(e);
+                match &w.name {
+                    Some(n) => drop(refused.insert(n.clone())),
+                    // Which of them, only the text says.
+                    None => refused.extend(resources.iter().map(|r| r.name.clone())),
+                }
+            }
+        }
+        if let Machine::Delta(m) = &mut *self.machine.borrow_mut() {
+            let taken = all.iter().filter(|r| r.resource.is_some() && !refused.contains(&r.name));
+            m.took(&i.url, taken.map(|r| (r.name.as_str(), r.version.as_str())), &i.removed);
+        }
+        for name in &i.removed {
+            self.ends.borrow_mut().remove(&(i.url.clone(), name.clone()));
+        }
+        match errors.is_empty() {
+            true => Ok(()),
+            false => Err(errors.join("; ")),
+        }
+    }
+}
+
+fn refuse(w: &Watch, why: &str) {
+    w.rejected(why);
+    w.attempt();
+}
+
+impl Incoming {
+    fn sotw(r: DiscoveryResponse) -> Incoming {
+        let version: Arc<str> = r.version_info.as_str().into();
+        Incoming {
+            resources: r.resources.into_iter().map(|any| received(any, &r.type_url, &version)).collect(),
+            url: r.type_url,
+            nonce: r.nonce,
+            version: r.version_info,
+            removed: vec![],
+            identifier: r.control_plane.map(|c| c.identifier),
+        }
+    }
+    fn delta(r: DeltaDiscoveryResponse) -> Incoming {
+        Incoming {
+            resources: r.resources.into_iter().map(|w| unwrapped(w, &r.type_url, None)).collect(),
+            url: r.type_url,
+            nonce: r.nonce,
+            version: r.system_version_info,
+            removed: r.removed_resources,
+            identifier: r.control_plane.map(|c| c.identifier),
+        }
+    }
+}
+
+/// A moment that never comes.
+pub fn far() -> Duration {
+    Duration::from_secs(365 * 24 * 3600)
+}

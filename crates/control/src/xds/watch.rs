@@ -1,0 +1,137 @@
+//! One subscription, whatever brings its resources: it counts, gives up waiting, checks, and knows what is the same.
+
+use super::base::Base;
+use nuncio_core::clock::{self, TimerKind};
+use nuncio_core::discovery::{CountUpdates, Removed, Resource, Subscriber, Update};
+use nuncio_core::log;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+use tokio::task::AbortHandle;
+
+/// See the module.
+pub struct Watch {
+    /// Full name of the message.
+    pub kind: &'static str,
+    /// The one that is wanted; none for all.
+    pub name: Option<String>,
+    stats: Rc<dyn CountUpdates>,
+    subscriber: Weak<dyn Subscriber>,
+    base: Weak<Base>,
+    timer: RefCell<Option<AbortHandle>>,
+    last: RefCell<Option<Resource>>,
+    ended: Cell<bool>,
+}
+
+impl Watch {
+    /// A subscription that waits `timeout` for its first response.
+    pub fn new(
+        kind: &'static str,
+        name: Option<&str>,
+        stats: Rc<dyn CountUpdates>,
+        subscriber: Weak<dyn Subscriber>,
+        base: Weak<Base>,
+    ) -> Rc<Watch> {
+        Rc::new(Watch {
+            kind,
+            name: name.map(str::to_owned),
+            stats,
+            subscriber,
+            base,
+            timer: RefCell::default(),
+            last: RefCell::default(),
+            ended: Cell::new(false),
+        })
+    }
+    /// Begins to wait for the first response; a wait of no time is for ever.
+    pub fn wait(self: &Rc<Self>, timeout: Duration) {
+        self.stats.attempt();
+        if timeout.is_zero() {
+            return;
+        }
+        let this = Rc::downgrade(self);
+        let wait = async move {
+            clock::sleep(TimerKind::Other, timeout).await;
+            let Some(this) = this.upgrade() else { return };
+            this.timer.take();
+            this.stats.timed_out();
+            this.stats.attempt();
+            log!(Config, Warning, "gRPC config: initial fetch timed out for {}", super::resource::type_url(this.kind));
+            this.give_up();
+        };
+        *self.timer.borrow_mut() = Some(tokio::task::spawn_local(wait).abort_handle());
+    }
+    fn give_up(&self) {
+        if let (Some(s), false) = (self.subscriber.upgrade(), self.ended.get()) {
+            s.give_up();
+        }
+    }
+    fn answered(&self) {
+        self.timer.take().iter().for_each(AbortHandle::abort);
+    }
+    /// Nobody is told any more.
+    pub fn end(&self) {
+        self.ended.set(true);
+        self.answered();
+    }
+    /// What was taken over last, when one resource is wanted.
+    pub fn last(&self) -> Option<Resource> {
+        self.last.borrow().clone()
+    }
+    /// Counts an attempt.
+    pub fn attempt(&self) {
+        self.stats.attempt();
+    }
+    /// There is no connection to who should answer.
+    pub fn failed(&self) {
+        self.stats.failure();
+        self.stats.attempt();
+    }
+    /// A file could not be read.
+    pub fn unreadable(&self) {
+        self.stats.failure();
+        self.give_up();
+    }
+    /// What came was refused.
+    pub fn rejected(&self, why: &str) {
+        self.answered();
+        self.stats.rejected();
+        log!(Config, Warning, "config for {} rejected: {why}", super::resource::type_url(self.kind));
+        self.give_up();
+    }
+    /// Hands an update on. `measured`: how long that takes is a stat.
+    ///
+    /// # Errors
+    /// What was refused, and why.
+    pub fn deliver(&self, u: &Update<'_>, measured: bool) -> Result<(), String> {
+        let (Some(base), Some(subscriber), false) =
+            (self.base.upgrade(), self.subscriber.upgrade(), self.ended.get())
+        else {
+            return Ok(());
+        };
+        self.answered();
+        let begin = clock::now();
+        let first = u.resources.first().filter(|_| self.name.is_some());
+        let same = first.is_some_and(|r| self.last.borrow().as_ref().is_some_and(|l| l.bytes == r.bytes));
+        if !same {
+            if let Some(r) = first {
+                base.checker().check(self.kind, &r.bytes)?;
+            }
+            subscriber.update(u, &base.cx()).map_err(|e| e.0)?;
+        }
+        if let Some(r) = first {
+            *self.last.borrow_mut() = Some(r.clone());
+        }
+        if self.name.is_some() && matches!(u.removed, Removed::Named(gone) if !gone.is_empty()) {
+            self.last.take();
+        }
+        self.stats.success(u.version, measured.then(|| clock::now().duration_since(begin)));
+        Ok(())
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.answered();
+    }
+}
