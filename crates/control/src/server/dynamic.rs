@@ -99,7 +99,7 @@ impl<'a> Dynamic<'a> {
 pub fn listeners(manager: &ListenerManager) -> Vec<DynamicListener> {
     let mut all: Vec<DynamicListener> = Vec::new();
     let (active, warming, draining) = (manager.list(), manager.list_warming(), manager.list_draining());
-    let of_api = |l: &&std::rc::Rc<ListenerEntry>| l.revision.version.is_some();
+    let of_api = |l: &&Rc<ListenerEntry>| l.revision.version.is_some();
     for l in active.iter().filter(of_api) {
         entry(&mut all, &l.plan.info.name).active_state = Some(state(l));
     }

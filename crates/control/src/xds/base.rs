@@ -50,3 +50,43 @@ impl Base {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::Base;
+    use crate::bootstrap;
+    use crate::options::Options;
+    use crate::server::{Facts, Made};
+    use crate::xds::Xds;
+    use nuncio_core::init::Init;
+    use nuncio_core::stats::Store;
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    /// Of a server without extensions, clusters or control plane.
+    pub fn base(store: &Store) -> Rc<Base> {
+        let made = Arc::new(Made::new());
+        let node = bootstrap::node(None, &Options::default(), &made.registry);
+        let root = store.root();
+        let discovery = Xds::new(None, &node.message, &root, false);
+        let runtime = crate::server::runtime::Layers::new(None, &root).expect("no layers");
+        let base = Rc::new(Base {
+            made,
+            facts: Facts {
+                clusters: nuncio_engine::ClusterManager::new(&root),
+                runtime: runtime.current().clone(),
+                state: Arc::default(),
+                secrets: Rc::default(),
+                discovery: discovery.clone(),
+            },
+            root,
+            node,
+            init: Init::default(),
+            workers: 1,
+            reject_unknown: false,
+            ignore_unknown: false,
+        });
+        discovery.set_base(&base);
+        base
+    }
+}

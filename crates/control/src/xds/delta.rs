@@ -109,11 +109,6 @@ impl Delta {
     pub fn disconnected(&mut self) {
         self.acks.clear();
     }
-    /// The version of a resource that is here.
-    pub fn version(&self, url: &str, name: &str) -> Option<&str> {
-        let t = self.types.iter().find(|t| t.url == url)?;
-        t.wanted.get(name).and_then(|v| v.as_deref()).or_else(|| t.others.get(name).map(String::as_str))
-    }
     /// Resources have come and gone.
     pub fn took<'a>(
         &mut self,

@@ -16,10 +16,11 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Largest file that is read, in bytes.
 const MOST: u64 = 1 << 30;
@@ -167,6 +168,9 @@ struct Noticed {
     followers: RefCell<HashMap<i32, Vec<Follower>>>,
 }
 
+/// Something was moved into a folder: its number, and the name.
+type Moved = (i32, Option<Vec<u8>>);
+
 impl Folders {
     fn follow(
         &self,
@@ -192,38 +196,50 @@ impl Folders {
 }
 
 impl Noticed {
+    /// A thread waits for the kernel, which is its whole life; main does the rest.
     fn start() -> std::io::Result<Rc<Noticed>> {
-        let fd = Arc::new(inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?);
-        let events = AsyncFd::new(fd.clone())?;
+        let fd = Arc::new(inotify::init(CreateFlags::CLOEXEC)?);
+        let (tell, mut told) = unbounded_channel();
+        let waits_at = fd.clone();
+        std::thread::Builder::new().name("files".to_owned()).spawn(move || wait(&waits_at, &tell))?;
         let noticed = Rc::new(Noticed { fd, followers: RefCell::default() });
-        let weak = Rc::downgrade(&noticed);
+        let this = noticed.clone();
         tokio::task::spawn_local(async move {
-            while let Ok(mut ready) = events.readable().await {
-                let Some(noticed) = weak.upgrade() else { return };
-                let due = noticed.due();
-                ready.clear_ready();
+            while let Some(first) = told.recv().await {
+                let mut due = vec![];
+                this.due(&first, &mut due);
+                while let Ok(next) = told.try_recv() {
+                    this.due(&next, &mut due);
+                }
                 due.iter().for_each(|changed| changed());
             }
         });
         Ok(noticed)
     }
-    /// Reads all events; who is to be told, once each.
-    fn due(&self) -> Vec<Rc<dyn Fn()>> {
-        let mut buf = [MaybeUninit::uninit(); 4096];
-        let mut events = inotify::Reader::new(&*self.fd, &mut buf);
-        let mut due: Vec<Rc<dyn Fn()>> = vec![];
-        while let Ok(e) = events.next() {
-            let moved = e.file_name().map(|n| n.to_bytes().to_vec());
-            let followers = self.followers.borrow();
-            for f in followers.get(&e.wd()).into_iter().flatten() {
-                use std::os::unix::ffi::OsStrExt;
-                let meant =
-                    f.name.as_ref().is_none_or(|n| moved.as_deref() == Some(n.as_bytes()));
-                if meant && f.alive.strong_count() > 0 && !due.iter().any(|d| Rc::ptr_eq(d, &f.changed)) {
-                    due.push(f.changed.clone());
-                }
+    /// Adds who is to be told of a move, once each.
+    fn due(&self, (folder, moved): &Moved, due: &mut Vec<Rc<dyn Fn()>>) {
+        let followers = self.followers.borrow();
+        for f in followers.get(folder).into_iter().flatten() {
+            let meant = f.name.as_ref().is_none_or(|n| moved.as_deref() == Some(n.as_bytes()));
+            if meant && f.alive.strong_count() > 0 && !due.iter().any(|d| Rc::ptr_eq(d, &f.changed)) {
+                due.push(f.changed.clone());
             }
         }
-        due
+    }
+}
+
+fn wait(fd: &OwnedFd, tell: &UnboundedSender<Moved>) {
+    let mut buf = [MaybeUninit::uninit(); 4096];
+    let mut events = inotify::Reader::new(fd, &mut buf);
+    loop {
+        match events.next() {
+            Ok(e) => {
+                if tell.send((e.wd(), e.file_name().map(|n| n.to_bytes().to_vec()))).is_err() {
+                    return; // the server is ending
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
     }
 }

@@ -96,7 +96,7 @@ pub struct Xds {
 impl Xds {
     /// Knows the control plane of the bootstrap.
     pub fn new(d: Option<&DynamicResources>, node: &core::Node, root: &Scope, reject_unknown: bool) -> Rc<Xds> {
-        let ads_config = d.and_then(|d| d.ads_config.clone());
+        let ads_config = d.and_then(|d| d.ads_config.as_deref().cloned());
         let node = Rc::new(node.clone());
         let ads = ads_config.as_ref().map(|c| {
             let stats = ControlPlaneStats::new(&root.scope("control_plane"));
