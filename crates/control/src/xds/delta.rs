@@ -1,5 +1,5 @@
 //! The delta protocol, without sockets: which requests are due. A request says what is wanted in addition or no more;
-//! ACKs and NACKs are requests with a nonce, and come first.
+//! ACKs and NACKs are requests with a nonce. They come before what becomes due after them.
 
 use super::queue::Queue;
 use super::sotw::status;
@@ -15,6 +15,8 @@ pub struct Delta {
     types: Vec<Type>,
     /// Only says who is paused.
     paused: Queue,
+    /// Types that were due before the first of the ACKs was.
+    first: VecDeque<String>,
     acks: VecDeque<Ack>,
     /// Control planes that were heard once are told what is known.
     heard: bool,
@@ -102,12 +104,12 @@ impl Delta {
     }
     /// A stream begins: everything is asked for anew.
     pub fn connected(&mut self) {
-        self.acks.clear();
+        (self.acks, self.first) = Default::default();
         self.types.iter_mut().for_each(|t| t.asked = false);
     }
     /// There is no stream.
     pub fn disconnected(&mut self) {
-        self.acks.clear();
+        (self.acks, self.first) = Default::default();
     }
     /// Resources have come and gone.
     pub fn took<'a>(
@@ -136,20 +138,29 @@ impl Delta {
     /// A response is to be acknowledged, or refused.
     pub fn answered(&mut self, url: &str, nonce: &str, result: Result<(), &str>) {
         self.heard = true;
+        if self.acks.is_empty() {
+            let due = self.types.iter().filter(|t| t.is_due() && !self.paused.is_paused(&t.url));
+            self.first = due.map(|t| t.url.clone()).collect();
+        }
         let refusal = result.err().map(str::to_owned);
         self.acks.push_back(Ack { url: url.to_owned(), nonce: nonce.to_owned(), refusal });
     }
     /// The next request that is due, without a node.
     pub fn next(&mut self) -> Option<DeltaDiscoveryRequest> {
+        let heard = self.heard;
+        while let Some(url) = self.first.pop_front() {
+            let paused = self.paused.is_paused(&url);
+            if let Some(t) = self.find(&url).filter(|t| !paused && t.is_due()) {
+                return Some(t.request(heard));
+            }
+        }
         let ack = self.acks.iter().position(|a| !self.paused.is_paused(&a.url));
         if let Some(ack) = ack.and_then(|at| self.acks.remove(at)) {
-            let heard = self.heard;
             let mut request = self.find(&ack.url)?.request(heard);
             request.response_nonce = ack.nonce;
             request.error_detail = ack.refusal.map(|message| status(&message));
             return Some(request);
         }
-        let heard = self.heard;
         let t = self.types.iter_mut().find(|t| t.is_due() && !self.paused.is_paused(&t.url))?;
         Some(t.request(heard))
     }

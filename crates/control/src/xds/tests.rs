@@ -111,7 +111,11 @@ fn a_delta_stream_from_its_begin_to_the_next_one() {
     d.subscribe(&eds, Some("svc"));
     d.answered(&cds, "c1", Ok(()));
     let both = delta_all(&mut d);
-    assert_eq!(both, ["Cluster +[] -[] [] nc1", r#"ClusterLoadAssignment +["svc"] -[] [] n"#], "answers first");
+    assert_eq!(
+        both,
+        [r#"ClusterLoadAssignment +["svc"] -[] [] n"#, "Cluster +[] -[] [] nc1"],
+        "what was wanted before the answer comes before it"
+    );
     d.took(&eds, [("svc", "5"), ("foreign", "1")], &[]);
     d.answered(&eds, "e1", Err("bad"));
     assert_eq!(delta_all(&mut d), ["ClusterLoadAssignment +[] -[] [] ne1 !bad"]);
