@@ -11,7 +11,7 @@ CASES = ROOT / "cases"
 KINDS = ("exit", "wire", "up", "log", "stats", "admin")
 FIELDS = {
     "note", "rows", "config", "file", "upstreams", "steps", "cli", "validate", "args", "env",
-    "without", "baseline", "mask", "soft", "needs", "stats", "linger",
+    "without", "baseline", "files", "mask", "soft", "needs", "stats", "linger",
 }
 # Why a case has no `without`: there is no configuration in it that could be taken away.
 BASELINES = {
@@ -22,7 +22,7 @@ BASELINES = {
     "process": "the command line and signals",
 }
 # What a case may configure a proxy by.
-CONFIGURED = ("config", "args", "env", "file")
+CONFIGURED = ("config", "args", "env", "file", "files")
 
 
 @dataclass

@@ -94,7 +94,7 @@ def default_cluster(name, upstream):
         "connect_timeout": "0.5s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [host]}]},
     }
-    if upstream.get("cluster_protocol", upstream.get("protocol")) == "h2":
+    if upstream.get("cluster_protocol", upstream.get("protocol")) in ("h2", "ads"):
         cluster["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": "HttpProtocolOptions",
@@ -200,5 +200,9 @@ def render(config, upstreams, names):
     """The text of the configuration file."""
     if isinstance(config, str):
         return expand_text(config, names)
-    tree = config["full"] if "full" in config else bootstrap(config, upstreams)
+    return dump(config["full"] if "full" in config else bootstrap(config, upstreams), names)
+
+
+def dump(tree, names):
+    """A tree as YAML, expanded."""
     return yaml.dump(expand(tree, names), Dumper=Dumper, sort_keys=False, width=1000)

@@ -35,6 +35,10 @@ class Environment:
         path.write_text(self.text(text))
         return str(path)
 
+    def write_tree(self, name, tree):
+        """Writes a text, or a tree as YAML."""
+        self.write(name, tree if isinstance(tree, str) else config.dump(tree, self.name))
+
     def read(self, name):
         path = self.folder / name
         return path.read_text(errors="replace").splitlines() if path.exists() else None
@@ -118,7 +122,9 @@ def traffic(env):
     case = env.case
     for name, spec in case.get("upstreams", {}).items():
         port = env.ports[(spec or {}).get("port_of", name)]
-        env.upstreams[name] = Upstream(name, spec, port)
+        env.upstreams[name] = Upstream(name, spec, port, env.name)
+    for name, tree in case.get("files", {}).items():
+        env.write_tree(name, tree)
     path = env.write_config()
     args = [env.text(str(arg)) for arg in case.get("args", [])]
     env.proxy = Proxy(env.binary, path, env.folder, args, env.ports["admin"])

@@ -82,6 +82,15 @@ def run(env, step):
     if "write" in step:
         env.write(step["write"]["file"], step["write"]["text"])
         return None
+    if "replace" in step:
+        # As orchestrators do it: another file is moved to its place.
+        env.write_tree("replace.tmp", step["replace"]["with"])
+        (env.folder / "replace.tmp").rename(env.folder / step["replace"]["file"])
+        return None
+    if "resource" in step:
+        from . import upstream_ads
+
+        return upstream_ads.change(env, step["resource"])
     if "rename" in step:
         (env.folder / step["rename"][0]).rename(env.folder / step["rename"][1])
         return None

@@ -1,6 +1,6 @@
 """Scripted upstreams. ``UPSTREAMS`` maps the protocol of a case's upstream to the function that serves a connection.
 
-``dead`` does not listen, ``full`` never completes a connection, ``dns`` is a name server.
+``dead`` does not listen, ``full`` never completes a connection, ``dns`` is a name server, ``ads`` a control plane.
 
 A script is looked up by the longest matching path prefix and is a response mapping (``status``, ``headers``, ``body``,
 ``chunked``, ``trailers``, ``close``), a list of actions, or ``{sequence: [...]}`` of either (the last one repeats).
@@ -17,12 +17,16 @@ RESPONSE_KEYS = {"status", "reason", "version", "headers", "body", "chunked", "t
 class Upstream:
     """One listening upstream and what it saw."""
 
-    def __init__(self, name, spec, port):
+    def __init__(self, name, spec, port, names=None):
         self.name, self.spec, self.port = name, spec or {}, port
         self.protocol = self.spec.get("protocol", "h1")
         self.seen, self.connections, self.counts = [], [], {}
         self.mutex = threading.Lock()
         self.socket = None
+        if self.protocol == "ads":
+            from . import upstream_ads  # what it needs takes half a second to load
+
+            self.resources = upstream_ads.Resources(self.spec, names)
         if self.protocol == "dns":
             self.socket = upstream_dns.serve(self)
         elif self.protocol != "dead":
@@ -107,4 +111,10 @@ def serve_tcp(upstream, sock, number):
         sock.sendall(upstream.name.encode() + b":" + data)
 
 
-PROTOCOLS = {"h1": upstream_h1.serve, "h2": upstream_h2.serve, "tcp": serve_tcp}
+def serve_ads(upstream, sock, number):
+    from . import upstream_ads
+
+    upstream_ads.serve(upstream, sock, number)
+
+
+PROTOCOLS = {"h1": upstream_h1.serve, "h2": upstream_h2.serve, "tcp": serve_tcp, "ads": serve_ads}

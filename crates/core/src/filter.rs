@@ -113,7 +113,7 @@ pub trait ServerCx {
 }
 
 /// Takes lines of events, on main.
-pub type EventLog = std::rc::Rc<dyn Fn(&str)>;
+pub type EventLog = Rc<dyn Fn(&str)>;
 
 /// Route config of a filter that has none. Configuring one is refused in Envoy's words.
 #[derive(Clone, PartialEq, prost::Message)]

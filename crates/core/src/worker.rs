@@ -43,6 +43,12 @@ pub fn local<T: 'static>(make: impl FnOnce() -> T) -> Rc<T> {
     t
 }
 
+/// What [`local`] has made, unless it never did, or the thread is ending.
+pub fn existing<T: 'static>() -> Option<Rc<T>> {
+    let found = STATE.try_with(|s| s.try_borrow().ok()?.get(&TypeId::of::<T>()).cloned());
+    found.ok().flatten()?.downcast::<T>().ok()
+}
+
 /// Hands a plan that this thread no longer needs to main, which frees it.
 pub fn retire<T: Send + 'static>(t: T) {
     let mut t = Some(t);
@@ -59,7 +65,8 @@ pub fn retire<T: Send + 'static>(t: T) {
 
 /// Runs `job` on main.
 pub fn post_to_main(job: impl FnOnce() + Send + 'static) {
-    TO_MAIN.with(|m| {
+    // A thread that is ending has no way to main any more.
+    let _ = TO_MAIN.try_with(|m| {
         if let Some(main) = &*m.borrow() {
             let _ = main.send(Box::new(job)); // main is gone: the process is ending
         }

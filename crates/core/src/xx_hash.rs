@@ -23,7 +23,8 @@ pub fn xx_hash64(bytes: &[u8], seed: u64) -> u64 {
                 *lane = round(*lane, u64::from_le_bytes(*word));
             }
         }
-        let sum = lanes.iter().zip([1, 7, 12, 18]).fold(0_u64, |h, (l, by)| h.wrapping_add(l.rotate_left(by)));
+        let sum =
+            lanes.iter().zip([1, 7, 12, 18]).fold(0_u64, |h, (l, by)| h.wrapping_add(l.rotate_left(by)));
         lanes.iter().fold(sum, |h, l| (h ^ round(0, *l)).wrapping_mul(P1).wrapping_add(P4))
     };
     h = h.wrapping_add(bytes.len() as u64);

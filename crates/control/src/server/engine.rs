@@ -144,7 +144,9 @@ impl View for EngineView {
                 let one = |(r, at): (Resource, SystemTime)| {
                     let of = Revision { version: Some(r.version.clone()), updated: at };
                     let bytes = r.bytes.clone();
-                    self.revised(&r.name, &of, move || RouteConfiguration::decode(&*bytes).unwrap_or_default())
+                    self.revised(&r.name, &of, move || {
+                        RouteConfiguration::decode(&*bytes).unwrap_or_default()
+                    })
                 };
                 RouteProviders::here().list().into_iter().map(one).collect()
             }

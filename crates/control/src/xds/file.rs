@@ -123,15 +123,14 @@ fn read(path: &Path, unknown: UnknownFields) -> Result<DiscoveryResponse, Unusab
     if size > MOST {
         return Err(failed(format!("file {} size is {size} bytes; maximum is {MOST}", path.display())));
     }
-    let bytes =
-        std::fs::read(path).map_err(|_| failed(format!("Invalid path: {}", path.display())))?;
+    let bytes = std::fs::read(path).map_err(|_| failed(format!("Invalid path: {}", path.display())))?;
     let name = path.display().to_string();
     match parse_message::<DiscoveryResponse>(&bytes, Format::of_path(path), &name, unknown) {
         Ok(loaded) => Ok(loaded.message),
         Err(e) => {
             let phrase = e.envoy_phrase();
-            let refused =
-                phrase.starts_with("Proto constraint validation failed") || phrase.ends_with("has unknown fields");
+            let refused = phrase.starts_with("Proto constraint validation failed")
+                || phrase.ends_with("has unknown fields");
             let why = e.errors().iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
             Err(Unusable { why, refused })
         }

@@ -95,7 +95,12 @@ pub struct Xds {
 
 impl Xds {
     /// Knows the control plane of the bootstrap.
-    pub fn new(d: Option<&DynamicResources>, node: &core::Node, root: &Scope, reject_unknown: bool) -> Rc<Xds> {
+    pub fn new(
+        d: Option<&DynamicResources>,
+        node: &core::Node,
+        root: &Scope,
+        reject_unknown: bool,
+    ) -> Rc<Xds> {
         let ads_config = d.and_then(|d| d.ads_config.as_deref().cloned());
         let node = Rc::new(node.clone());
         let ads = ads_config.as_ref().map(|c| {
@@ -154,10 +159,16 @@ impl Xds {
         Ok(tokio::task::spawn_local(run).abort_handle())
     }
     /// A stream for one subscription.
-    fn own(&self, c: &core::ApiConfigSource, wish: &Subscribe<'_>, watch: Rc<Watch>) -> BuildResult<Subscription> {
+    fn own(
+        &self,
+        c: &core::ApiConfigSource,
+        wish: &Subscribe<'_>,
+        watch: Rc<Watch>,
+    ) -> BuildResult<Subscription> {
         let delta = is_delta(c);
-        let method = resource::method(wish.kind, delta)
-            .ok_or_else(|| BuildError::not_implemented(format_args!("a service of its own for {}", wish.kind)))?;
+        let method = resource::method(wish.kind, delta).ok_or_else(|| {
+            BuildError::not_implemented(format_args!("a service of its own for {}", wish.kind))
+        })?;
         let stats = ControlPlaneStats::new(&wish.scope.scope("control_plane"));
         let mux = Mux::new(delta, self.node.clone(), c.set_node_on_first_message_only, stats);
         self.muxes.borrow_mut().push(Rc::downgrade(&mux));
@@ -209,9 +220,9 @@ fn check_api(c: &core::ApiConfigSource, field: &str) -> BuildResult<()> {
         ApiType::Grpc | ApiType::DeltaGrpc if c.grpc_services.is_empty() => {
             Err("API configs must have either a gRPC service or a cluster name defined".into())
         }
-        ApiType::Grpc | ApiType::DeltaGrpc if c.grpc_services.len() > 1 => {
-            Err(BuildError::not_implemented(format_args!("a second ApiConfigSource.grpc_services in {field}")))
-        }
+        ApiType::Grpc | ApiType::DeltaGrpc if c.grpc_services.len() > 1 => Err(BuildError::not_implemented(
+            format_args!("a second ApiConfigSource.grpc_services in {field}"),
+        )),
         ApiType::Grpc | ApiType::DeltaGrpc => Ok(()),
         other => Err(format!("Unsupported config source {}", other.as_str_name()).into()),
     }

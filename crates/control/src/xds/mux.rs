@@ -100,9 +100,10 @@ impl Mux {
         let known = {
             let mut all = self.watches.borrow_mut();
             let of_type = all.entry(url).or_default();
-            let known = watch.name.as_ref().and_then(|n| {
-                of_type.iter().filter(|w| w.name.as_ref() == Some(n)).find_map(|w| w.last())
-            });
+            let known = watch
+                .name
+                .as_ref()
+                .and_then(|n| of_type.iter().filter(|w| w.name.as_ref() == Some(n)).find_map(|w| w.last()));
             of_type.push(watch.clone());
             known
         };
@@ -192,7 +193,11 @@ impl Mux {
         match wanted {
             None => {
                 let version = &incoming.version;
-                log!(Config, Warning, "Ignoring a response for type URL {url} (version {version}), which has no subscribers.");
+                log!(
+                    Config,
+                    Warning,
+                    "Ignoring a response for type URL {url} (version {version}), which has no subscribers."
+                );
                 return Ok(());
             }
             Some(false) => {
@@ -343,7 +348,8 @@ impl Mux {
         let resources: Vec<Resource> = all.iter().filter_map(|r| r.resource.clone()).collect();
         let by_name: HashMap<&str, &Resource> = resources.iter().map(|r| (r.name.as_str(), r)).collect();
         for w in watches {
-            let u = Update { resources: &resources, removed: Removed::Named(&i.removed), version: &i.version };
+            let u =
+                Update { resources: &resources, removed: Removed::Named(&i.removed), version: &i.version };
             let delivered = match w.name.as_deref() {
                 None => {
                     w.attempt();

@@ -76,7 +76,12 @@ pub fn received(any: prost_types::Any, url: &str, version: &Arc<str>) -> Result<
         return unwrapped(wrapped, url, Some(version));
     }
     let resource = resource(any, url, version.clone(), None)?;
-    Ok(Received { name: resource.name.clone(), version: version.to_string(), resource: Some(resource), ttl: None })
+    Ok(Received {
+        name: resource.name.clone(),
+        version: version.to_string(),
+        resource: Some(resource),
+        ttl: None,
+    })
 }
 
 /// Unwraps an element of a delta response, or, with the `version` of the response, one that is wrapped in another.

@@ -51,10 +51,7 @@ fn a_world_is_asked_for_acknowledged_and_refused() {
     s.resume(&eds);
     s.answered(&cds, "1", Ok("7"));
     s.resume(&cds);
-    assert_eq!(
-        all(&mut s),
-        [r#"ClusterLoadAssignment ["a", "b"] v n"#, "Cluster [] v7 n1"]
-    );
+    assert_eq!(all(&mut s), [r#"ClusterLoadAssignment ["a", "b"] v n"#, "Cluster [] v7 n1"]);
     s.answered(&cds, "2", Err("no good"));
     assert_eq!(all(&mut s), ["Cluster [] v7 n2 !no good"]);
     // The refusal is said once.
@@ -127,10 +124,7 @@ fn a_delta_stream_from_its_begin_to_the_next_one() {
     d.connected();
     assert_eq!(
         delta_all(&mut d),
-        [
-            r#"Cluster +[] -[] ["u=1"] n"#,
-            r#"ClusterLoadAssignment +["other", "svc"] -[] ["svc=5"] n"#
-        ]
+        [r#"Cluster +[] -[] ["u=1"] n"#, r#"ClusterLoadAssignment +["other", "svc"] -[] ["svc=5"] n"#]
     );
     d.unsubscribe(&eds, Some("svc"));
     d.unsubscribe(&eds, Some("other"));
@@ -280,7 +274,8 @@ mod mux {
             let heard = lab.heard.0.borrow().clone();
             assert_eq!(heard, [r#"["a", "b"] without others"#, r#"["a", "bad"] without others"#, "given up"]);
             let s = &lab.stats;
-            let counts = (s.update_attempt().value(), s.update_success().value(), s.update_rejected().value());
+            let counts =
+                (s.update_attempt().value(), s.update_success().value(), s.update_rejected().value());
             assert_eq!(counts, (2, 1, 1));
             assert_eq!(&*s.version_text().value(), "v1");
             // A stream that ends is a failure of each subscription.

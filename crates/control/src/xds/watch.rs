@@ -56,7 +56,12 @@ impl Watch {
             this.timer.take();
             this.stats.timed_out();
             this.stats.attempt();
-            log!(Config, Warning, "gRPC config: initial fetch timed out for {}", super::resource::type_url(this.kind));
+            log!(
+                Config,
+                Warning,
+                "gRPC config: initial fetch timed out for {}",
+                super::resource::type_url(this.kind)
+            );
             this.give_up();
         };
         *self.timer.borrow_mut() = Some(tokio::task::spawn_local(wait).abort_handle());

@@ -447,7 +447,8 @@ impl HcmPlan {
         };
         let filters: Vec<_> = filters.iter().map(filter).collect();
         // Of routes that are yet to come, any may switch filters.
-        let switchable = self.rds.is_some() || self.routes.switches_filters() || filters.iter().any(|f| f.disabled);
+        let switchable =
+            self.rds.is_some() || self.routes.switches_filters() || filters.iter().any(|f| f.disabled);
         Chain { filters, switchable }
     }
     /// The connection manager for one worker.

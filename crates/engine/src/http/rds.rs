@@ -3,7 +3,10 @@
 //! Connection managers that ask for the same routes share one subscription and one table. Main builds the table and
 //! gives it to the workers; on a worker all these connection managers look into one [`RouteCell`].
 
-#![expect(clippy::disallowed_types, reason = "a worker reads the lock once, when it makes a connection manager")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "a worker reads the lock once, when it makes a connection manager"
+)]
 
 use super::config::filter_scope;
 use crate::route::{RouteTable, TableSource};
@@ -76,9 +79,11 @@ impl RouteSlot {
 impl Drop for RouteSlot {
     fn drop(&mut self) {
         let id = self.id;
+        // When the process ends, all that is left is gone already.
+        let release = move || worker::existing::<RouteProviders>().iter().for_each(|p| p.release(id));
         match worker::current_index() == worker::MAIN {
-            true => RouteProviders::here().release(id),
-            false => worker::post_to_main(move || RouteProviders::here().release(id)),
+            true => release(),
+            false => worker::post_to_main(release),
         }
     }
 }
@@ -155,10 +160,14 @@ impl RouteProviders {
     ///
     /// # Errors
     /// They cannot come from there.
-    pub fn provide(&self, c: &pb::HttpConnectionManager, rds: &pb::Rds, cx: &BuildCx<'_>) -> BuildResult<Arc<RouteSlot>> {
+    pub fn provide(
+        &self,
+        c: &pb::HttpConnectionManager,
+        rds: &pb::Rds,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Arc<RouteSlot>> {
         let discovery = cx.server.discovery();
-        let discovery =
-            discovery.ok_or_else(|| BuildError::not_implemented("HttpConnectionManager.rds"))?;
+        let discovery = discovery.ok_or_else(|| BuildError::not_implemented("HttpConnectionManager.rds"))?;
         let source = rds.config_source.as_deref().cloned().unwrap_or_default();
         discovery.check(&source)?;
         let name = &rds.route_config_name;

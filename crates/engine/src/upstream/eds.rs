@@ -198,8 +198,7 @@ fn take(manager: &ClusterManager, c: &Rc<ClusterEntry>, endpoints: &[Endpoint]) 
     let now = c.hosts();
     let health: Vec<_> = now.hosts.iter().map(|h| h.health.bits()).collect();
     let new = Host::continued(&now.hosts, wanted);
-    let same =
-        new.len() == now.hosts.len() && new.iter().zip(&now.hosts).all(|(n, o)| Arc::ptr_eq(n, o));
+    let same = new.len() == now.hosts.len() && new.iter().zip(&now.hosts).all(|(n, o)| Arc::ptr_eq(n, o));
     match (same, new.iter().map(|h| h.health.bits()).eq(health)) {
         (true, true) => c.plan.stats.update_no_rebuild().inc(),
         (true, false) => manager.refresh(c),
