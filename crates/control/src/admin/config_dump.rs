@@ -10,6 +10,7 @@ use crate::time::rfc3339_millis;
 use nuncio_api::schema::{self, Message};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Roughly how much one piece of the answer holds.
 const CHUNK: usize = 32 << 10;
@@ -49,10 +50,13 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         message: "EndpointsConfigDump",
-        lists: &[List {
-            dated: false,
-            ..list("static_endpoint_configs", "endpoint_config", Dumped::Endpoints)
-        }],
+        lists: &[
+            List { dated: false, ..list("static_endpoint_configs", "endpoint_config", Dumped::Endpoints) },
+            List {
+                dated: false,
+                ..list("dynamic_endpoint_configs", "endpoint_config", Dumped::DynamicEndpoints)
+            },
+        ],
     },
     Section {
         message: "ListenersConfigDump",
@@ -137,10 +141,12 @@ fn all(
     for s in SECTIONS.iter().filter(|s| shown(s, params)) {
         let lists = s.lists.iter().map(|l| (l, items(cx, l.of, filter)));
         let lists: VecDeque<_> = lists.filter(|(_, elements)| !elements.is_empty()).collect();
+        let version = cx.view.version(s.message);
         match mask {
-            None => parts.push_back(Part::Lists(s, lists)),
+            None => parts.push_back(Part::Lists(s, version, lists)),
             Some(mask) => {
                 let mut o = Map::new();
+                o.extend(version.map(|v| ("version_info".into(), v.to_string().into())));
                 for (l, elements) in lists {
                     o.insert(l.name.into(), elements.iter().map(|e| element(l, e)).collect());
                 }
@@ -241,8 +247,8 @@ fn element(l: &List, c: &ConfigView) -> Value {
 
 enum Part {
     Whole(Value),
-    /// A section and its lists, none of them empty.
-    Lists(&'static Section, VecDeque<(&'static List, VecDeque<ConfigView>)>),
+    /// A section, its version, and its lists, none of them empty.
+    Lists(&'static Section, Option<Arc<str>>, VecDeque<(&'static List, VecDeque<ConfigView>)>),
 }
 
 struct Dump {
@@ -265,17 +271,20 @@ impl Dump {
             out.push_str(if self.begun { ",\n  " } else { "{\n \"configs\": [\n  " });
             self.begun = true;
         }
-        let (s, lists) = match part {
+        let (s, version, lists) = match part {
             Part::Whole(v) => {
                 json::write(v, 2, out);
                 return true;
             }
-            Part::Lists(s, lists) => (s, lists),
+            Part::Lists(s, version, lists) => (s, version, lists),
         };
         let Some((l, elements)) = lists.front_mut() else {
             match self.section_begun {
                 true => out.push_str("\n  }"),
-                false => json::write(&typed(s.message, Value::Null), 2, out),
+                false => {
+                    let version = version.as_ref().map(|v| ("version_info".into(), v.to_string().into()));
+                    json::write(&typed(s.message, Value::Object(version.into_iter().collect())), 2, out);
+                }
             }
             self.section_begun = false;
             return true;
@@ -284,6 +293,10 @@ impl Dump {
             self.section_begun = true;
             out.push_str("{\n   \"@type\": ");
             json::string(&format!("type.googleapis.com/{}", full_name(s.message)), out);
+            if let Some(version) = version {
+                out.push_str(",\n   \"version_info\": ");
+                json::string(version, out);
+            }
         }
         if self.list_begun {
             out.push_str(",\n    ");

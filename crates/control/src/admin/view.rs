@@ -15,6 +15,11 @@ pub trait View {
     fn listeners(&self) -> Vec<ListenerView>;
     /// What the engine runs on, for `/config_dump`.
     fn dump(&self, of: Dumped) -> Vec<ConfigView>;
+    /// The version of the last response of a control plane that changed a section of `/config_dump`
+    /// (`ClustersConfigDump`, `ListenersConfigDump`).
+    fn version(&self, _section: &str) -> Option<Arc<str>> {
+        None
+    }
     /// Certificates of the TLS contexts in use.
     fn certs(&self) -> Vec<CertsView>;
     /// Opens access logs anew.
@@ -45,6 +50,8 @@ pub enum Dumped {
     WarmingClusters,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment`, as the hosts are now.
     Endpoints,
+    /// The same, of clusters of a control plane.
+    DynamicEndpoints,
     /// `envoy.config.listener.v3.Listener`, static ones.
     Listeners,
     /// `envoy.admin.v3.ListenersConfigDump.DynamicListener`: those of a control plane, in all states.

@@ -6,6 +6,7 @@ use crate::options::Options;
 use crate::overload::{self, OverloadManager};
 use crate::xds::Xds;
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
+use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::load::LoadedParts;
 use nuncio_core::coverage::Coverage;
@@ -40,6 +41,7 @@ impl Made {
         m.coverage.add(overload::COVERED);
         overload::monitor::register(&mut m.registry);
         m.coverage.add(crate::xds::COVERED);
+        m.coverage.add(crate::xds::rtds::COVERED);
         nuncio_engine::cover(&mut m.coverage);
         nuncio_engine::register(&mut m.registry);
         m
@@ -251,6 +253,12 @@ pub fn discovery(loaded: &LoadedParts, options: &Options, node: &Node, root: &Sc
 /// # Errors
 /// They cannot come from there.
 pub fn check_dynamic(loaded: &LoadedParts, discovery: &Rc<Xds>) -> BuildResult<()> {
+    let layers = loaded.message.layered_runtime.iter().flat_map(|l| &l.layers);
+    for layer in layers {
+        if let Some(LayerSpecifier::RtdsLayer(r)) = &layer.layer_specifier {
+            discovery.check(&r.rtds_config.as_deref().cloned().unwrap_or_default())?;
+        }
+    }
     let Some(d) = &loaded.message.dynamic_resources else { return Ok(()) };
     discovery.check_ads()?;
     [&d.cds_config, &d.lds_config].into_iter().flatten().try_for_each(|source| discovery.check(source))

@@ -2,17 +2,21 @@
 //! entry by name, with every state it is in.
 
 use super::Server;
+use super::engine::EngineView;
 use crate::xds::Xds;
 use crate::xds::cds::Cds;
 use crate::xds::lds::Lds;
-use crate::xds::resource::{CLUSTER, LISTENER};
+use crate::xds::resource::{CLUSTER, LISTENER, RUNTIME};
+use crate::xds::rtds::Rtds;
 use nuncio_api::envoy::admin::v3 as admin;
 use nuncio_api::envoy::admin::v3::listeners_config_dump::{DynamicListener, DynamicListenerState};
-use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
+use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
+use nuncio_api::envoy::config::bootstrap::v3::{Bootstrap, RuntimeLayer};
 use nuncio_core::discovery::{Discovery, ReloadStats, Subscribe, Subscription, SubscriptionStats};
 use nuncio_core::error::BuildResult;
 use nuncio_core::init::Init;
+use nuncio_core::log;
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::{ClusterManager, ListenerManager};
 use prost::{Message, Name};
@@ -26,9 +30,12 @@ pub struct Dynamic<'a> {
     xds: &'a Rc<Xds>,
     clusters: &'a ClusterManager,
     listeners: &'a ListenerManager,
+    view: &'a EngineView,
     init: Init,
     cds: RefCell<Option<(Rc<Cds>, Subscription)>>,
     lds: RefCell<Option<(Rc<Lds>, Subscription)>>,
+    layers: Vec<RuntimeLayer>,
+    rtds: RefCell<Vec<(Rc<Rtds>, Subscription)>>,
 }
 
 impl<'a> Dynamic<'a> {
@@ -38,25 +45,53 @@ impl<'a> Dynamic<'a> {
         xds: &'a Rc<Xds>,
         clusters: &'a ClusterManager,
         listeners: &'a ListenerManager,
+        view: &'a EngineView,
     ) -> Dynamic<'a> {
         let config = b.dynamic_resources.clone().unwrap_or_default();
         let init = Init::default();
-        Dynamic { config, xds, clusters, listeners, init, cds: RefCell::default(), lds: RefCell::default() }
+        let layers = b.layered_runtime.as_ref().map(|l| l.layers.clone()).unwrap_or_default();
+        let (cds, lds, rtds) = Default::default();
+        Dynamic { config, xds, clusters, listeners, view, init, cds, lds, layers, rtds }
+    }
+    /// Fetches the layers of the runtime that a control plane has, and waits for them.
+    async fn runtime(&self, server: &Rc<Server>) {
+        let scope = self.xds.root().scope("runtime");
+        for layer in &self.layers {
+            let Some(LayerSpecifier::RtdsLayer(r)) = &layer.layer_specifier else { continue };
+            let waiting = self.init.target(&format!("RTDS {}", r.name));
+            let rtds = Rtds::new(server, &layer.name, &r.name, waiting);
+            let weak: Weak<Rtds> = Rc::downgrade(&rtds);
+            let subscription = self.xds.subscribe(Subscribe {
+                kind: RUNTIME,
+                source: &r.rtds_config.as_deref().cloned().unwrap_or_default(),
+                name: Some(&r.name),
+                stats: Rc::new(SubscriptionStats::new(&scope)),
+                scope: &scope,
+                subscriber: weak,
+            });
+            self.rtds.borrow_mut().push((rtds, subscription));
+        }
+        server.set_init_targets(self.init.unready());
+        self.init.ready().await;
     }
     /// Initializes all clusters: those that need nobody else, then those that ask the control plane which these lead
     /// to, then those that a control plane brings.
     ///
     /// # Errors
     /// The control plane's client is refused.
-    pub async fn clusters(&self, server: &Server) -> BuildResult<()> {
+    pub async fn clusters(&self, server: &Rc<Server>) -> BuildResult<()> {
         self.clusters.initialize_primary().await;
         self.xds.start_ads()?;
+        self.runtime(server).await;
+        log!(Runtime, Info, "RTDS has finished initialization");
         self.clusters.initialize_secondary().await;
         if let Some(source) = &self.config.cds_config {
             let scope = self.xds.root().scope("cluster_manager").scope("cds");
             let waiting = self.init.target("CDS");
             let cds = Cds::new(self.clusters, self.xds, ReloadStats::new(&scope), waiting);
             server.set_init_targets(self.init.unready());
+            let shown = cds.clone();
+            self.view.show_version("ClustersConfigDump", move || shown.version());
             let weak: Weak<Cds> = Rc::downgrade(&cds);
             let subscription = self.xds.subscribe(Subscribe {
                 kind: CLUSTER,
@@ -78,6 +113,8 @@ impl<'a> Dynamic<'a> {
             let scope = self.xds.root().scope("listener_manager").scope("lds");
             let lds = Lds::new(self.listeners, self.xds, self.init.target("LDS"));
             server.set_init_targets(self.init.unready());
+            let shown = lds.clone();
+            self.view.show_version("ListenersConfigDump", move || shown.version());
             let weak: Weak<Lds> = Rc::downgrade(&lds);
             let subscription = self.xds.subscribe(Subscribe {
                 kind: LISTENER,

@@ -41,7 +41,11 @@ pub struct EngineView {
     /// What drains.
     draining: Cell<Option<Which>>,
     certs: RefCell<Option<Vec<CertsView>>>,
+    versions: RefCell<Vec<(&'static str, Version)>>,
 }
+
+/// Says which version a section of `/config_dump` has.
+type Version = Box<dyn Fn() -> Arc<str>>;
 
 impl EngineView {
     /// A view of these managers.
@@ -55,6 +59,7 @@ impl EngineView {
             walk: RefCell::default(),
             draining: Cell::new(None),
             certs: RefCell::default(),
+            versions: RefCell::default(),
         }
     }
     /// The configuration was reloaded: certificates may be others now.
@@ -89,7 +94,24 @@ impl EngineView {
     }
 }
 
+impl EngineView {
+    fn endpoints(&self, of_api: bool) -> Vec<ConfigView> {
+        let mut all = self.clusters.list();
+        all.retain(|c| c.revision.version.is_some() == of_api);
+        all.into_iter().map(|c| self.config(&c.plan.name.clone(), move || assignment(&c))).collect()
+    }
+    /// Shows from now on which version a section has.
+    pub fn show_version(&self, section: &'static str, version: impl Fn() -> Arc<str> + 'static) {
+        self.versions.borrow_mut().push((section, Box::new(version)));
+    }
+}
+
 impl View for EngineView {
+    fn version(&self, section: &str) -> Option<Arc<str>> {
+        let versions = self.versions.borrow();
+        let version = versions.iter().find(|(s, _)| *s == section).map(|(_, f)| f());
+        version.filter(|v| !v.is_empty())
+    }
     fn next_cluster(&self, after: Option<&str>) -> Option<ClusterView> {
         let mut walk = self.walk.borrow_mut();
         if after.is_none() || walk.is_empty() {
@@ -114,12 +136,8 @@ impl View for EngineView {
             Dumped::Clusters => self.clusters(self.clusters.list(), |r| r.version.is_none()),
             Dumped::DynamicClusters => self.clusters(self.clusters.list(), |r| r.version.is_some()),
             Dumped::WarmingClusters => self.clusters(self.clusters.list_warming(), |_| true),
-            Dumped::Endpoints => self
-                .clusters
-                .list()
-                .into_iter()
-                .map(|c| self.config(&c.plan.name.clone(), move || assignment(&c)))
-                .collect(),
+            Dumped::Endpoints => self.endpoints(false),
+            Dumped::DynamicEndpoints => self.endpoints(true),
             Dumped::Listeners => {
                 let fixed = self.listeners.list().into_iter().filter(|l| l.revision.version.is_none());
                 let one = |l: Rc<ListenerEntry>| {

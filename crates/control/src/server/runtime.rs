@@ -45,7 +45,7 @@ impl Layers {
     /// a name.
     ///
     /// # Errors
-    /// Envoy's words for what is wrong; layers from disk and from a control plane are not built yet.
+    /// Envoy's words for what is wrong; layers from disk are not built yet.
     pub fn new(config: Option<&LayeredRuntime>, root: &Scope) -> BuildResult<Layers> {
         let mut layers = Vec::new();
         let mut names = BTreeSet::new();
@@ -60,10 +60,8 @@ impl Layers {
                 Some(LayerSpecifier::DiskLayer(_)) => {
                     return Err(BuildError::not_implemented("RuntimeLayer.disk_layer"));
                 }
-                Some(LayerSpecifier::RtdsLayer(_)) => {
-                    return Err(BuildError::not_implemented("RuntimeLayer.rtds_layer"));
-                }
-                None => {}
+                // Empty until the control plane says what is in it.
+                Some(LayerSpecifier::RtdsLayer(_)) | None => {}
             }
             layers.push(layer);
         }
@@ -114,6 +112,19 @@ impl Layers {
                 };
             }
             self.stats.admin_overrides_active().set(u64::from(!admin.values.is_empty()));
+        }
+        self.load();
+        Ok(())
+    }
+    /// Replaces the values of a layer.
+    ///
+    /// # Errors
+    /// A value is none; the layer stays as it is.
+    pub fn set_layer(&self, name: &str, values: &prost_types::Struct) -> BuildResult<()> {
+        let mut flat = BTreeMap::new();
+        flatten("", values, &mut flat)?;
+        if let Some(layer) = self.layers.borrow_mut().iter_mut().find(|l| l.name == name) {
+            layer.values = flat;
         }
         self.load();
         Ok(())
@@ -258,6 +269,27 @@ mod tests {
         let s = layers(yaml, &Store::new()).expect("valid layers").current().snapshot();
         let f = s.get("f").and_then(|v| v.fraction).expect("a fraction");
         assert_eq!((f.numerator, f.denominator, s.iter().count()), (5, 10_000, 3));
+    }
+
+    #[test]
+    fn a_layer_of_a_control_plane_is_replaced_as_a_whole() {
+        let store = Store::new();
+        let l = layers(
+            "layers: [{name: s, static_layer: {a: 1, b: 1}}, {name: r, rtds_layer: {name: x}}]",
+            &store,
+        );
+        let l = l.expect("valid layers");
+        let number = |v: f64| prost_types::Value { kind: Some(Kind::NumberValue(v)) };
+        let set = |key: &str| prost_types::Struct { fields: [(key.to_owned(), number(7.0))].into() };
+        let now = || ["a", "b"].map(|k| l.current().snapshot().number(k, 0));
+        l.set_layer("r", &set("a")).expect("values");
+        assert_eq!(now(), [7, 1]);
+        l.set_layer("r", &set("b")).expect("values");
+        assert_eq!(now(), [1, 7]);
+        let none = prost_types::Struct { fields: [("a".to_owned(), Default::default())].into() };
+        assert_eq!(l.set_layer("r", &none).unwrap_err().0, "Invalid runtime entry value for a");
+        assert_eq!(now(), [1, 7], "what is refused changes nothing");
+        assert_eq!(l.stats.load_success().value(), 4);
     }
 
     #[test]

@@ -105,8 +105,7 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     let connections = &server.state.overload.connections;
     let runtime = server.runtime.current().clone();
     connections.set_runtime(runtime.number(Connections::KEY, u64::MAX));
-    let overload =
-        build::overload(&loaded.message, &root, server.state.clone(), &made.registry, &runtime)?;
+    let overload = build::overload(&loaded.message, &root, server.state.clone(), &made.registry, &runtime)?;
     let xds = build::discovery(&loaded, options, &node, &root);
     let base = Rc::new(Base {
         made: made.clone(),
@@ -132,9 +131,8 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     build::resources(&loaded, options, &listeners, &clusters, workers as usize, true, &cx)?;
     let frame = loaded.message; // what else is kept of it is kept as bytes
     drop((loaded.clusters, loaded.listeners));
-    log!(Runtime, Info, "RTDS has finished initialization");
     server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
-    let dynamic = Dynamic::new(&frame, &xds, &clusters, &listeners);
+    let dynamic = Dynamic::new(&frame, &xds, &clusters, &listeners, &view);
     let initialized = tokio::select! {
         r = dynamic.clusters(&server) => { r?; true }
         () = signals.end(&server) => false,

@@ -3,7 +3,7 @@
 //! Whoever wants resources subscribes to them ([`Discovery`], in `core`); [`Xds`] finds out where they come from. From
 //! files: [`file`]. From a control plane: [`stream`] keeps a gRPC stream open for a [`mux`], which speaks [`sotw`] or
 //! [`delta`] for all subscriptions of the stream. Each of those is a [`watch`]. The server itself subscribes to clusters
-//! ([`cds`]) and listeners ([`lds`]); clusters to their hosts, and connection managers to their routes, in the engine.
+//! ([`cds`]), listeners ([`lds`]) and layers of the runtime ([`rtds`]); clusters to their hosts, and connection managers to their routes, in the engine.
 
 mod apply;
 pub mod base;
@@ -14,6 +14,7 @@ pub mod lds;
 mod mux;
 mod queue;
 pub mod resource;
+pub mod rtds;
 mod sotw;
 mod stream;
 #[cfg(test)]

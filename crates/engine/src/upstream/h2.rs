@@ -138,6 +138,7 @@ impl H2Up {
         };
         if let Some(r) = self.requests.borrow_mut().get_mut(n as usize) {
             (r.slot, r.upgrade) = (Some(slot), upgrade);
+            self.cluster.http2_stats().streams_active().inc();
         }
         Ok(())
     }
@@ -321,10 +322,11 @@ impl ConnBody for H2Up {
             None => return,
         };
         drop(charge);
-        if let Some(slot) = slot
-            && self.mux.release(slot, ErrorCode::INTERNAL_ERROR)
-        {
-            self.cluster.plan.stats.upstream_rq_tx_reset().inc();
+        if let Some(slot) = slot {
+            self.cluster.http2_stats().streams_active().dec();
+            if self.mux.release(slot, ErrorCode::INTERNAL_ERROR) {
+                self.cluster.plan.stats.upstream_rq_tx_reset().inc();
+            }
         }
         if let Some(me) = self.me.upgrade().filter(|me| me.can_open()) {
             self.pool.offer(UpConn::H2(me));
