@@ -81,7 +81,7 @@ def serve(upstream, sock, number):
     reader = net.Reader(sock)
     deadline = time.monotonic() + IDLE
     if reader.exactly(len(http2.PREFACE), deadline) != http2.PREFACE:
-        upstream.saw({"connection": number, "preface": "wrong"})
+        upstream.saw({"connection": str(number), "preface": "wrong"})
         return
     connection = http2.Connection(reader)
     connection.settings()
@@ -94,8 +94,10 @@ def serve(upstream, sock, number):
             if hasattr(frame, "lines"):
                 path = dict(http2.pairs(frame.lines)).get(":path", "")
                 kind = Delta if path.rsplit("/", 1)[-1].startswith("Delta") else Sotw
-                streams[frame.stream_id] = kind(upstream, connection, frame.stream_id, number)
-                upstream.saw({"connection": number, "method": path})
+                # Only within a stream is the order the proxy's doing.
+                place = f"{number} {path}"
+                streams[frame.stream_id] = kind(upstream, connection, frame.stream_id, place)
+                upstream.saw({"connection": place, "method": path})
             elif isinstance(frame, frames.DataFrame) and frame.stream_id in streams:
                 streams[frame.stream_id].take(frame.data)
     except OSError:
@@ -108,8 +110,8 @@ def serve(upstream, sock, number):
 class Stream:
     """One call: requests come in, responses go out."""
 
-    def __init__(self, upstream, connection, stream, number):
-        self.upstream, self.connection, self.stream, self.number = upstream, connection, stream, number
+    def __init__(self, upstream, connection, stream, place):
+        self.upstream, self.connection, self.stream, self.place = upstream, connection, stream, place
         self.resources, self.buffer, self.nonces = upstream.resources, b"", {}
         self.resources.streams.append(self)
         connection.headers(stream, [":status: 200", "content-type: application/grpc"])
@@ -135,7 +137,7 @@ class Stream:
         return f"{kind}-{self.nonces[kind]}"
 
     def note(self, request, record):
-        record = {"connection": self.number, **record, "node": request.node.id}
+        record = {"connection": self.place, **record, "node": request.node.id}
         if request.HasField("error_detail"):
             # What is refused is compared, our words for it are our own.
             record["nack"] = bool(re.search(r"\w", request.error_detail.message))

@@ -128,7 +128,8 @@ fn a_control_plane_needs_its_cluster_and_our_name() {
     assert_eq!(refused(ads, ""), "Unknown gRPC client cluster 'x'");
     let known = format!("{ads}\nstatic_resources: {{clusters: [{{name: x, type: STATIC}}]}}");
     assert!(refused(&known, "").starts_with("ads: node 'id' and 'cluster' are required."));
-    assert!(refused(&known, "me").starts_with("not implemented yet"));
+    let named = Options { service_node: "me".into(), service_cluster: "us".into(), ..options(&known) };
+    assert!(load(&named, &coverage()).is_ok());
     let cds = "dynamic_resources: {cds_config: {ads: {}}}";
     assert!(refused(cds, "").starts_with("type.googleapis.com/envoy.config.cluster.v3.Cluster: node 'id'"));
 }

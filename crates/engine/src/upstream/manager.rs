@@ -272,8 +272,15 @@ impl ClusterManager {
             done();
             return Ok(Change::Same);
         }
-        let Built { plan, discovery, endpoints, mut dns, outlier, health, eds } =
-            config::build(c, revision.version.is_some(), cx)?;
+        let built = config::build(c, revision.version.is_some(), cx).inspect_err(|_| {
+            // Envoy counts those of a control plane before it builds them.
+            match (&there, &revision.version) {
+                (_, None) => {}
+                (Some(_), _) => self.0.stats.cluster_modified().inc(),
+                (None, _) => self.0.stats.cluster_added().inc(),
+            }
+        });
+        let Built { plan, discovery, endpoints, mut dns, outlier, health, eds } = built?;
         if c.typed_dns_resolver_config.is_none() && dns.servers == Servers::default() {
             dns.servers = self.0.servers.borrow().clone();
         }
