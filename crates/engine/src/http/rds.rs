@@ -259,7 +259,7 @@ impl Subscriber for RouteProvider {
             }
             return Ok(());
         };
-        if !self.state.borrow().as_ref().is_some_and(|(now, _)| now.bytes == r.bytes) {
+        if self.state.borrow().as_ref().is_none_or(|(now, _)| now.bytes != r.bytes) {
             let c = RouteConfiguration::decode(&*r.bytes)
                 .map_err(|e| BuildError(format!("Unable to parse protobuf: {e}")))?;
             if c.name != self.name {
