@@ -15,6 +15,7 @@ extensions![
     header_mutation,
     header_to_metadata,
     health_check,
+    jwt_authn,
     local_ratelimit,
     rbac,
     set_filter_state,
