@@ -66,6 +66,10 @@ pub const COVERED: &[Covered] = &[
             "always_set_request_id_in_response",
             "forward_client_cert_details",
             "set_current_client_cert_details",
+            "original_ip_detection_extensions",
+            "scheme_header_transformation",
+            "append_x_forwarded_port",
+            "request_id_extension",
             "proxy_100_continue",
             "normalize_path",
             "merge_slashes",
@@ -231,6 +235,10 @@ pub struct HcmPlan {
     pub preserve_external_request_id: bool,
     /// `always_set_request_id_in_response`
     pub always_set_request_id_in_response: bool,
+    /// What is not by default of where requests come from.
+    pub(super) origin: Option<Arc<Origin>>,
+    /// `request_id_extension`: ids say whether a request is traced.
+    pub(super) pack_trace_reason: bool,
     /// `forward_client_cert_details`
     pub(super) forwarded_cert: ForwardedCert,
     /// `server_header_transformation`
@@ -419,6 +427,8 @@ impl HcmPlan {
             generate_request_id: true,
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
+            origin: None,
+            pack_trace_reason: true,
             forwarded_cert: ForwardedCert::default(),
             server_header: ServerHeader::Overwrite,
             server_name: "envoy".into(),

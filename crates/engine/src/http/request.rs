@@ -2,6 +2,7 @@
 //! and sets the headers that say where the request came from.
 
 use super::Hcm;
+use super::origin::Detected;
 use nuncio_core::address::{Address, IpText};
 use nuncio_core::info::StreamShared;
 use nuncio_core::{LocalReply, rng};
@@ -82,8 +83,7 @@ impl Hcm {
             }
             return Some(Box::new(reply));
         }
-        self.mutate(&mut head.headers, sx);
-        None
+        self.mutate(&mut head.headers, sx)
     }
 
     /// The answer to a request when there are too many: nothing is spent on it.
@@ -99,7 +99,7 @@ impl Hcm {
     }
 
     /// Envoy's `mutateRequestHeaders`, in its order, because the order of headers shows.
-    fn mutate(&self, h: &mut HeaderMap, sx: &StreamShared) {
+    fn mutate(&self, h: &mut HeaderMap, sx: &StreamShared) -> Option<Box<LocalReply>> {
         let (p, conn) = (&self.plan, &sx.conn);
         let encrypted = conn.tls.get().is_some();
         if !is_upgrade(h) {
@@ -124,13 +124,33 @@ impl Hcm {
             if p.xff_num_trusted_hops == 0 || !h.contains(name::X_FORWARDED_PROTO) {
                 h.set(name::X_FORWARDED_PROTO, scheme_bytes(encrypted));
             }
+            if self.appends_port() && (p.xff_num_trusted_hops == 0 || !h.contains(name::X_FORWARDED_PORT)) {
+                set_port(h, sx);
+            }
             trusted = ip;
+        } else if let Some(o) = p.origin.as_ref().filter(|o| o.detects()) {
+            match o.detect(h, peer.ip(), |h| self.append_xff(h, &peer)) {
+                Detected::Address(ip, single) => (trusted, checked) = (Some(ip), single),
+                Detected::Unknown => {}
+                Detected::Rejected(status) => {
+                    self.stats.downstream_rq_rejected_via_ip_detection().inc();
+                    let reply = LocalReply::new(status, "", "rejecting_because_detection_failed");
+                    return Some(Box::new(reply));
+                }
+            }
         } else if let Some((ip, single)) = nth_last_xff(h, p.xff_num_trusted_hops as usize) {
             // Without `use_remote_address` the default detection reads x-forwarded-for and appends nothing.
             (trusted, checked) = (Some(ip), single && p.xff_num_trusted_hops == 0);
         }
         if !h.contains(name::X_FORWARDED_PROTO) {
             h.append(name::X_FORWARDED_PROTO, scheme_bytes(encrypted));
+        }
+        if self.appends_port() && !h.contains(name::X_FORWARDED_PORT) {
+            set_port(h, sx);
+        }
+        if let Some(scheme) = p.origin.as_ref().and_then(|o| o.scheme) {
+            h.set(name::SCHEME, scheme.as_bytes());
+            h.set(name::X_FORWARDED_PROTO, scheme.as_bytes());
         }
         set_scheme(h, encrypted);
 
@@ -165,12 +185,20 @@ impl Hcm {
         if edge && let Some(ip) = trusted {
             h.set(name::X_ENVOY_EXTERNAL_ADDRESS, &IpText::of(ip));
         }
-        if p.generate_request_id
-            && (!h.contains(name::X_REQUEST_ID) || (edge && !p.preserve_external_request_id))
-        {
-            h.set(name::X_REQUEST_ID, &rng::uuid4());
+        if p.generate_request_id {
+            if h.get(name::X_REQUEST_ID).is_none_or(<[u8]>::is_empty)
+                || (edge && !p.preserve_external_request_id)
+            {
+                h.set(name::X_REQUEST_ID, &rng::uuid4());
+            } else if edge && p.pack_trace_reason {
+                forget_trace_reason(h);
+            }
         }
         p.forwarded_cert.apply(h, conn.tls.get().map(|t| &**t));
+        None
+    }
+    fn appends_port(&self) -> bool {
+        self.plan.origin.as_ref().is_some_and(|o| o.append_port)
     }
 
     /// A loopback peer says nothing: Envoy appends its own address instead.
@@ -178,6 +206,23 @@ impl Hcm {
         let Some(ip) = peer.ip() else { return };
         let shown = if ip.is_loopback() { self.plan.local_address } else { ip };
         h.append_to(name::X_FORWARDED_FOR, b",", &IpText::of(shown));
+    }
+}
+
+/// A client's own id does not say that its request is traced (the 15th character of a UUID says so).
+fn forget_trace_reason(h: &mut HeaderMap) {
+    const PLACE: usize = 14;
+    let id = h.get(name::X_REQUEST_ID).filter(|id| id.len() == 36 && id[PLACE] != b'4');
+    if let Some(mut id) = id.map(<[u8]>::to_vec) {
+        id[PLACE] = b'4';
+        h.set(name::X_REQUEST_ID, &id);
+    }
+}
+
+/// `x-forwarded-port`: the port that was connected to.
+fn set_port(h: &mut HeaderMap, sx: &StreamShared) {
+    if let Some(port) = sx.conn.local.borrow().port() {
+        h.set(name::X_FORWARDED_PORT, itoa::Buffer::new().format(port).as_bytes());
     }
 }
 
@@ -233,7 +278,7 @@ fn sanitize_referer(h: &mut HeaderMap) {
 }
 
 /// The address `skip` places before the last of x-forwarded-for, and whether it is the only one.
-fn nth_last_xff(h: &HeaderMap, skip: usize) -> Option<(IpAddr, bool)> {
+pub(super) fn nth_last_xff(h: &HeaderMap, skip: usize) -> Option<(IpAddr, bool)> {
     let all = h.joined(name::X_FORWARDED_FOR)?;
     let mut parts = all.rsplit(|b| *b == b',');
     let part = parts.nth(skip)?;

@@ -17,6 +17,7 @@ extensions![
     health_check,
     jwt_authn,
     local_ratelimit,
+    match_delegate,
     rbac,
     set_filter_state,
     set_metadata,
