@@ -46,6 +46,7 @@ use nuncio_core::coverage::Coverage;
 pub fn cover(c: &mut Coverage) {
     c.add(http::config::COVERED);
     c.add(http::forwarded_cert::COVERED);
+    c.add(http::origin::COVERED);
     c.add(http::header_case::COVERED);
     c.add(keepalive::COVERED);
     c.add(http::local_reply::COVERED);

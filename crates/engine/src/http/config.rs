@@ -3,6 +3,7 @@
 use super::codec::CodecType;
 use super::forwarded_cert::ForwardedCert;
 use super::local_reply::LocalReplies;
+use super::origin::{Origin, pack_trace_reason};
 use super::path::PathRules;
 use super::premature::PrematureLimits;
 use super::rds::{RouteProviders, RouteSlot};
@@ -348,6 +349,8 @@ impl HcmPlan {
         plan.generate_request_id = c.generate_request_id.unwrap_or(true);
         plan.preserve_external_request_id = c.preserve_external_request_id;
         plan.always_set_request_id_in_response = c.always_set_request_id_in_response;
+        plan.origin = Origin::new(c)?.map(Arc::new);
+        plan.pack_trace_reason = pack_trace_reason(c.request_id_extension.as_ref())?;
         plan.forwarded_cert =
             ForwardedCert::new(c.forward_client_cert_details, c.set_current_client_cert_details.as_ref());
         plan.server_header = match hcm::ServerHeaderTransformation::try_from(c.server_header_transformation) {

@@ -16,6 +16,7 @@ mod h1;
 mod h2;
 pub mod header_case;
 pub mod local_reply;
+pub mod origin;
 pub mod path;
 mod premature;
 pub mod rds;

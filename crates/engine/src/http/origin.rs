@@ -5,9 +5,12 @@ use super::request::nth_last_xff;
 use crate::proto;
 use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::config::core::v3::scheme_header_transformation::Transformation;
-use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::{
+    HttpConnectionManager, RequestIdExtension,
+};
 use nuncio_api::envoy::extensions::http::original_ip_detection::custom_header::v3::CustomHeaderConfig;
 use nuncio_api::envoy::extensions::http::original_ip_detection::xff::v3::XffConfig;
+use nuncio_api::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use nuncio_api::extensions::unregistered;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::BuildResult;
@@ -28,6 +31,12 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.http.original_ip_detection.custom_header.v3.CustomHeaderConfig",
         &["header_name", "allow_extension_to_set_address_as_trusted", "reject_with_status"],
     ),
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension",
+        &["typed_config"],
+    ),
+    Covered::new("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", &["pack_trace_reason"])
+        .ignoring(&[("use_request_id_for_trace_sampling", "nothing is traced")]),
 ];
 
 /// The longest `x-forwarded-for` that is gone through.
@@ -117,6 +126,19 @@ impl Origin {
         }
         Detected::Unknown
     }
+}
+
+/// Whether ids say that a request is traced; UUIDs are the one kind of id there is.
+///
+/// # Errors
+/// The extension is another.
+pub fn pack_trace_reason(e: Option<&RequestIdExtension>) -> BuildResult<bool> {
+    let Some(any) = e.and_then(|e| e.typed_config.as_ref()) else { return Ok(true) };
+    let kind = any.type_url.rsplit('/').next().unwrap_or_default();
+    if kind != UuidRequestIdConfig::full_name() {
+        return Err(format!("Didn't find a registered implementation for type: '{kind}'").into());
+    }
+    Ok(proto::unpack::<UuidRequestIdConfig>(any)?.pack_trace_reason.unwrap_or(true))
 }
 
 impl Detection {

@@ -8,8 +8,8 @@
 pub mod chains;
 pub mod config;
 pub mod filters;
-pub mod manager;
 pub mod gate;
+pub mod manager;
 pub mod socket;
 pub mod terminal;
 pub mod worker;
