@@ -27,6 +27,7 @@ pub const COVERED: &[Covered] = &[
             "status_code_filter",
             "duration_filter",
             "not_health_check_filter",
+            "traceable_filter",
             "runtime_filter",
             "and_filter",
             "or_filter",
@@ -41,6 +42,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.accesslog.v3.StatusCodeFilter", &["comparison"]),
     Covered::new("envoy.config.accesslog.v3.DurationFilter", &["comparison"]),
     Covered::new("envoy.config.accesslog.v3.NotHealthCheckFilter", &[]),
+    Covered::new("envoy.config.accesslog.v3.TraceableFilter", &[]),
     Covered::new(
         "envoy.config.accesslog.v3.RuntimeFilter",
         &["runtime_key", "percent_sampled", "use_independent_randomness"],
@@ -96,6 +98,8 @@ enum Kind {
     StatusCode(Comparison),
     Duration(Comparison),
     NotHealthCheck,
+    /// Of requests that are traced: none is.
+    Traceable,
     Runtime(Sampling),
     And(Vec<AccessLogFilter>),
     Or(Vec<AccessLogFilter>),
@@ -146,7 +150,7 @@ impl AccessLogFilter {
             },
             Some(S::MetadataFilter(f)) => Kind::Metadata(Box::new(Metadata::new(f)?)),
             Some(S::LogTypeFilter(f)) => Kind::LogType { types: f.types.clone(), exclude: f.exclude },
-            Some(S::TraceableFilter(_)) => return Err(unbuilt("traceable_filter")),
+            Some(S::TraceableFilter(_)) => Kind::Traceable,
             Some(S::ExtensionFilter(_)) => return Err(unbuilt("extension_filter")),
             None => return Err(required("filter_specifier")),
         }))
@@ -159,6 +163,7 @@ impl AccessLogFilter {
                 let end = cx.info.times.ds_tx_end.get().unwrap_or_else(clock::now);
                 c.holds(end.saturating_duration_since(cx.info.start).as_millis() as u64)
             }
+            Kind::Traceable => false,
             Kind::NotHealthCheck => !cx.info.health_check.get(),
             Kind::Runtime(s) => s.hits(cx),
             Kind::And(fs) => fs.iter().all(|f| f.matches(cx)),

@@ -71,6 +71,8 @@ pub const COVERED: &[Covered] = &[
             "scheme_header_transformation",
             "append_x_forwarded_port",
             "request_id_extension",
+            "flush_access_log_on_new_request",
+            "access_log_options",
             "proxy_100_continue",
             "normalize_path",
             "merge_slashes",
@@ -146,6 +148,11 @@ pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.extensions.filters.http.router.v3.Router",
         &["suppress_envoy_headers", "dynamic_stats"],
+    )
+    .ignoring(&[("start_child_span", "makes a trace span; nothing is traced")]),
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions",
+        &["flush_access_log_on_new_request"],
     ),
 ];
 
@@ -256,6 +263,8 @@ pub struct HcmPlan {
     pub append_local_overload: bool,
     /// Path and host normalisation.
     pub path: PathRules,
+    /// `flush_access_log_on_new_request`: the log has an entry for the beginning of a request, too.
+    pub(super) log_beginnings: bool,
     /// `access_log`
     pub access_logs: Vec<nuncio_core::access_log::Logger>,
     /// `local_reply_config`
@@ -349,6 +358,10 @@ impl HcmPlan {
         plan.generate_request_id = c.generate_request_id.unwrap_or(true);
         plan.preserve_external_request_id = c.preserve_external_request_id;
         plan.always_set_request_id_in_response = c.always_set_request_id_in_response;
+        plan.log_beginnings = c
+            .access_log_options
+            .as_ref()
+            .map_or(c.flush_access_log_on_new_request, |o| o.flush_access_log_on_new_request);
         plan.origin = Origin::new(c)?.map(Arc::new);
         plan.pack_trace_reason = pack_trace_reason(c.request_id_extension.as_ref())?;
         plan.forwarded_cert =
@@ -430,6 +443,7 @@ impl HcmPlan {
             generate_request_id: true,
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
+            log_beginnings: false,
             origin: None,
             pack_trace_reason: true,
             forwarded_cert: ForwardedCert::default(),

@@ -25,6 +25,14 @@ impl Finalizer for Hcm {
         if info.health_check.get() {
             self.plan.tracing.iter().for_each(|t| t.health_check().inc());
         }
+        self.log(ex, AccessLogType::DownstreamEnd);
+    }
+}
+
+impl Hcm {
+    /// Writes an entry about an exchange.
+    pub(super) fn log(&self, ex: &Exchange, log_type: AccessLogType) {
+        let info = &ex.sx.info;
         if self.plan.access_logs.is_empty() {
             return;
         }
@@ -38,7 +46,7 @@ impl Finalizer for Hcm {
             conn: &ex.sx.conn,
             route: route.as_deref(),
             local_reply_body: b"", // Envoy has forgotten it by now
-            log_type: AccessLogType::DownstreamEnd,
+            log_type,
         };
         for log in &self.plan.access_logs {
             log.log(&cx);

@@ -8,6 +8,7 @@ use super::timers::Timers;
 use super::upgrade::Verdict;
 use super::{Hcm, Last};
 use crate::upstream::local::Clusters;
+use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::clock::{self, Sleep};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{Interrupt, Meter, StreamShared};
@@ -105,6 +106,9 @@ pub async fn drive<D: Downstream>(
                 early = Some(Box::new(LocalReply::new(403, "", "upgrade_failed")));
             }
         }
+    }
+    if hcm.plan.log_beginnings && early.is_none() {
+        hcm.log(&ex, AccessLogType::DownstreamStart);
     }
     sx.conn.streams.set(sx.conn.streams.get() + 1);
     let mut run = Run::new(chain.clone(), ex, Some(hcm.clone()));

@@ -244,7 +244,7 @@ impl MaxDuration {
 }
 
 /// The value of `grpc-timeout`: up to eight digits and a unit (gRPC over HTTP/2, "Requests").
-fn grpc_timeout(h: &HeaderMap) -> Option<Duration> {
+pub fn grpc_timeout(h: &HeaderMap) -> Option<Duration> {
     let v = h.get(name::GRPC_TIMEOUT)?;
     let (unit, digits) = v.split_last()?;
     if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
@@ -264,7 +264,7 @@ fn grpc_timeout(h: &HeaderMap) -> Option<Duration> {
 }
 
 /// A duration as `grpc-timeout` says it, in the finest unit that it fits.
-fn grpc_timeout_text(t: Duration) -> Vec<u8> {
+pub fn grpc_timeout_text(t: Duration) -> Vec<u8> {
     let mut n = t.as_millis();
     for (unit, size) in [('m', 1000), ('S', 60), ('M', 60)] {
         if n < 100_000_000 {

@@ -50,6 +50,8 @@ pub const COVERED: &[Covered] = &[
             "hash_policy",
             "metadata_match",
             "request_mirror_policies",
+            "max_grpc_timeout",
+            "grpc_timeout_offset",
             "path_rewrite_policy",
         ],
     ),
@@ -128,6 +130,9 @@ pub struct ClusterRoute {
     pub hash_policy: Option<HashPolicy>,
     /// `metadata_match`, of the name space `envoy.lb`.
     metadata_match: Option<Box<[Criterion]>>,
+    /// `max_grpc_timeout` and `grpc_timeout_offset`, where `max_stream_duration` does not replace them: gRPC requests say
+    /// their timeout themselves.
+    pub grpc: Option<GrpcTimeout>,
     /// `request_mirror_policies`
     pub shadows: Option<ShadowPolicies>,
     /// Index of the circuit breakers: 0 default, 1 high.
@@ -140,6 +145,24 @@ pub struct ClusterRoute {
     pub include_attempt_count_in_response: bool,
     /// `include_is_timeout_retry_header` of the virtual host.
     pub include_is_timeout_retry: bool,
+}
+
+/// How a gRPC request's `grpc-timeout` becomes the timeout of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct GrpcTimeout {
+    /// The longest; zero is no limit.
+    pub max: Duration,
+    /// Taken off, unless nothing would be left.
+    pub offset: Duration,
+}
+
+impl GrpcTimeout {
+    /// The timeout of a request that asks for `asked`; zero is none.
+    pub fn of(self, asked: Option<Duration>) -> Duration {
+        let asked = asked.unwrap_or_default();
+        let t = if self.offset < asked { asked - self.offset } else { asked };
+        if !self.max.is_zero() && (t.is_zero() || t > self.max) { self.max } else { t }
+    }
 }
 
 enum Target {
@@ -307,6 +330,12 @@ impl ClusterRoute {
             connect: connect(a)?,
             hash_policy: HashPolicy::new(&a.hash_policy)?,
             metadata_match: criteria_of(a.metadata_match.as_ref(), None),
+            grpc: match duration(&a.max_grpc_timeout)? {
+                Some(max) if a.max_stream_duration.is_none() => {
+                    Some(GrpcTimeout { max, offset: duration(&a.grpc_timeout_offset)?.unwrap_or_default() })
+                }
+                _ => None,
+            },
             shadows: shadow::policies(&a.request_mirror_policies, host.shadows.as_ref(), validate, cx)?,
             priority: usize::from(a.priority == 1),
             cluster_not_found_status: match a.cluster_not_found_response_code {
@@ -577,4 +606,20 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(crate::router::retry::policy::COVERED)
         .chain(hash_policy::COVERED)
         .chain(shadow::COVERED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_of_grpc_requests() {
+        let of = |max, offset, asked: Option<u64>| {
+            let g = GrpcTimeout { max: Duration::from_millis(max), offset: Duration::from_millis(offset) };
+            g.of(asked.map(Duration::from_millis)).as_millis()
+        };
+        assert_eq!((of(2000, 500, Some(1000)), of(2000, 500, Some(9000))), (500, 2000));
+        assert_eq!((of(2000, 500, Some(100)), of(2000, 500, None)), (100, 2000));
+        assert_eq!((of(0, 0, None), of(0, 0, Some(9000))), (0, 9000));
+    }
 }

@@ -107,7 +107,10 @@ pub const COVERED: &[Covered] = &[
             "request_body_buffer_limit",
         ],
     )
-    .ignoring(&[("decorator", "names trace spans; there is no tracing that would show it")]),
+    .ignoring(&[
+        ("decorator", "names trace spans; there is no tracing that would show it"),
+        ("tracing", "says how often a request is traced; nothing is traced"),
+    ]),
     Covered::new("envoy.config.route.v3.FilterConfig", &["config", "is_optional", "disabled"]),
     Covered::new("envoy.config.route.v3.NonForwardingAction", &[]),
 ];

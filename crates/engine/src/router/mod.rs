@@ -13,6 +13,8 @@ pub mod retry;
 pub mod shadow;
 mod tunnel;
 
+use crate::http::timers;
+use crate::route::action::GrpcTimeout;
 use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
 use crate::stats::RouterStats;
 use crate::upstream::local::{Cluster, Clusters};
@@ -128,9 +130,13 @@ impl Router {
             account.reply(None, ex, 503);
             return counted(with_cookie(replies::no_healthy_upstream(), set_cookie), c, &ex.sx);
         };
-        let (timeout, each) = timeouts(&mut ex.request.headers, c);
+        let grpc = c.grpc.filter(|_| ex.request.is_grpc());
+        let (timeout, each) = timeouts(&mut ex.request.headers, c, grpc);
         if !self.suppress_envoy_headers {
             set_expected_timeout(&mut ex.request.headers, timeout.after, each, Duration::ZERO);
+        }
+        if grpc.is_some() {
+            set_grpc_timeout(&mut ex.request.headers, timeout.after, each, Duration::ZERO);
         }
         if c.include_request_attempt_count {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
@@ -221,14 +227,16 @@ struct Timeout {
 
 /// The timeout of the request and of each try: the route's, or what an internal caller asks for; `None` is no limit. That of
 /// a try counts only while it is shorter.
-fn timeouts(h: &mut HeaderMap, c: &ClusterRoute) -> (Timeout, Option<Duration>) {
+fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (Timeout, Option<Duration>) {
     const ASKING: IdSet = IdSet::new(&[
         name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
         name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
         name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
     ]);
     let mut status = 504;
-    let (mut whole, mut each) = (c.timeout, c.retry.as_ref().and_then(|p| p.more.as_ref()?.per_try_timeout));
+    let said = |g: GrpcTimeout| Some(g.of(timers::grpc_timeout(h)));
+    let (mut whole, mut each) =
+        (grpc.map_or(c.timeout, said), c.retry.as_ref().and_then(|p| p.more.as_ref()?.per_try_timeout));
     if h.iter().any(|h| ASKING.has(h.id)) {
         let asked = |name| h.get_str(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
         whole = asked(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).or(whole);
@@ -292,10 +300,22 @@ fn set_expected_timeout(
     each: Option<Duration>,
     elapsed: Duration,
 ) {
-    let left = whole.map(|w| w.saturating_sub(elapsed).max(Duration::from_millis(1)));
-    let Some(t) = each.into_iter().chain(left).min() else { return };
+    let Some(t) = expected_timeout(whole, each, elapsed) else { return };
     let mut ms = itoa::Buffer::new();
     h.set(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS, ms.format(t.as_millis() as u64).as_bytes());
+}
+
+/// How long a host has: `each` try, but no longer than is left of the whole timeout.
+fn expected_timeout(whole: Option<Duration>, each: Option<Duration>, elapsed: Duration) -> Option<Duration> {
+    let left = whole.map(|w| w.saturating_sub(elapsed).max(Duration::from_millis(1)));
+    each.into_iter().chain(left).min()
+}
+
+/// Tells a gRPC server how long it has, where routes limit what its clients ask for.
+fn set_grpc_timeout(h: &mut HeaderMap, whole: Option<Duration>, each: Option<Duration>, elapsed: Duration) {
+    if let Some(t) = expected_timeout(whole, each, elapsed) {
+        h.set(name::GRPC_TIMEOUT, &timers::grpc_timeout_text(t));
+    }
 }
 
 /// How much of a request is kept to send it again, in bytes.

@@ -62,11 +62,18 @@ impl Router {
         if c.include_is_timeout_retry {
             headers.set(name::X_ENVOY_IS_TIMEOUT_RETRY, if late { b"true" } else { b"false" });
         }
-        if !self.suppress_envoy_headers {
+        let grpc = c.grpc.is_some() && ex.request.is_grpc();
+        let headers = &mut ex.request.headers;
+        if grpc || !self.suppress_envoy_headers {
             let end = ex.sx.info.times.ds_rx_end.get();
             let elapsed = end.map_or(Duration::ZERO, |end| clock::now().saturating_duration_since(end));
             let each = attempt.tries.as_ref().and_then(|t| t.timeout());
-            super::super::set_expected_timeout(headers, attempt.timeout(), each, elapsed);
+            if !self.suppress_envoy_headers {
+                super::super::set_expected_timeout(headers, attempt.timeout(), each, elapsed);
+            }
+            if grpc {
+                super::super::set_grpc_timeout(headers, attempt.timeout(), each, elapsed);
+            }
         }
         route.host_changed(&mut ex.request, &host.host, !self.suppress_envoy_headers);
         if let Some(body) = attempt.tries.as_ref().and_then(|t| t.body()) {
