@@ -189,6 +189,7 @@ pub fn resources(
     if let Some(any) = b.typed_dns_resolver_config.as_ref().and_then(|r| r.typed_config.as_ref()) {
         clusters.set_resolver(any)?;
     }
+    clusters.set_workers(workers);
     if let Some(m) = &b.cluster_manager {
         clusters.set_local(&m.local_cluster_name);
     }

@@ -152,6 +152,8 @@ struct Inner {
     workers: RefCell<Option<Rc<Workers>>>,
     /// `cluster_manager.local_cluster_name`: the cluster this proxy belongs to.
     local: RefCell<Option<String>>,
+    /// Workers, and main.
+    threads: Cell<u64>,
     /// Of clusters that name none.
     servers: RefCell<Servers>,
     resolvers: RefCell<Vec<(Servers, Rc<Resolver>)>>,
@@ -177,6 +179,7 @@ impl ClusterManager {
             counted: RefCell::default(),
             workers: RefCell::default(),
             local: RefCell::default(),
+            threads: Cell::new(1),
             servers: RefCell::default(),
             resolvers: RefCell::default(),
             root: root.clone(),
@@ -205,6 +208,10 @@ impl ClusterManager {
     /// Names the cluster this proxy belongs to (`local_cluster_name`), before any cluster is added: localities count.
     pub fn set_local(&self, name: &str) {
         *self.0.local.borrow_mut() = Some(name.to_owned()).filter(|n| !n.is_empty());
+    }
+    /// Says how many workers there will be: what is counted on each of them is counted here.
+    pub fn set_workers(&self, n: usize) {
+        self.0.threads.set(n as u64 + 1);
     }
     /// Adds a cluster from the bootstrap.
     ///
@@ -309,7 +316,7 @@ impl ClusterManager {
             plan,
         });
         // Without hosts it has a set too: one that panics.
-        entry.members.set(self.host_set(&entry, vec![]));
+        entry.members.set(self.host_set(&entry, vec![], None).into());
         let change = match there {
             Some(_) => {
                 self.0.stats.cluster_modified().inc();
@@ -626,20 +633,22 @@ impl ClusterManager {
         self.get(&c.plan.name).is_some_and(|active| Rc::ptr_eq(&active, c))
     }
     /// The set of these hosts, after the present one of the cluster.
-    fn host_set(&self, c: &ClusterEntry, hosts: Vec<Arc<Host>>) -> Arc<HostSet> {
-        let name = self.0.local.borrow();
-        let local = name.as_deref().filter(|n| **n != *c.plan.name).and_then(|n| self.get(n));
-        let local = local.map(|l| l.hosts());
-        let workers = self.0.workers.borrow().as_ref().map_or(0, |w| w.len());
+    fn host_set(&self, c: &ClusterEntry, hosts: Vec<Arc<Host>>, local: Option<&HostSet>) -> HostSet {
         let making = Making {
             lb: &c.plan.lb,
             panic: &c.plan.panic,
             stats: &c.plan.stats,
-            local: local.as_deref(),
-            zones: name.is_some(),
-            threads: workers as u64 + 1,
+            local,
+            zones: self.0.local.borrow().is_some(),
+            threads: self.0.threads.get(),
         };
-        Arc::new(HostSet::new(hosts, &c.hosts(), &making))
+        HostSet::new(hosts, &c.hosts(), &making)
+    }
+    /// The hosts of the cluster this proxy belongs to, unless that is `c`.
+    fn local_hosts(&self, c: &ClusterEntry) -> Option<Arc<HostSet>> {
+        let name = self.0.local.borrow();
+        let local = name.as_deref().filter(|n| **n != *c.plan.name).and_then(|n| self.get(n))?;
+        Some(local.hosts())
     }
     /// Replaces the hosts of a cluster, which have changed, here and on the workers.
     pub(super) fn set_hosts(&self, c: &Rc<ClusterEntry>, hosts: Vec<Arc<Host>>) {
@@ -650,11 +659,13 @@ impl ClusterManager {
         if let Some(d) = &c.detector {
             d.set_hosts(&hosts);
         }
-        let new = self.host_set(c, hosts);
+        let local = self.local_hosts(c);
+        let new = Arc::new(self.host_set(c, hosts, local.as_deref()));
+        let changes = new.changed_levels(&c.hosts());
         c.members.set(new.clone());
-        c.plan.stats.membership_change().inc();
+        c.plan.stats.membership_change().add(changes);
         if c.initialized.get() {
-            self.0.stats.cluster_updated().inc();
+            self.0.stats.cluster_updated().add(changes);
             if c.merge.changed_anyhow() {
                 self.0.stats.update_merge_cancelled().inc();
             }
@@ -665,13 +676,14 @@ impl ClusterManager {
             let local = self.0.local.borrow().as_deref() == Some(&*c.plan.name);
             if local {
                 // How others spread their requests over localities depends on who sends them.
-                self.list().iter().filter(|o| !Rc::ptr_eq(o, c)).for_each(|o| self.rebuild(o));
+                self.list().iter().filter(|o| !Rc::ptr_eq(o, c) && o.initialized.get()).for_each(|o| self.rebuild(o));
             }
         }
     }
     /// Makes the set of a cluster's hosts anew: something about them has changed, but not who they are.
     pub(super) fn rebuild(&self, c: &Rc<ClusterEntry>) {
-        let new = self.host_set(c, c.hosts().hosts.clone());
+        let local = self.local_hosts(c);
+        let new = Arc::new(self.host_set(c, c.hosts().hosts.clone(), local.as_deref()));
         c.members.set(new.clone());
         if self.is_active(c) {
             self.publish_hosts(c, new);

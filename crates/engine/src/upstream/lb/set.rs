@@ -144,7 +144,23 @@ impl HostSet {
             from = to;
         }
         set.finish(m);
+        set.count_subsets(old, m);
         set
+    }
+    /// Each thread of Envoy has subsets of its own, and counts them.
+    fn count_subsets(&self, old: &HostSet, m: &Making<'_>) {
+        let Some(new) = &self.subsets else { return };
+        let [made, gone] = new.changes(old.subsets.as_deref()).map(|n| n * m.threads);
+        m.stats.lb_subsets_created().add(made);
+        m.stats.lb_subsets_removed().add(gone);
+        m.stats.lb_subsets_active().add(made);
+        m.stats.lb_subsets_active().sub(gone);
+    }
+    /// Of how many priorities other hosts are there than in `old`; Envoy changes one after the other.
+    pub fn changed_levels(&self, old: &HostSet) -> u64 {
+        let come = gone(&self.hosts, &old.hosts);
+        let all = come.iter().chain(&self.gone).map(|h| h.priority());
+        all.collect::<std::collections::BTreeSet<u32>>().len() as u64
     }
     fn finish(&mut self, m: &Making<'_>) {
         let fitness: Vec<Fitness> = self.levels.iter().map(|l| l.fitness).collect();
@@ -233,8 +249,8 @@ impl Level {
     }
 }
 
-/// Hosts of `old` that are not in `new`.
-fn gone(old: &[Arc<Host>], new: &[Arc<Host>]) -> Vec<Arc<Host>> {
+/// Hosts of one list that are not in the other.
+fn gone(those: &[Arc<Host>], new: &[Arc<Host>]) -> Vec<Arc<Host>> {
     let stay: std::collections::HashSet<_> = new.iter().map(Arc::as_ptr).collect();
-    old.iter().filter(|h| !stay.contains(&Arc::as_ptr(h))).cloned().collect()
+    those.iter().filter(|h| !stay.contains(&Arc::as_ptr(h))).cloned().collect()
 }

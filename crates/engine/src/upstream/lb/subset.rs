@@ -78,12 +78,13 @@ impl Subsets {
         }
         subsets
     }
-    /// How many there are by metadata, and which of `old` are none any more.
-    pub fn changes(&self, old: Option<&Subsets>) -> (usize, usize, usize) {
-        let gone = |o: &Subsets| o.by_criteria.keys().filter(|k| !self.by_criteria.contains_key(*k)).count();
-        let new = |o: &Subsets| self.by_criteria.keys().filter(|k| !o.by_criteria.contains_key(*k)).count();
-        let n = self.by_criteria.len();
-        (n, old.map_or(n, new), old.map_or(0, gone))
+    /// How many are there by metadata that are not in `old`, and how many of `old` are none any more.
+    pub fn changes(&self, old: Option<&Subsets>) -> [u64; 2] {
+        let missing = |these: Option<&Subsets>, those: Option<&Subsets>| {
+            let known = |k: &String| those.is_some_and(|t| t.by_criteria.contains_key(k));
+            these.map_or(0, |t| t.by_criteria.keys().filter(|k| !known(k)).count()) as u64
+        };
+        [missing(Some(self), old), missing(old, Some(self))]
     }
 }
 
