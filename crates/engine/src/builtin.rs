@@ -52,6 +52,11 @@ pub fn register(r: &mut Registry) {
         ("envoy.cluster.strict_dns", &[], "A host for each address of a name (`type: STRICT_DNS`)."),
         ("envoy.cluster.logical_dns", &[], "One host with all addresses of a name (`type: LOGICAL_DNS`)."),
         (
+            "envoy.cluster.original_dst",
+            &[],
+            "To where a request was sent before it came here (`type: ORIGINAL_DST`).",
+        ),
+        (
             "envoy.cluster.dns",
             &["envoy.extensions.clusters.dns.v3.DnsCluster"][..],
             "Either of the two before.",

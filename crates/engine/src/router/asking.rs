@@ -7,7 +7,7 @@ use crate::upstream::lb::LbContext;
 use crate::upstream::lb::hash_policy::HashPolicy;
 use crate::upstream::lb::subset::{Criteria, asked};
 use nuncio_core::Exchange;
-use nuncio_core::info::StreamShared;
+use nuncio_core::info::{ConnInfo, StreamInfo, StreamShared};
 use nuncio_wire::RequestHead;
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -47,8 +47,11 @@ impl LbContext for Asking<'_> {
     fn head(&self) -> Option<&RequestHead> {
         Some(self.head)
     }
-    fn stream(&self) -> Option<&StreamShared> {
-        Some(self.sx)
+    fn info(&self) -> Option<&StreamInfo> {
+        Some(&self.sx.info)
+    }
+    fn conn(&self) -> Option<&ConnInfo> {
+        Some(&self.sx.conn)
     }
     fn rejects(&self, host: &Arc<Host>) -> bool {
         self.retry.is_some_and(|r| r.rejects(host))

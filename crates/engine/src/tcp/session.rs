@@ -50,6 +50,12 @@ impl LbContext for Asking<'_> {
     fn criteria(&self) -> Option<Criteria<'_>> {
         asked(self.target.metadata_match.as_deref(), self.session.info())
     }
+    fn info(&self) -> Option<&StreamInfo> {
+        Some(self.session.info())
+    }
+    fn conn(&self) -> Option<&ConnInfo> {
+        Some(&self.session.conn)
+    }
 }
 
 /// Why there is no upstream connection, as `tcp_initializion_failure:<n>` (Envoy's spelling) numbers it.

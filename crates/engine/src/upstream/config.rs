@@ -53,6 +53,8 @@ pub const COVERED: &[Covered] = &[
             "least_request_lb_config",
             "ring_hash_lb_config",
             "maglev_lb_config",
+            "original_dst_lb_config",
+            "cleanup_interval",
             "load_assignment",
             "circuit_breakers",
             "http2_protocol_options",
@@ -74,13 +76,10 @@ pub const COVERED: &[Covered] = &[
             "ignore_health_on_host_removal",
         ],
     )
-    .ignoring(&[
-        (
-            "per_connection_buffer_limit_bytes",
-            "a soft limit; our buffers per connection stay below Envoy's default",
-        ),
-        ("cleanup_interval", "only for ORIGINAL_DST, which is refused"),
-    ]),
+    .ignoring(&[(
+        "per_connection_buffer_limit_bytes",
+        "a soft limit; our buffers per connection stay below Envoy's default",
+    )]),
     Covered::new("envoy.config.cluster.v3.UpstreamConnectionOptions", &["tcp_keepalive"]),
     Covered::new(
         "envoy.config.core.v3.TcpKeepalive",
@@ -154,6 +153,8 @@ pub enum Discovery {
     Dns,
     /// What a control plane says.
     Eds,
+    /// Wherever a request or a connection wanted to go.
+    OriginalDst,
 }
 
 /// One configured endpoint.
@@ -341,12 +342,10 @@ fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
         None => Ok((Discovery::Static, DnsOptions::default())),
         Some(T::Type(t)) => match D::try_from(*t) {
             Ok(D::Static) => Ok((Discovery::Static, DnsOptions::default())),
+            Ok(D::OriginalDst) => Ok((Discovery::OriginalDst, DnsOptions::default())),
             Ok(D::StrictDns) => dns(false),
             Ok(D::LogicalDns) => dns(true),
             Ok(D::Eds) => Ok((Discovery::Eds, DnsOptions::default())),
-            Ok(other) => {
-                Err(BuildError::not_implemented(format_args!("Cluster.type: {}", other.as_str_name())))
-            }
             Err(_) => Err("unknown cluster type".into()),
         },
         Some(T::ClusterType(t)) => match (t.name.as_str(), &t.typed_config) {

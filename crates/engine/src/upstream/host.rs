@@ -8,7 +8,7 @@ use nuncio_api::envoy::config::core::v3::HealthStatus;
 use nuncio_core::address::Address;
 use nuncio_core::clock;
 use nuncio_core::info::HostInfo;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -74,6 +74,8 @@ struct Place {
     locality_weight: AtomicU32,
     /// In milliseconds of [`up_now`].
     up_since: AtomicU64,
+    /// Chosen since somebody last asked.
+    used: AtomicBool,
 }
 
 /// Milliseconds on a clock of which only differences mean something: since when hosts are up.
@@ -129,6 +131,16 @@ impl Host {
     /// `load_balancing_weight` of its locality, 0 if it has none.
     pub fn locality_weight(&self) -> u32 {
         self.place.locality_weight.load(Relaxed)
+    }
+    /// It is chosen.
+    pub fn set_used(&self) {
+        if !self.place.used.load(Relaxed) {
+            self.place.used.store(true, Relaxed);
+        }
+    }
+    /// True when it was chosen since this was last asked, or has connections.
+    pub fn take_used(&self) -> bool {
+        self.place.used.swap(false, Relaxed) || self.counters.cx_active.load(Relaxed) > 0
     }
     /// When it came up, by [`up_now`]: when it was added, or passed its first health check.
     pub fn up_since(&self) -> u64 {

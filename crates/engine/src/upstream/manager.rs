@@ -14,6 +14,7 @@ use super::host::{Host, HostSet};
 use super::lb::set::Making;
 use super::local::Clusters;
 use super::members::Members;
+use super::original;
 use super::outlier::{self, Detector, OutlierStats};
 use super::resolve;
 use super::watch::{self, Merge, Next};
@@ -472,6 +473,7 @@ impl ClusterManager {
         }
         watch::begin(self, c);
         match (c.discovery, &c.eds) {
+            (Discovery::OriginalDst, _) => original::start(self, c),
             (Discovery::Dns, _) => resolve::start(self, c, &self.resolver(&c.dns.servers)),
             (Discovery::Eds, Some(plan)) => {
                 let eds = Eds::start(self, c, plan);
@@ -676,7 +678,10 @@ impl ClusterManager {
             let local = self.0.local.borrow().as_deref() == Some(&*c.plan.name);
             if local {
                 // How others spread their requests over localities depends on who sends them.
-                self.list().iter().filter(|o| !Rc::ptr_eq(o, c) && o.initialized.get()).for_each(|o| self.rebuild(o));
+                self.list()
+                    .iter()
+                    .filter(|o| !Rc::ptr_eq(o, c) && o.initialized.get())
+                    .for_each(|o| self.rebuild(o));
             }
         }
     }

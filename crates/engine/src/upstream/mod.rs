@@ -23,6 +23,7 @@ pub mod lb;
 pub mod local;
 pub mod manager;
 pub mod members;
+mod original;
 pub mod outlier;
 pub mod pool;
 pub mod resolve;

@@ -3,6 +3,7 @@
 
 use super::hash_policy::HashPolicy;
 use super::hashing::{HashConfig, HashKind, HashLb};
+use super::original_dst::OriginalDst;
 use super::over::OverrideHost;
 use super::subset_config::SubsetLb;
 use crate::proto::{self, duration};
@@ -152,7 +153,9 @@ pub enum Policy {
     Subset(Box<SubsetLb>),
     /// The host that the request names, if there is one.
     Override(Box<OverrideHost>),
-    /// The cluster knows (`ORIGINAL_DST` and the like).
+    /// To where it wanted to go before it was sent here.
+    OriginalDst(Box<OriginalDst>),
+    /// The cluster should know, but there is none that does.
     Provided,
 }
 
@@ -277,7 +280,7 @@ impl Lb {
             Policy::Hash(h) => h.locality_weighted,
             Policy::Subset(s) => s.inner.weighs_localities() || s.scale_locality_weight,
             Policy::Override(o) => o.inner.weighs_localities(),
-            Policy::Provided => false,
+            Policy::OriginalDst(_) | Policy::Provided => false,
         }
     }
 }
@@ -298,8 +301,11 @@ pub struct PolicyCx<'a> {
 /// # Errors
 /// There is none that is known, or fields contradict each other.
 pub fn of_cluster(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Lb> {
-    let new = c.load_balancing_policy.as_ref();
-    let policy = match new {
+    use pb::cluster::DiscoveryType as T;
+    let original_dst = Some(pb::cluster::ClusterDiscoveryType::Type(T::OriginalDst.into()));
+    let original_dst = c.cluster_discovery_type == original_dst;
+    let policy = match c.load_balancing_policy.as_ref() {
+        _ if original_dst => Policy::OriginalDst(Box::new(OriginalDst::new(c)?)),
         None if c.lb_policy() == pb::cluster::LbPolicy::LoadBalancingPolicyConfig => {
             return Err("cluster: field load_balancing_policy need to be set".into());
         }
@@ -331,6 +337,13 @@ pub fn of_cluster(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Lb> {
             first_known(list, cx, missing)?
         }
     };
+    if matches!(policy, Policy::Provided) {
+        return Err(BuildError(format!(
+            "cluster manager: cluster provided LB specified but cluster '{}' did not provide one. Check cluster \
+             documentation.",
+            cx.cluster
+        )));
+    }
     Ok(lb_of(policy, cx))
 }
 

@@ -12,6 +12,8 @@ pub mod hashing;
 pub mod legacy;
 pub mod loads;
 pub mod maglev;
+pub mod metadata_key;
+pub mod original_dst;
 pub mod over;
 pub mod pick;
 pub mod ring;
@@ -23,14 +25,19 @@ pub mod zone;
 use super::host::Host;
 use hash_policy::HashPolicy;
 use nuncio_core::coverage::Covered;
-use nuncio_core::info::StreamShared;
+use nuncio_core::info::{ConnInfo, StreamInfo};
 use nuncio_wire::RequestHead;
 use std::sync::Arc;
 use subset::Criteria;
 
 /// What is read of the messages about balancing, but for hash policies, which are the routes'.
 pub fn covered() -> impl Iterator<Item = &'static Covered> {
-    config::COVERED.iter().chain(legacy::COVERED).chain(over::COVERED).chain(subset_config::COVERED)
+    config::COVERED
+        .iter()
+        .chain(legacy::COVERED)
+        .chain(over::COVERED)
+        .chain(original_dst::COVERED)
+        .chain(subset_config::COVERED)
 }
 
 /// What a request says about the host it should go to.
@@ -47,8 +54,12 @@ pub trait LbContext {
     fn head(&self) -> Option<&RequestHead> {
         None
     }
-    /// The request's stream.
-    fn stream(&self) -> Option<&StreamShared> {
+    /// Facts of the request, or of the connection that is proxied.
+    fn info(&self) -> Option<&StreamInfo> {
+        None
+    }
+    /// Its connection.
+    fn conn(&self) -> Option<&ConnInfo> {
         None
     }
     /// Another host would be better.

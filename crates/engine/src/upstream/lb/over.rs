@@ -1,12 +1,13 @@
 //! `OverrideHost`: a header or metadata of the request names the hosts that it is to go to, one attempt after the other.
 
 use super::config::{self, Lb, PolicyCx};
+use super::metadata_key::MetadataKey;
 use super::pick::{Picked, Picker, Picking};
 use nuncio_api::envoy::extensions::load_balancing_policies::override_host::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter_state::{LifeSpan, StateObject};
-use nuncio_core::info::StreamShared;
+use nuncio_core::info::StreamInfo;
 use nuncio_wire::{HeaderName, RequestHead};
 use prost_types::value::Kind;
 use std::cell::Cell;
@@ -35,7 +36,7 @@ pub struct OverrideHost {
 #[derive(Debug)]
 enum Source {
     Header(HeaderName),
-    Metadata { namespace: String, path: Vec<String> },
+    Metadata(MetadataKey),
 }
 
 /// What a request names, kept for its next attempts.
@@ -53,20 +54,11 @@ impl OverrideHost {
     /// # Errors
     /// A source that is empty or two at once, or a fallback that is not known.
     pub fn new(c: &pb::OverrideHost, cx: PolicyCx<'_>) -> BuildResult<OverrideHost> {
-        use nuncio_api::envoy::r#type::metadata::v3::metadata_key::path_segment::Segment;
         let sources = c.override_host_sources.iter().map(|s| match (&s.metadata, s.header.is_empty()) {
             (None, true) => Err(BuildError::from("Empty override source")),
             (Some(_), false) => Err("Only one override source must be set".into()),
             (None, false) => Ok(Source::Header(HeaderName::new(&s.header))),
-            (Some(m), true) => {
-                let path = m.path.iter().map(|p| match &p.segment {
-                    Some(Segment::Key(k)) => Ok(k.clone()),
-                    Some(Segment::Index(_)) => Err(BuildError::not_implemented("MetadataKey.path: index")),
-                    None => Ok(String::new()),
-                });
-                let path = path.collect::<BuildResult<_>>()?;
-                Ok(Source::Metadata { namespace: m.key.clone(), path })
-            }
+            (Some(m), true) => Ok(Source::Metadata(MetadataKey::new(m)?)),
         });
         let sources = sources.collect::<BuildResult<_>>()?;
         let missing = |names: &str| {
@@ -83,11 +75,11 @@ impl OverrideHost {
         self.named(p).or_else(|| picker.pick(&Picking { lb: &self.inner, ..*p }))
     }
     fn named(&self, p: &Picking<'_>) -> Option<Picked> {
-        let sx = p.cx.stream()?;
-        let known = sx.info.filter_state.borrow().get_as::<Named>(STATE);
+        let info = p.cx.info()?;
+        let known = info.filter_state.borrow().get_as::<Named>(STATE);
         let named = known.unwrap_or_else(|| {
-            let new = Rc::new(Named { hosts: self.read(p.cx.head(), sx), next: Cell::new(0) });
-            sx.info.filter_state.borrow_mut().set(STATE, LifeSpan::Request, new.clone());
+            let new = Rc::new(Named { hosts: self.read(p.cx.head(), info), next: Cell::new(0) });
+            info.filter_state.borrow_mut().set(STATE, LifeSpan::Request, new.clone());
             new
         });
         while let Some(name) = named.hosts.get(named.next.get()) {
@@ -98,15 +90,14 @@ impl OverrideHost {
         }
         None
     }
-    fn read(&self, head: Option<&RequestHead>, sx: &StreamShared) -> Vec<String> {
+    fn read(&self, head: Option<&RequestHead>, info: &StreamInfo) -> Vec<String> {
         let mut hosts = vec![];
         for s in &self.sources {
             let text = match s {
                 Source::Header(name) => head.and_then(|h| h.headers.get_str(name)).map(str::to_owned),
-                Source::Metadata { namespace, path } => {
-                    let metadata = sx.info.metadata.borrow();
-                    let path = path.iter().map(|p| &**p);
-                    match metadata.as_ref().and_then(|m| m.get(namespace, path)?.kind.clone()) {
+                Source::Metadata(key) => {
+                    let metadata = info.metadata.borrow();
+                    match metadata.as_ref().and_then(|m| key.find(m)?.kind.clone()) {
                         Some(Kind::StringValue(s)) => Some(s),
                         _ => None,
                     }

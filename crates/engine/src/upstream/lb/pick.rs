@@ -8,6 +8,8 @@ use super::zone::Zone;
 use crate::upstream::cluster::ClusterPlan;
 use crate::upstream::host::{Host, up_now};
 use nuncio_core::rng;
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,6 +20,8 @@ pub struct Picker {
     levels: Vec<Cursors>,
     /// Of the subsets, by their number.
     pub(super) subsets: Vec<Picker>,
+    /// Hosts that came about here, of which main has not told the others yet.
+    pub(super) made: HashMap<SocketAddr, Arc<Host>>,
 }
 
 /// The cursors of a priority.
@@ -88,7 +92,7 @@ pub struct Picking<'a> {
 
 impl Default for Picker {
     fn default() -> Picker {
-        Picker { seed: rng::u64() >> 1, levels: vec![], subsets: vec![] }
+        Picker { seed: rng::u64() >> 1, levels: vec![], subsets: vec![], made: HashMap::new() }
     }
 }
 
@@ -103,6 +107,7 @@ impl Picker {
             }
         }
         self.subsets.iter_mut().for_each(Picker::changed);
+        self.made.clear();
     }
     /// The host for a request; `None` when there is none.
     pub fn pick(&mut self, p: &Picking<'_>) -> Option<Picked> {
@@ -111,6 +116,7 @@ impl Picker {
             Policy::Hash(h) => p.set.hashing.as_ref()?.pick(h, p).map(Picked::At),
             Policy::Subset(s) => super::subset::pick(self, s, p),
             Policy::Override(o) => o.pick(self, p),
+            Policy::OriginalDst(o) => o.pick(self, p),
             Policy::Provided => None,
         }
     }

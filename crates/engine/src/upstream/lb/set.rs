@@ -9,7 +9,9 @@ use super::zone::{Zoned, zoned};
 use crate::stats::ClusterStats;
 use crate::upstream::health::{Health, PanicPolicy};
 use crate::upstream::host::Host;
-use std::collections::BTreeMap;
+use nuncio_core::address::Address;
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// The hosts of a cluster.
@@ -29,6 +31,8 @@ pub struct HostSet {
     pub hashing: Option<Hashing>,
     /// Parts of the hosts that requests ask for by metadata.
     pub subsets: Option<Box<Subsets>>,
+    /// Hosts by address, where requests name those.
+    pub by_address: Option<HashMap<SocketAddr, u32>>,
     /// When the host that is up for the shortest time came up, for slow start.
     pub latest_up: u64,
 }
@@ -174,8 +178,19 @@ impl HostSet {
             Policy::Hash(h) => self.hashing = Some(Hashing::new(self, h)),
             Policy::Subset(s) => self.subsets = Some(Box::new(Subsets::new(self, s, m))),
             Policy::Override(o) => self.finish(&Making { lb: &o.inner, ..*m }),
+            Policy::OriginalDst(_) => self.by_address = Some(self.addresses()),
             Policy::Provided => {}
         }
+    }
+    /// The first host of each address.
+    fn addresses(&self) -> HashMap<SocketAddr, u32> {
+        let mut all = HashMap::new();
+        for (i, h) in self.hosts.iter().enumerate() {
+            if let Some(Address::Ip(a)) = h.info.address {
+                all.entry(a).or_insert(i as u32);
+            }
+        }
+        all
     }
     /// A part of a set's hosts, with the same priorities and localities.
     pub fn part(hosts: Vec<Arc<Host>>, levels: usize, m: &Making<'_>) -> HostSet {
