@@ -57,6 +57,11 @@ pub fn register(r: &mut Registry) {
             "To where a request was sent before it came here (`type: ORIGINAL_DST`).",
         ),
         (
+            "envoy.clusters.aggregate",
+            &["envoy.extensions.clusters.aggregate.v3.ClusterConfig"],
+            "Other clusters, which stand in for each other.",
+        ),
+        (
             "envoy.cluster.dns",
             &["envoy.extensions.clusters.dns.v3.DnsCluster"][..],
             "Either of the two before.",

@@ -329,7 +329,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     let endpoints = endpoints(c, discovery)?;
     let eds = match discovery {
         Discovery::Eds => Some(EdsPlan::new(c, cx, &plan.scope)?),
-        Discovery::Static | Discovery::Dns => None,
+        Discovery::Static | Discovery::Dns | Discovery::OriginalDst => None,
     };
     Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health, eds })
 }
@@ -353,6 +353,10 @@ fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
                 Ok((Discovery::Dns, DnsOptions::of_extension(&proto::unpack(any)?)?))
             }
             ("envoy.cluster.eds", None) => Ok((Discovery::Eds, DnsOptions::default())),
+            // It has no hosts of its own.
+            (_, Some(any)) if any.type_url.ends_with(lb::config::AGGREGATE) => {
+                Ok((Discovery::Static, DnsOptions::default()))
+            }
             ("envoy.cluster.static", None) => Ok((Discovery::Static, DnsOptions::default())),
             ("envoy.cluster.strict_dns", None) => dns(false),
             ("envoy.cluster.logical_dns", None) => dns(true),

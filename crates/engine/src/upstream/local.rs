@@ -3,6 +3,7 @@
 use super::cluster::ClusterPlan;
 use super::host::{Host, HostSet};
 use super::lb::LbContext;
+use super::lb::config::Policy;
 use super::lb::pick::{Picked, Picker, Picking};
 use super::pool::HostPool;
 use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
@@ -86,21 +87,34 @@ impl Cluster {
         let known = self.hosts.borrow().known.get(&place(host)).cloned();
         known.iter().for_each(|h| h.pool.drain_existing());
     }
+    /// The hosts at this moment.
+    pub fn host_set(&self) -> Arc<HostSet> {
+        self.hosts.borrow().set.clone()
+    }
     /// Chooses a host; `None` when there is none.
     pub fn choose(self: &Rc<Self>, cx: &dyn LbContext) -> Option<Rc<LocalHost>> {
-        let mut host = self.choose_once(cx, 0)?;
+        let mut host = self.choose_once(cx, 0, None)?;
         for attempt in 1..=cx.attempts() {
             if !cx.rejects(&host.host) {
                 break;
             }
-            host = self.choose_once(cx, attempt)?;
+            host = self.choose_once(cx, attempt, None)?;
         }
         Some(host)
     }
-    fn choose_once(self: &Rc<Self>, cx: &dyn LbContext, attempt: u32) -> Option<Rc<LocalHost>> {
+    /// One choice, after so many that were rejected; `force`: from this priority, and its degraded hosts or not.
+    pub fn choose_once(
+        self: &Rc<Self>,
+        cx: &dyn LbContext,
+        attempt: u32,
+        force: Option<(usize, bool)>,
+    ) -> Option<Rc<LocalHost>> {
+        if let Policy::Aggregate(a) = &self.plan.lb.policy {
+            return a.choose(&self.plan, cx, attempt);
+        }
         let Hosts { set, picker, by_place, known } = &mut *self.hosts.borrow_mut();
         let plan = &self.plan;
-        let picking = Picking { set, lb: &plan.lb, cx, attempt, plan };
+        let picking = Picking { set, lb: &plan.lb, cx, attempt, plan, force };
         let at = match picker.pick(&picking)? {
             Picked::At(at) => at as usize,
             Picked::Host(h) => return Some(self.known(known, &h)),

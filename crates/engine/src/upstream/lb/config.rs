@@ -1,6 +1,7 @@
 //! How hosts are chosen: `Cluster.load_balancing_policy`, or what stood in its place before ([`super::legacy`]), compiled on
 //! main.
 
+use super::aggregate::Aggregate;
 use super::hash_policy::HashPolicy;
 use super::hashing::{HashConfig, HashKind, HashLb};
 use super::original_dst::OriginalDst;
@@ -155,6 +156,8 @@ pub enum Policy {
     Override(Box<OverrideHost>),
     /// To where it wanted to go before it was sent here.
     OriginalDst(Box<OriginalDst>),
+    /// As other clusters say, one after the other.
+    Aggregate(Aggregate),
     /// The cluster should know, but there is none that does.
     Provided,
 }
@@ -280,7 +283,7 @@ impl Lb {
             Policy::Hash(h) => h.locality_weighted,
             Policy::Subset(s) => s.inner.weighs_localities() || s.scale_locality_weight,
             Policy::Override(o) => o.inner.weighs_localities(),
-            Policy::OriginalDst(_) | Policy::Provided => false,
+            Policy::OriginalDst(_) | Policy::Aggregate(_) | Policy::Provided => false,
         }
     }
 }
@@ -337,6 +340,16 @@ pub fn of_cluster(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Lb> {
             first_known(list, cx, missing)?
         }
     };
+    if let Some(a) = aggregate(c)? {
+        if !matches!(policy, Policy::Provided) {
+            return Err(BuildError(format!(
+                "cluster manager: cluster provided LB not specified but cluster '{}' provided one. Check cluster \
+                 documentation.",
+                cx.cluster
+            )));
+        }
+        return Ok(lb_of(Policy::Aggregate(a), cx));
+    }
     if matches!(policy, Policy::Provided) {
         return Err(BuildError(format!(
             "cluster manager: cluster provided LB specified but cluster '{}' did not provide one. Check cluster \
@@ -346,6 +359,18 @@ pub fn of_cluster(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Lb> {
     }
     Ok(lb_of(policy, cx))
 }
+
+/// Of a cluster of the type `envoy.clusters.aggregate`.
+fn aggregate(c: &pb::Cluster) -> BuildResult<Option<Aggregate>> {
+    let Some(pb::cluster::ClusterDiscoveryType::ClusterType(t)) = &c.cluster_discovery_type else {
+        return Ok(None);
+    };
+    let any = t.typed_config.as_ref().filter(|a| a.type_url.ends_with(AGGREGATE));
+    any.map(|any| Ok(Aggregate::new(&proto::unpack(any)?))).transpose()
+}
+
+/// The type of an aggregate's configuration.
+pub const AGGREGATE: &str = "/envoy.extensions.clusters.aggregate.v3.ClusterConfig";
 
 fn lb_of(policy: Policy, cx: PolicyCx<'_>) -> Lb {
     Lb { policy, node: cx.build.node.locality.clone() }

@@ -13,6 +13,8 @@ pub struct Fitness {
     pub hosts: [u64; 3],
     /// All hosts there are.
     pub all: u64,
+    /// `overprovisioning_factor`: by how much in percent the number of fit hosts counts for more.
+    pub overprovisioning: u32,
 }
 
 /// Fewer hosts of a priority are fit than `threshold` says, in percent.
@@ -34,15 +36,14 @@ pub struct Loads {
 }
 
 impl Loads {
-    /// Of these priorities, of which there is one at least. `threshold` is the panic threshold in percent, and
-    /// `overprovisioning` by how much in percent the number of fit hosts counts for more.
-    pub fn new(levels: &[Fitness], threshold: u64, overprovisioning: u32) -> Loads {
-        let available = |n: u64, of: u64| match of {
+    /// Of these priorities, of which there is one at least. `threshold` is the panic threshold in percent.
+    pub fn new(levels: &[Fitness], threshold: u64) -> Loads {
+        let available = |f: &Fitness, n: u64| match f.eligible {
             0 => 0,
-            _ => (u64::from(overprovisioning) * n / of).min(100) as u32, // rounded down for each, as in Envoy
+            of => (u64::from(f.overprovisioning) * n / of).min(100) as u32, // rounded down for each, as in Envoy
         };
-        let healthy: Vec<u32> = levels.iter().map(|f| available(f.healthy, f.eligible)).collect();
-        let degraded: Vec<u32> = levels.iter().map(|f| available(f.degraded, f.eligible)).collect();
+        let healthy: Vec<u32> = levels.iter().map(|f| available(f, f.healthy)).collect();
+        let degraded: Vec<u32> = levels.iter().map(|f| available(f, f.degraded)).collect();
         let total = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         let mut loads = Loads {
             healthy: vec![0; levels.len()],
@@ -132,10 +133,17 @@ mod tests {
     use super::*;
 
     fn fitness(healthy: u64, degraded: u64, all: u64) -> Fitness {
-        Fitness { healthy, degraded, eligible: all, hosts: [healthy, degraded, all], all }
+        Fitness {
+            healthy,
+            degraded,
+            eligible: all,
+            hosts: [healthy, degraded, all],
+            all,
+            overprovisioning: 140,
+        }
     }
     fn one(healthy: u64, degraded: u64, all: u64, threshold: u64) -> (bool, u32) {
-        let l = Loads::new(&[fitness(healthy, degraded, all)], threshold, 140);
+        let l = Loads::new(&[fitness(healthy, degraded, all)], threshold);
         assert_eq!(l.healthy[0] + l.degraded[0], 100);
         (l.panic[0], l.healthy[0])
     }
@@ -156,7 +164,7 @@ mod tests {
         assert_eq!(one(0, 0, 0, 50), (true, 100), "an empty cluster panics");
         assert_eq!(one(0, 0, 0, 0), (false, 100));
         // Enough are left by overprovisioning, whatever the threshold.
-        let l = Loads::new(&[fitness(1, 0, 3)], 50, 300);
+        let l = Loads::new(&[Fitness { overprovisioning: 300, ..fitness(1, 0, 3) }], 50);
         assert_eq!((l.panic[0], l.healthy[0]), (false, 100));
         assert_eq!(one(3, 0, 4, 100), (false, 100));
         // All panic: their hosts get everything, also where degraded ones had a share.
@@ -167,7 +175,7 @@ mod tests {
     fn lower_priorities_help_out() {
         let of = |levels: &[(u64, u64, u64)]| {
             let levels: Vec<_> = levels.iter().map(|(h, d, n)| fitness(*h, *d, *n)).collect();
-            let l = Loads::new(&levels, 50, 140);
+            let l = Loads::new(&levels, 50);
             (l.healthy, l.degraded, l.panic)
         };
         assert_eq!(of(&[(4, 0, 4), (4, 0, 4)]), (vec![100, 0], vec![0, 0], vec![false; 2]));

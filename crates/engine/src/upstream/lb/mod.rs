@@ -5,6 +5,7 @@
 //! [`maglev`]) and [`subset`]s, as the cluster's [`config`] asks. A worker's [`pick::Picker`] has nothing but cursors
 //! into it. What a request says about where it should go is asked for by [`LbContext`] only when it matters.
 
+pub mod aggregate;
 pub mod config;
 mod edf;
 pub mod hash_policy;
@@ -37,6 +38,7 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(legacy::COVERED)
         .chain(over::COVERED)
         .chain(original_dst::COVERED)
+        .chain(aggregate::COVERED)
         .chain(subset_config::COVERED)
 }
 

@@ -88,6 +88,8 @@ pub struct Picking<'a> {
     pub attempt: u32,
     /// The cluster.
     pub plan: &'a ClusterPlan,
+    /// The priority that is to be chosen from, and whether its degraded hosts are meant: an aggregate has chosen it.
+    pub force: Option<(usize, bool)>,
 }
 
 impl Default for Picker {
@@ -117,14 +119,15 @@ impl Picker {
             Policy::Subset(s) => super::subset::pick(self, s, p),
             Policy::Override(o) => o.pick(self, p),
             Policy::OriginalDst(o) => o.pick(self, p),
-            Policy::Provided => None,
+            Policy::Aggregate(_) | Policy::Provided => None,
         }
     }
     fn spread(&mut self, s: &Spread, p: &Picking<'_>) -> Option<u32> {
         let set = p.set;
-        let (random, (priority, degraded)) = match set.loads.is_simple() {
-            true => (None, (0, false)),
-            false => {
+        let (random, (priority, degraded)) = match p.force {
+            Some(forced) => (None, forced),
+            None if set.loads.is_simple() => (None, (0, false)),
+            None => {
                 let random = rng::u64();
                 (Some(random), set.loads.choose(random))
             }
@@ -134,7 +137,7 @@ impl Picker {
             self.levels.resize_with(priority + 1, Cursors::default);
         }
         let cursors = &mut self.levels[priority];
-        let source = match set.loads.panic[priority] {
+        let source = match set.loads.panic.get(priority).copied().unwrap_or(false) {
             true => {
                 p.plan.stats.lb_healthy_panic().inc();
                 if s.locality.zone_aware.fail_traffic_on_panic {

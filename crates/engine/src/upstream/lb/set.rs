@@ -168,7 +168,7 @@ impl HostSet {
     }
     fn finish(&mut self, m: &Making<'_>) {
         let fitness: Vec<Fitness> = self.levels.iter().map(|l| l.fitness).collect();
-        self.loads = Loads::new(&fitness, m.panic.threshold.get(), m.panic.overprovisioning());
+        self.loads = Loads::new(&fitness, m.panic.threshold.get());
         match &m.lb.policy {
             Policy::Spread(s) => {
                 if let Some(local) = m.local {
@@ -179,7 +179,7 @@ impl HostSet {
             Policy::Subset(s) => self.subsets = Some(Box::new(Subsets::new(self, s, m))),
             Policy::Override(o) => self.finish(&Making { lb: &o.inner, ..*m }),
             Policy::OriginalDst(_) => self.by_address = Some(self.addresses()),
-            Policy::Provided => {}
+            Policy::Aggregate(_) | Policy::Provided => {}
         }
     }
     /// The first host of each address.
@@ -217,6 +217,7 @@ impl HostSet {
             eligible: size(&eligible),
             hosts: sizes,
             all: all.len() as u64,
+            overprovisioning: m.panic.overprovisioning(),
         };
         let (mut localities, mut has_local) = (vec![], false);
         if m.zones || m.lb.weighs_localities() {
