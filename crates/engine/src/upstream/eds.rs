@@ -136,21 +136,13 @@ impl Subscriber for Assigned {
         }
         let endpoints = endpoints(&assignment)?;
         let policy = assignment.policy.clone().unwrap_or_default();
-        for (set, field) in [
-            (policy.overprovisioning_factor.is_some_and(|f| f != 140), "overprovisioning_factor"),
-            (policy.weighted_priority_health, "weighted_priority_health"),
-        ] {
-            if set {
-                let field = format_args!("ClusterLoadAssignment.policy.{field} of an EDS cluster");
-                return Err(BuildError::not_implemented(field));
-            }
-        }
+        let rules_changed = c.plan.panic.set_policy(Some(&policy));
         self.stale.take().iter().for_each(AbortHandle::abort);
         if let Some(after) = duration(&policy.endpoint_stale_after)?.filter(|d| !d.is_zero()) {
             c.plan.stats.assignment_timeout_received().inc();
             *self.stale.borrow_mut() = Some(expire(&self.manager, &self.cluster, after));
         }
-        take(&self.manager, &c, &endpoints);
+        take(&self.manager, &c, &endpoints, rules_changed);
         self.manager.initialized(&c);
         Ok(())
     }
@@ -167,7 +159,7 @@ fn expire(manager: &ClusterManager, c: &Weak<ClusterEntry>, after: Duration) -> 
     let wait = async move {
         clock::sleep(TimerKind::Other, after).await;
         if let Some(c) = c.upgrade() {
-            take(&manager, &c, &[]);
+            take(&manager, &c, &[], false);
             c.plan.stats.assignment_stale().inc();
         }
     };
@@ -185,8 +177,9 @@ fn endpoints(a: &ClusterLoadAssignment) -> BuildResult<Vec<Endpoint>> {
     Ok(all)
 }
 
-/// Gives the cluster these hosts; those that stay keep their connections and counters.
-fn take(manager: &ClusterManager, c: &Rc<ClusterEntry>, endpoints: &[Endpoint]) {
+/// Gives the cluster these hosts; those that stay keep their connections and counters. `rules_changed`: it means something
+/// else how fit they are.
+fn take(manager: &ClusterManager, c: &Rc<ClusterEntry>, endpoints: &[Endpoint], rules_changed: bool) {
     let wanted = endpoints.iter().filter_map(|e| match &e.target {
         Target::Address(a) => Some(e.host(a.clone())),
         Target::Name(..) => None,
@@ -196,10 +189,13 @@ fn take(manager: &ClusterManager, c: &Rc<ClusterEntry>, endpoints: &[Endpoint]) 
     let weight = wanted.iter().map(|w| w.weight).max().unwrap_or(1).max(1);
     c.members.set_max_host_weight(weight);
     let now = c.hosts();
-    let health: Vec<_> = now.hosts.iter().map(|h| h.health.bits()).collect();
-    let new = Host::continued(&now.hosts, wanted);
+    // What may change while a host stays.
+    let said = |h: &Arc<Host>| (h.health.bits(), h.weight(), h.priority(), h.locality_weight());
+    let before: Vec<_> = now.hosts.iter().map(said).collect();
+    let mut new = Host::continued(&now.hosts, wanted);
+    new.sort_by_key(|h| h.priority()); // as sets have them
     let same = new.len() == now.hosts.len() && new.iter().zip(&now.hosts).all(|(n, o)| Arc::ptr_eq(n, o));
-    match (same, new.iter().map(|h| h.health.bits()).eq(health)) {
+    match (same, !rules_changed && new.iter().map(said).eq(before)) {
         (true, true) => c.plan.stats.update_no_rebuild().inc(),
         (true, false) => manager.refresh(c),
         (false, _) => manager.set_hosts(c, new),

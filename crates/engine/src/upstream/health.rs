@@ -122,11 +122,12 @@ impl PanicPolicy {
     pub fn new(threshold: RuntimeNumber) -> PanicPolicy {
         PanicPolicy { threshold, overprovisioning: AtomicU32::new(140), by_weight: AtomicBool::new(false) }
     }
-    /// Takes over what an assignment says; main does that before it sets the hosts.
-    pub fn set_policy(&self, p: Option<&Policy>) {
+    /// Takes over what an assignment says; main does that before it sets the hosts. True when that changed something.
+    pub fn set_policy(&self, p: Option<&Policy>) -> bool {
         let factor = p.and_then(|p| p.overprovisioning_factor).unwrap_or(140);
-        self.overprovisioning.store(factor, Relaxed);
-        self.by_weight.store(p.is_some_and(|p| p.weighted_priority_health), Relaxed);
+        let by_weight = p.is_some_and(|p| p.weighted_priority_health);
+        let other_factor = self.overprovisioning.swap(factor, Relaxed) != factor;
+        self.by_weight.swap(by_weight, Relaxed) != by_weight || other_factor
     }
     /// By how much in percent the number of fit hosts counts for more.
     pub fn overprovisioning(&self) -> u32 {
