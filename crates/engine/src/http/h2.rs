@@ -8,6 +8,7 @@ use super::{CloseReason, Hcm};
 use crate::io::Io;
 use crate::keepalive::Keepalive;
 use crate::mux::{End, Incoming, Mux};
+use crate::slab::{Inbox, LoopPool};
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::ResetReason;
 use nuncio_core::info::{ConnInfo, Meter, StreamInfo, StreamShared};
@@ -99,6 +100,7 @@ async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
 }
 
 async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
+    let pool = LoopPool::of(exchanges);
     let keepalive = conn.hcm.plan.keepalive.map(|plan| Box::new(Keepalive::new(plan)));
     let idle = RefCell::new(Idle { since: clock::now(), sleep: None, age: None, keepalive });
     poll_fn(|cx| {
@@ -106,7 +108,8 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
             Incoming::Refused { details } => conn.refused(details, ""),
             Incoming::GoAway | Incoming::Settings => {}
             Incoming::Request { slot, head, end } => {
-                crate::guard::spawn("stream", exchange(H2Stream::new(conn.clone(), slot), head, end));
+                let stream = H2Stream::new(conn.clone(), slot);
+                crate::guard::spawn("stream", pool.start(exchanges, (stream, head, end)));
             }
         });
         let received = conn.count();
@@ -147,6 +150,15 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
         Poll::Pending
     })
     .await
+}
+
+/// Requests, one after the other, each in the task of a stream that borrows the loop: a task of its own size would be as
+/// large as all that a request may have to wait for, and be moved and freed with every stream.
+async fn exchanges(inbox: Inbox<(H2Stream, RequestHead, bool)>) {
+    loop {
+        let (stream, head, end) = inbox.next().await;
+        exchange(stream, head, end).await;
+    }
 }
 
 /// One request: everything between its head and the last frame of its response.
