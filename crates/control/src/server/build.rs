@@ -195,6 +195,7 @@ pub fn resources(
     }
     if let Some(o) = b.cluster_manager.as_ref().and_then(|m| m.outlier_detection.as_ref())
         && !o.event_log_path.is_empty()
+        && !cx.validate_only
     {
         clusters.set_outlier_log(cx.server.open_log(&o.event_log_path, cx.scope.store())?);
     }

@@ -1,8 +1,10 @@
 //! `RetryPolicy` as main compiles it, for a route or a virtual host.
 
 use super::conditions::RetryOn;
-use crate::proto::duration;
+use crate::proto::{self, duration};
+use crate::upstream::lb::subset_config::{Criterion, criteria};
 use nuncio_api::envoy::config::route::v3 as pb;
+use nuncio_api::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -38,6 +40,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.route.v3.RetryPolicy.ResetHeader", &["name", "format"]),
     Covered::new(Predicate::ALL[0].2, &[]),
     Covered::new(Predicate::ALL[1].2, &[]),
+    Covered::new(Predicate::ALL[2].2, &["metadata_match"]),
 ];
 
 /// Predicates on hosts, as the registry holds them.
@@ -47,11 +50,13 @@ pub enum Predicate {
     PreviousHosts,
     /// `envoy.retry_host_predicates.omit_canary_hosts`
     OmitCanaryHosts,
+    /// `envoy.retry_host_predicates.omit_host_metadata`
+    OmitHostMetadata,
 }
 
 impl Predicate {
     /// All of them, with name, type of the configuration, and what it does.
-    pub const ALL: [(Predicate, &str, &str, &str); 2] = [
+    pub const ALL: [(Predicate, &str, &str, &str); 3] = [
         (
             Predicate::PreviousHosts,
             "envoy.retry_host_predicates.previous_hosts",
@@ -63,6 +68,12 @@ impl Predicate {
             "envoy.retry_host_predicates.omit_canary_hosts",
             "envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate",
             "Retries on hosts that are no canaries.",
+        ),
+        (
+            Predicate::OmitHostMetadata,
+            "envoy.retry_host_predicates.omit_host_metadata",
+            "envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig",
+            "Retries on hosts that do not have this metadata.",
         ),
     ];
 }
@@ -100,6 +111,8 @@ pub struct More {
     pub rate_limited: Option<RateLimited>,
     /// `retry_host_predicate`
     pub hosts: Hosts,
+    /// `omit_host_metadata`: hosts that have all of one of these are kept away from.
+    pub omitted: Vec<Vec<Criterion>>,
 }
 
 /// Which hosts a retry keeps away from.
@@ -148,14 +161,17 @@ impl RetryPolicy {
             request_headers: HeaderMatcher::list(&c.retriable_request_headers)?,
             back_off: c.retry_back_off.as_ref().map(back_off).transpose()?,
             rate_limited: c.rate_limited_retry_back_off.as_ref().map(RateLimited::new).transpose()?,
-            hosts: hosts(c, cx)?,
+            hosts: Hosts::default(),
+            omitted: vec![],
         };
+        let more = hosts(c, more, cx)?;
         let set = more.per_try_timeout.is_some()
             || more.per_try_idle_timeout.is_some()
             || more.back_off.is_some()
             || more.rate_limited.is_some()
             || more.hosts.previous
             || more.hosts.canaries
+            || !more.omitted.is_empty()
             || !(more.status_codes.is_empty() && more.headers.is_empty() && more.request_headers.is_empty());
         Ok(RetryPolicy {
             on: RetryOn::http(&c.retry_on) | RetryOn::grpc(&c.retry_on),
@@ -191,11 +207,11 @@ impl RateLimited {
     }
 }
 
-fn hosts(c: &pb::RetryPolicy, cx: &BuildCx<'_>) -> BuildResult<Hosts> {
+fn hosts(c: &pb::RetryPolicy, mut more: More, cx: &BuildCx<'_>) -> BuildResult<More> {
     let attempts = c.host_selection_retry_max_attempts;
+    let hosts = &mut more.hosts;
     // Envoy keeps the low 32 bits.
-    let mut hosts =
-        Hosts { attempts: attempts.rem_euclid(1 << 32).min(MOST_ATTEMPTS) as u32, ..Hosts::default() };
+    hosts.attempts = attempts.rem_euclid(1 << 32).min(MOST_ATTEMPTS) as u32;
     for p in &c.retry_host_predicate {
         use pb::retry_policy::retry_host_predicate::ConfigType::TypedConfig;
         let ty = match &p.config_type {
@@ -205,7 +221,13 @@ fn hosts(c: &pb::RetryPolicy, cx: &BuildCx<'_>) -> BuildResult<Hosts> {
         match cx.registry.find(Kind::RetryHostPredicate, &p.name, ty)? {
             Predicate::PreviousHosts => hosts.previous = true,
             Predicate::OmitCanaryHosts => hosts.canaries = true,
+            Predicate::OmitHostMetadata => {
+                let Some(TypedConfig(any)) = &p.config_type else { continue };
+                let config: OmitHostMetadataConfig = proto::unpack(any)?;
+                let metadata = config.metadata_match.and_then(|m| m.filter_metadata.get("envoy.lb").cloned());
+                more.omitted.push(criteria(&metadata.unwrap_or_default()));
+            }
         }
     }
-    Ok(hosts)
+    Ok(more)
 }

@@ -1,10 +1,12 @@
 //! Whether a request is sent once more, and when: the state of one request's retries.
 
 use super::conditions::RetryOn;
-use super::policy::{Hosts, RetryPolicy};
+use super::policy::{Hosts, More, RetryPolicy};
 use crate::router::charge::Account;
 use crate::upstream::breakers::Breakers;
 use crate::upstream::host::Host;
+use crate::upstream::lb::subset;
+use crate::upstream::lb::subset_config::Criterion;
 use crate::upstream::local::LocalHost;
 use nuncio_core::error::ResetReason;
 use nuncio_core::runtime::{Runtime, RuntimeNumber};
@@ -196,8 +198,11 @@ impl Retry {
             self.tried.push(host.clone());
         }
     }
+    fn more(&self) -> Option<&More> {
+        self.policy.as_ref()?.more.as_deref()
+    }
     fn hosts(&self) -> Hosts {
-        self.policy.as_ref().and_then(|p| p.more.as_ref()).map(|m| m.hosts).unwrap_or_default()
+        self.more().map(|m| m.hosts).unwrap_or_default()
     }
     /// How often a host may be rejected in one choice.
     pub fn host_attempts(&self) -> u32 {
@@ -207,7 +212,10 @@ impl Retry {
     pub fn rejects(&self, host: &Arc<Host>) -> bool {
         let hosts = self.hosts();
         let same = |h: &Rc<LocalHost>| Arc::ptr_eq(&h.host, host);
-        hosts.canaries && host.info.canary || hosts.previous && self.tried.iter().any(same)
+        let omitted = |all: &Vec<Criterion>| all.iter().all(|c| subset::has(host, c, true));
+        hosts.canaries && host.info.canary
+            || hosts.previous && self.tried.iter().any(same)
+            || self.more().is_some_and(|m| m.omitted.iter().any(omitted))
     }
 
     /// What a response calls for.

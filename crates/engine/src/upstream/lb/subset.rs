@@ -120,7 +120,7 @@ fn keys(h: &Host, names: &[String], list_as_any: bool) -> HashSet<String> {
 }
 
 /// A host's metadata has what a criterion asks for.
-fn has(h: &Host, c: &Criterion, list_as_any: bool) -> bool {
+pub fn has(h: &Host, c: &Criterion, list_as_any: bool) -> bool {
     let same = |v: &Value| Criterion::new(&c.name, v).text == c.text;
     match field(h, &c.name) {
         None => false,
