@@ -407,7 +407,6 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
                     min: b.min_retry_concurrency.unwrap_or(3).into(),
                 })
             }),
-            ..Breakers::default()
         })
     })
 }
