@@ -21,6 +21,8 @@ pub mod ring;
 pub mod set;
 pub mod subset;
 pub mod subset_config;
+#[cfg(test)]
+mod tests;
 pub mod zone;
 
 use super::host::Host;
