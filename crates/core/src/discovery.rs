@@ -9,6 +9,7 @@ use crate::{clock, stats};
 use bytes::Bytes;
 use nuncio_api::envoy::config::core::v3::ConfigSource;
 use std::any::Any;
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -83,6 +84,8 @@ pub trait Discovery {
     /// Begins to bring resources; `source` was checked. A file may be read, and the subscriber called, before this
     /// returns.
     fn subscribe(&self, wish: Subscribe<'_>) -> Subscription;
+    /// Calls `changed` whenever something is moved into the folder, until what is returned is dropped.
+    fn follow(&self, folder: &Path, changed: Rc<dyn Fn()>) -> Subscription;
 }
 
 /// Resources come until this is dropped.

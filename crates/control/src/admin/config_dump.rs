@@ -76,7 +76,11 @@ const SECTIONS: &[Section] = &[
     // Static secrets were never updated: they have no time.
     Section {
         message: "SecretsConfigDump",
-        lists: &[List { dated: false, ..list("static_secrets", "secret", Dumped::Secrets) }],
+        lists: &[
+            List { dated: false, ..list("static_secrets", "secret", Dumped::Secrets) },
+            list("dynamic_active_secrets", "secret", Dumped::DynamicSecrets),
+            list("dynamic_warming_secrets", "secret", Dumped::WarmingSecrets),
+        ],
     },
 ];
 
@@ -232,15 +236,21 @@ fn element(l: &List, c: &ConfigView) -> Value {
         return config;
     }
     let mut o = Map::new();
-    if l.of == Dumped::Secrets {
+    let secret = matches!(l.of, Dumped::Secrets | Dumped::DynamicSecrets | Dumped::WarmingSecrets);
+    if secret {
         o.insert("name".into(), c.name.clone().into());
     }
     if let Some(v) = c.version.as_ref().filter(|v| !v.is_empty()) {
         o.insert("version_info".into(), v.to_string().into());
     }
+    // In the order of the message's fields.
+    let date = l.dated.then(|| rfc3339_millis(c.last_updated));
+    if let Some(date) = date.as_ref().filter(|_| secret) {
+        o.insert("last_updated".into(), date.clone().into());
+    }
     o.insert(l.field.into(), config);
-    if l.dated {
-        o.insert("last_updated".into(), rfc3339_millis(c.last_updated).into());
+    if let Some(date) = date.filter(|_| !secret) {
+        o.insert("last_updated".into(), date.into());
     }
     Value::Object(o)
 }

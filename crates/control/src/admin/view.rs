@@ -62,6 +62,10 @@ pub enum Dumped {
     DynamicRoutes,
     /// `envoy.extensions.transport_sockets.tls.v3.Secret`
     Secrets,
+    /// Secrets that were fetched.
+    DynamicSecrets,
+    /// Secrets that are waited for.
+    WarmingSecrets,
 }
 
 /// One configuration in use.

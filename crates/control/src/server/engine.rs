@@ -18,6 +18,7 @@ use nuncio_core::discovery::Resource;
 use nuncio_engine::http::rds::RouteProviders;
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::listener::worker::Which;
+use nuncio_engine::tls::sds::{SecretProviders, SecretView};
 use nuncio_engine::upstream::breakers::Breakers;
 use nuncio_engine::upstream::host::Host;
 use nuncio_engine::upstream::manager::ClusterEntry;
@@ -42,6 +43,8 @@ pub struct EngineView {
     draining: Cell<Option<Which>>,
     certs: RefCell<Option<Vec<CertsView>>>,
     versions: RefCell<Vec<(&'static str, Version)>>,
+    /// The fetched secrets that `certs` shows.
+    secrets_shown: Cell<u64>,
 }
 
 /// Says which version a section of `/config_dump` has.
@@ -60,6 +63,7 @@ impl EngineView {
             draining: Cell::new(None),
             certs: RefCell::default(),
             versions: RefCell::default(),
+            secrets_shown: Cell::new(0),
         }
     }
     /// The configuration was reloaded: certificates may be others now.
@@ -83,6 +87,18 @@ impl EngineView {
     fn routes(&self, r: RouteConfiguration, of: &Revision) -> ConfigView {
         let of = Revision { version: None, ..of.clone() };
         self.revised(&r.name.clone(), &of, move || r.clone())
+    }
+    /// The secrets that were fetched, or those that are waited for.
+    fn fetched_secrets(&self, there: bool) -> Vec<ConfigView> {
+        let all = SecretProviders::here().list();
+        let one = |s: SecretView| {
+            let (version, updated) = s.revision.unwrap_or_else(|| ("uninitialized".into(), self.since));
+            let of = Revision { version: Some(version), updated };
+            let empty = || Arc::new(Secret { name: s.name.clone(), ..Default::default() });
+            let secret = s.secret.clone().unwrap_or_else(empty);
+            self.revised(&s.name, &of, move || (*secret).clone())
+        };
+        all.into_iter().filter(|s| s.secret.is_some() == there).map(one).collect()
     }
     fn clusters(&self, all: Vec<Rc<ClusterEntry>>, wanted: impl Fn(&Revision) -> bool) -> Vec<ConfigView> {
         let all = all.into_iter().filter(|c| wanted(&c.revision));
@@ -175,6 +191,8 @@ impl View for EngineView {
                 };
                 self.secrets.list().iter().map(one).collect()
             }
+            Dumped::DynamicSecrets => self.fetched_secrets(true),
+            Dumped::WarmingSecrets => self.fetched_secrets(false),
         }
     }
     fn certs(&self) -> Vec<CertsView> {
@@ -187,6 +205,10 @@ impl View for EngineView {
             let down = listeners.iter().flat_map(|l| certs::of_listener(&l.config.get(), &find));
             up.chain(down).collect()
         };
+        let now = SecretProviders::here().generation();
+        if self.secrets_shown.replace(now) != now {
+            self.certs.take();
+        }
         let known = self.certs.borrow().clone();
         known.unwrap_or_else(|| self.certs.borrow_mut().insert(read()).clone())
     }

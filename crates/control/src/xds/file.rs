@@ -7,10 +7,11 @@ use super::watch::Watch;
 use nuncio_api::envoy::config::core::v3::PathConfigSource;
 use nuncio_api::envoy::service::discovery::v3::DiscoveryResponse;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
-use nuncio_core::discovery::{Removed, Update};
+use nuncio_core::discovery::{Removed, Subscription, Update};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::log;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use std::any::Any;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -51,7 +52,8 @@ impl FileSource {
             })
         };
         let (folder, name) = place(source);
-        if let Err(e) = folders.follow(&folder, name, Rc::downgrade(&file), changed) {
+        let alive: Weak<FileSource> = Rc::downgrade(&file);
+        if let Err(e) = folders.follow(&folder, name, alive, changed) {
             log!(Config, Warning, "{} is not watched: {e}", source.path);
         }
         file.refresh();
@@ -158,7 +160,7 @@ pub struct Folders(RefCell<Option<Rc<Noticed>>>);
 /// Who wants to know, of one folder.
 struct Follower {
     name: Option<OsString>,
-    alive: Weak<FileSource>,
+    alive: Weak<dyn Any>,
     changed: Rc<dyn Fn()>,
 }
 
@@ -171,11 +173,19 @@ struct Noticed {
 type Moved = (i32, Option<Vec<u8>>);
 
 impl Folders {
+    /// Calls `changed` whenever anything is moved into the folder.
+    pub fn moved_into(&self, folder: &Path, changed: Rc<dyn Fn()>) -> Subscription {
+        let alive: Rc<dyn Any> = Rc::new(());
+        if let Err(e) = self.follow(folder, None, Rc::downgrade(&alive), changed) {
+            log!(Config, Warning, "{} is not watched: {e}", folder.display());
+        }
+        Subscription::new(alive)
+    }
     fn follow(
         &self,
         folder: &Path,
         name: Option<OsString>,
-        alive: Weak<FileSource>,
+        alive: Weak<dyn Any>,
         changed: Rc<dyn Fn()>,
     ) -> std::io::Result<()> {
         let noticed = {

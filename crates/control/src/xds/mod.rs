@@ -35,6 +35,7 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::grpc::Client;
 use nuncio_core::stats::Scope;
 use std::cell::{OnceCell, RefCell};
+use std::path::Path;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use stream::Rules;
@@ -245,6 +246,9 @@ impl Discovery for Xds {
                 Err("Missing config source specifier in envoy::config::core::v3::ConfigSource".into())
             }
         }
+    }
+    fn follow(&self, folder: &Path, changed: Rc<dyn Fn()>) -> Subscription {
+        self.folders.moved_into(folder, changed)
     }
     fn subscribe(&self, wish: Subscribe<'_>) -> Subscription {
         let base = self.base.get().cloned().unwrap_or_default();

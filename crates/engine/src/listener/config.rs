@@ -360,7 +360,7 @@ fn tls(t: Option<&core::TransportSocket>, scope: &Scope, cx: &BuildCx<'_>) -> Bu
     match any.type_url.rsplit('/').next() {
         Some("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") => Ok(None),
         Some("envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext") => {
-            Ok(Some(ServerTls::new(&proto::unpack(any)?, scope, &|name| cx.server.secret(name))?))
+            Ok(Some(ServerTls::new(proto::unpack(any)?, scope, cx)?))
         }
         _ => {
             let e = cx.registry.find::<()>(Kind::DownstreamTransportSocket, &t.name, &any.type_url);

@@ -2,12 +2,15 @@
 
 use super::count::Counted;
 use super::material::Loaded;
+use super::sds::{NOT_READY, Renewed};
 use super::signatures::checks_signatures;
 use super::verify::{Checks, Peer, Seen};
 use super::{TlsIo, errors, params, secrets};
 use crate::io::Io;
+use crate::stats::SocketFactoryStats;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
 use nuncio_core::info::HostInfo;
 use nuncio_core::stats::Scope;
 use rustls::client::danger::{ServerCertVerified, ServerCertVerifier};
@@ -21,8 +24,47 @@ use std::sync::Arc;
 /// Most sessions that a context keeps, whatever `max_session_keys` says.
 const MOST_SESSIONS: u32 = 65_536;
 
-/// A client context.
+/// TLS of a cluster: the context it has at the moment.
 pub struct ClientTls {
+    now: Arc<Renewed<Context>>,
+    stats: SocketFactoryStats,
+}
+
+impl ClientTls {
+    /// Builds a context, now or when its secrets are there; `alpn` is what the cluster's protocol needs when the
+    /// configuration names none.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(
+        c: pb::UpstreamTlsContext,
+        alpn: Vec<String>,
+        cluster: &Scope,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<ClientTls> {
+        let stats = SocketFactoryStats::new(&cluster.scope("client_ssl_socket_factory"));
+        let common = c.common_tls_context.as_deref().cloned().unwrap_or_default();
+        let fixed = secrets::fixed(&common, &|name| cx.server.secret(name));
+        let (scope, counted) = (cluster.clone(), stats.clone());
+        let build = move || Context::new(&c, &alpn, &scope, &|name| fixed.get(name).cloned());
+        let renewed = move || counted.ssl_context_update_by_sds().inc();
+        Ok(ClientTls { now: Renewed::new(&secrets::fetched(&common), cx, build, renewed)?, stats })
+    }
+    /// Runs the handshake with a host.
+    ///
+    /// # Errors
+    /// The host left or the handshake failed: Envoy's words, empty when it was the network.
+    pub async fn connect(&self, io: Io, host: &HostInfo) -> Result<Io, String> {
+        let Some(context) = self.now.get() else {
+            self.stats.upstream_context_secrets_not_ready().inc();
+            return Err(NOT_READY.to_owned());
+        };
+        context.connect(io, host).await
+    }
+}
+
+/// A client context.
+struct Context {
     config: Arc<ClientConfig>,
     /// `sni`; none is sent when it is empty.
     sni: String,
@@ -73,17 +115,13 @@ impl ResolvesClientCert for Certificate {
     }
 }
 
-impl ClientTls {
-    /// Builds a context; `alpn` is what the cluster's protocol needs when the configuration names none.
-    ///
-    /// # Errors
-    /// The configuration is refused.
-    pub fn new(
+impl Context {
+    fn new(
         c: &pb::UpstreamTlsContext,
-        alpn: &[&str],
+        alpn: &[String],
         cluster: &Scope,
         find: secrets::Find<'_>,
-    ) -> BuildResult<ClientTls> {
+    ) -> BuildResult<Context> {
         let none = pb::CommonTlsContext::default();
         let common = c.common_tls_context.as_deref().unwrap_or(&none);
         let material = secrets::Material::new(common, find)?;
@@ -113,22 +151,18 @@ impl ClientTls {
             n => Resumption::in_memory_sessions(n.unwrap_or(1).clamp(8, MOST_SESSIONS) as usize),
         };
         config.alpn_protocols = match common.alpn_protocols.is_empty() {
-            true => alpn.iter().map(|p| p.as_bytes().to_vec()).collect(),
+            true => alpn.iter().map(|p| p.clone().into_bytes()).collect(),
             false => common.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect(),
         };
         name(&c.sni).map_err(|_| BuildError(format!("invalid SNI: {}", c.sni)))?;
-        Ok(ClientTls {
+        Ok(Context {
             config: Arc::new(config),
             sni: c.sni.clone(),
             host_sni: c.auto_host_sni,
             stats: Counted::new(cluster, "client", &loaded),
         })
     }
-    /// Runs the handshake with a host.
-    ///
-    /// # Errors
-    /// The host left or the handshake failed: Envoy's words, empty when it was the network.
-    pub async fn connect(&self, io: Io, host: &HostInfo) -> Result<Io, String> {
+    async fn connect(&self, io: Io, host: &HostInfo) -> Result<Io, String> {
         let sni = match self.host_sni && !host.hostname.is_empty() {
             true => &*host.hostname,
             false => &self.sni,

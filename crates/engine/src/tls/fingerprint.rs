@@ -2,7 +2,7 @@
 
 use super::cert;
 use super::material;
-use super::secrets::{Find, Material};
+use super::secrets::{self, Find, Material};
 use crate::proto;
 use nuncio_api::envoy::config::core::v3::{DataSource, TransportSocket, transport_socket::ConfigType};
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
@@ -11,7 +11,9 @@ use prost::Message;
 /// A number that changes when certificates, keys, authorities or revocation lists do; 0 without TLS, and for what cannot
 /// be read (building it says why).
 pub fn fingerprint(t: Option<&TransportSocket>, find: Find<'_>) -> u64 {
-    t.and_then(common).and_then(|c| of(&c, find)).unwrap_or(0)
+    // What is fetched looks after itself.
+    let fixed = t.and_then(common).filter(|c| secrets::fetched(c).is_empty());
+    fixed.and_then(|c| of(&c, find)).unwrap_or(0)
 }
 
 fn common(t: &TransportSocket) -> Option<Box<pb::CommonTlsContext>> {

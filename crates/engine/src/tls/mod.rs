@@ -1,5 +1,5 @@
-//! TLS: contexts from configuration ([`server`], [`client`]) with what they name ([`secrets`], [`material`],
-//! [`params`]), the check of the peer ([`verify`], [`cert`]), and the stream ([`io`]). Envoy's TLS is BoringSSL, ours is
+//! TLS: contexts from configuration ([`server`], [`client`]) with what they name ([`secrets`], fetched by
+//! [`sds`]; [`material`], [`params`]), the check of the peer ([`verify`], [`cert`]), and the stream ([`io`]). Envoy's TLS is BoringSSL, ours is
 //! rustls: what rustls does not have is refused by field name.
 
 mod cert;
@@ -10,6 +10,7 @@ mod fingerprint;
 mod io;
 pub mod material;
 mod params;
+pub mod sds;
 pub mod secrets;
 mod server;
 mod signatures;
@@ -57,7 +58,7 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.transport_sockets.tls.v3.CommonTlsContext.CombinedCertificateValidationContext",
         &["default_validation_context", "validation_context_sds_secret_config"],
     ),
-    Covered::new("envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig", &["name"]),
+    Covered::new("envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig", &["name", "sds_config"]),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.Secret",
         &["name", "tls_certificate", "validation_context", "session_ticket_keys"],
@@ -69,13 +70,14 @@ pub const COVERED: &[Covered] = &[
     ),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.TlsCertificate",
-        &["certificate_chain", "private_key"],
+        &["certificate_chain", "private_key", "watched_directory"],
     )
     .ignoring(&[("password", "only for encrypted keys, which are refused")]),
     Covered::new(
         "envoy.extensions.transport_sockets.tls.v3.CertificateValidationContext",
         &[
             "trusted_ca",
+            "watched_directory",
             "verify_certificate_spki",
             "verify_certificate_hash",
             "match_typed_subject_alt_names",

@@ -1,13 +1,15 @@
 //! Which certificates and which validation context a TLS context means: its own, or secrets that it names
-//! (`tls_certificate_sds_secret_configs` and the like, so far of `static_resources.secrets`).
+//! (`tls_certificate_sds_secret_configs` and the like), of `static_resources.secrets` or fetched ([`super::sds`]).
 
 use super::cert;
+use super::sds::SecretProviders;
 use nuncio_api::envoy::config::core::v3::{DataSource, data_source::Specifier};
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use pb::common_tls_context::ValidationContextType as V;
 use pb::secret::Type;
 use prost::Message;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Certificates and a validation context with the names they have in stats.
@@ -19,21 +21,21 @@ pub struct Material {
     pub validation: Option<(String, pb::CertificateValidationContext)>,
 }
 
-/// Finds a secret by its name.
+/// Finds a static secret by its name.
 pub type Find<'a> = &'a dyn Fn(&str) -> Option<Arc<pb::Secret>>;
 
 impl Material {
     /// Resolves a context.
     ///
     /// # Errors
-    /// A secret is missing or of another kind, in Envoy's words; or it is to be fetched.
+    /// A secret is missing or of another kind, in Envoy's words.
     pub fn new(c: &pb::CommonTlsContext, find: Find<'_>) -> BuildResult<Material> {
         let mut m = Material::default();
         for t in &c.tls_certificates {
             m.certificates.push((format!("unnamed_cert_{}", id(t.certificate_chain.as_ref())), t.clone()));
         }
         for s in c.tls_certificate_sds_secret_configs.iter().filter(|_| c.tls_certificates.is_empty()) {
-            match secret(s, find)?.as_deref() {
+            match secret(s, find).as_deref() {
                 Some(pb::Secret { r#type: Some(Type::TlsCertificate(t)), .. }) => {
                     m.certificates.push((s.name.clone(), (**t).clone()));
                 }
@@ -71,15 +73,39 @@ impl Material {
     }
 }
 
-fn secret(s: &pb::SdsSecretConfig, find: Find<'_>) -> BuildResult<Option<Arc<pb::Secret>>> {
+/// A secret, fetched or static; nothing when it is not there.
+pub fn secret(s: &pb::SdsSecretConfig, find: Find<'_>) -> Option<Arc<pb::Secret>> {
     match s.sds_config {
-        Some(_) => Err(BuildError::not_implemented("SdsSecretConfig.sds_config")),
-        None => Ok(find(&s.name)),
+        Some(_) => SecretProviders::here().find(s),
+        None => find(&s.name),
     }
 }
 
+/// The secrets that a context names.
+fn named(c: &pb::CommonTlsContext) -> impl Iterator<Item = &pb::SdsSecretConfig> {
+    // Its own certificates go before those it names.
+    let certificates = c.tls_certificate_sds_secret_configs.iter().filter(|_| c.tls_certificates.is_empty());
+    let validation = match &c.validation_context_type {
+        Some(V::ValidationContextSdsSecretConfig(s)) => Some(s),
+        Some(V::CombinedValidationContext(both)) => both.validation_context_sds_secret_config.as_ref(),
+        _ => None,
+    };
+    certificates.chain(validation)
+}
+
+/// The secrets that are to be fetched.
+pub fn fetched(c: &pb::CommonTlsContext) -> Vec<pb::SdsSecretConfig> {
+    named(c).filter(|s| s.sds_config.is_some()).cloned().collect()
+}
+
+/// The static secrets, to be found later.
+pub fn fixed(c: &pb::CommonTlsContext, find: Find<'_>) -> HashMap<String, Arc<pb::Secret>> {
+    let fixed = named(c).filter(|s| s.sds_config.is_none());
+    fixed.filter_map(|s| Some((s.name.clone(), find(&s.name)?))).collect()
+}
+
 fn validation(s: &pb::SdsSecretConfig, find: Find<'_>) -> BuildResult<pb::CertificateValidationContext> {
-    match secret(s, find)?.as_deref() {
+    match secret(s, find).as_deref() {
         Some(pb::Secret { r#type: Some(Type::ValidationContext(v)), .. }) => Ok((**v).clone()),
         _ => Err(BuildError(format!("Unknown static certificate validation context: {}", s.name))),
     }

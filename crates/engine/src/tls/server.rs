@@ -3,12 +3,15 @@
 use super::count::Counted;
 use super::io::{Failed, fatal};
 use super::material::Loaded;
+use super::sds::{NOT_READY, Renewed};
 use super::signatures::checks_signatures;
 use super::verify::{Checks, Peer, Seen};
 use super::{TlsIo, cert, errors, fingerprint, params, secrets, tickets};
 use crate::io::Io;
+use crate::stats::SocketFactoryStats;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::filter::BuildCx;
 use nuncio_core::stats::Scope;
 use nuncio_wire::ReadBuf;
 use nuncio_wire::tls::{NotTls, Opening, opening};
@@ -23,9 +26,49 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-/// A server context.
+/// TLS of a filter chain: the context it has at the moment.
 #[derive(Clone)]
 pub struct ServerTls {
+    now: Arc<Renewed<Context>>,
+    stats: SocketFactoryStats,
+}
+
+impl ServerTls {
+    /// Builds a context, now or when its secrets are there; stats go below `listener.<address>.`.
+    ///
+    /// # Errors
+    /// The configuration is refused.
+    pub fn new(c: pb::DownstreamTlsContext, listener: &Scope, cx: &BuildCx<'_>) -> BuildResult<ServerTls> {
+        let stats = SocketFactoryStats::new(&listener.scope("server_ssl_socket_factory"));
+        let common = c.common_tls_context.as_deref().cloned().unwrap_or_default();
+        let mut fixed = secrets::fixed(&common, &|name| cx.server.secret(name));
+        let mut fetched = secrets::fetched(&common);
+        if let Some(s) = tickets::secret(&c) {
+            match s.sds_config {
+                Some(_) => fetched.push(s.clone()),
+                None => fixed.extend(cx.server.secret(&s.name).map(|found| (s.name.clone(), found))),
+            }
+        }
+        let (scope, counted) = (listener.clone(), stats.clone());
+        let build = move || Context::new(&c, &scope, &|name| fixed.get(name).cloned());
+        let renewed = move || counted.ssl_context_update_by_sds().inc();
+        Ok(ServerTls { now: Renewed::new(&fetched, cx, build, renewed)?, stats })
+    }
+    /// Runs the handshake with a client; `read` holds what was read from it already.
+    ///
+    /// # Errors
+    /// The client left, or the handshake failed: then `InvalidData` with Envoy's words.
+    pub async fn accept(&self, io: Io, read: ReadBuf) -> io::Result<Io> {
+        let Some(context) = self.now.get() else {
+            self.stats.downstream_context_secrets_not_ready().inc();
+            return Err(io::Error::new(ErrorKind::InvalidData, NOT_READY));
+        };
+        context.accept(io, read).await
+    }
+}
+
+/// A server context.
+struct Context {
     /// With ALPN, for clients that offer one of our protocols.
     with_alpn: Arc<ServerConfig>,
     /// Without, for the others: Envoy goes on without ALPN where rustls would refuse.
@@ -86,16 +129,12 @@ impl ClientCertVerifier for Verifier {
     }
 }
 
-impl ServerTls {
+impl Context {
     /// Builds a context; stats go below `listener.<address>.`.
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn new(
-        c: &pb::DownstreamTlsContext,
-        listener: &Scope,
-        find: secrets::Find<'_>,
-    ) -> BuildResult<ServerTls> {
+    fn new(c: &pb::DownstreamTlsContext, listener: &Scope, find: secrets::Find<'_>) -> BuildResult<Context> {
         let none = pb::CommonTlsContext::default();
         let common = c.common_tls_context.as_deref().unwrap_or(&none);
         let material = secrets::Material::new(common, find)?;
@@ -124,7 +163,7 @@ impl ServerTls {
         let without = Arc::new(config.clone());
         let alpn: Vec<Vec<u8>> = common.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect();
         config.alpn_protocols = alpn.clone();
-        Ok(ServerTls {
+        Ok(Context {
             with_alpn: Arc::new(config),
             without,
             alpn,
@@ -132,11 +171,7 @@ impl ServerTls {
         })
     }
 
-    /// Runs the handshake with a client; `read` holds what was read from it already.
-    ///
-    /// # Errors
-    /// The client left, or the handshake failed: then `InvalidData` with Envoy's words.
-    pub async fn accept(&self, io: Io, read: ReadBuf) -> io::Result<Io> {
+    async fn accept(&self, io: Io, read: ReadBuf) -> io::Result<Io> {
         match self.handshake(io, read).await {
             Ok((t, seen)) => {
                 self.stats.done(&t, &seen, true);

@@ -5,7 +5,7 @@
 //! client carry a session from a listener that asked for less to one that asks for more.
 
 use super::material;
-use super::secrets::Find;
+use super::secrets::{self, Find};
 use aws_lc_rs::cipher::{
     AES_256, DecryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey, UnboundCipherKey,
 };
@@ -44,23 +44,24 @@ pub fn configure(
             return Ok(());
         }
         Some(K::SessionTicketKeys(k)) => Keys::new(k)?,
-        Some(K::SessionTicketKeysSdsSecretConfig(s)) if s.sds_config.is_none() => {
-            match find(&s.name).as_deref() {
-                Some(pb::Secret { r#type: Some(pb::secret::Type::SessionTicketKeys(k)), .. }) => {
-                    Keys::new(k)?
-                }
-                _ => return Err(BuildError(format!("Unknown tls session ticket keys: {}", s.name))),
-            }
-        }
-        Some(K::SessionTicketKeysSdsSecretConfig(_)) => {
-            return Err(BuildError::not_implemented("SdsSecretConfig.sds_config"));
-        }
+        Some(K::SessionTicketKeysSdsSecretConfig(s)) => match secrets::secret(s, find).as_deref() {
+            Some(pb::Secret { r#type: Some(pb::secret::Type::SessionTicketKeys(k)), .. }) => Keys::new(k)?,
+            _ => return Err(BuildError(format!("Unknown tls session ticket keys: {}", s.name))),
+        },
         Some(K::DisableStatelessSessionResumption(false)) | None => Keys::random()?,
     };
     let timeout = c.session_timeout.as_ref().map(|d| d.seconds.clamp(0, u32::MAX.into()) as u32);
     let context = super::cert::sha256(context);
     config.ticketer = Arc::new(Tickets { keys, context, timeout: timeout.unwrap_or(DEFAULT_TIMEOUT) });
     Ok(())
+}
+
+/// The secret that holds the keys, when the configuration names one.
+pub fn secret(c: &pb::DownstreamTlsContext) -> Option<&pb::SdsSecretConfig> {
+    match &c.session_ticket_keys_type {
+        Some(K::SessionTicketKeysSdsSecretConfig(s)) => Some(s),
+        _ => None,
+    }
 }
 
 struct Tickets {

@@ -514,14 +514,12 @@ fn transport(
         Some("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") => Ok(Transport::Raw),
         Some("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext") => {
             let config = proto::unpack(any)?;
-            let alpn: Vec<&str> = match (alpn, http.protocol) {
-                (Some(alpn), _) => alpn.iter().map(String::as_str).collect(),
-                (None, UpstreamProtocol::Http2) => vec!["h2"],
+            let alpn: Vec<String> = match (alpn, http.protocol) {
+                (Some(alpn), _) => alpn.to_vec(),
+                (None, UpstreamProtocol::Http2) => vec!["h2".to_owned()],
                 _ => vec![],
             };
-            Ok(Transport::Tls(Arc::new(ClientTls::new(&config, &alpn, scope, &|name| {
-                cx.server.secret(name)
-            })?)))
+            Ok(Transport::Tls(Arc::new(ClientTls::new(config, alpn, scope, cx)?)))
         }
         _ => Err(BuildError::not_implemented(format_args!("Cluster.transport_socket: {}", t.name))),
     }

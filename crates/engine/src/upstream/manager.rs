@@ -27,6 +27,7 @@ use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, EventLog};
+use nuncio_core::init::Init;
 use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats::Scope;
 use nuncio_core::upstreams::{ClientOptions, HttpClient};
@@ -75,6 +76,8 @@ pub struct ClusterEntry {
     pub eds: Option<EdsPlan>,
     subscription: RefCell<Option<Eds>>,
     begun: Cell<bool>,
+    /// What it waits for besides its hosts: secrets.
+    pub init: Init,
     initialized: Cell<bool>,
     /// Keep its hosts up to date.
     tasks: RefCell<Vec<AbortHandle>>,
@@ -280,7 +283,9 @@ impl ClusterManager {
             done();
             return Ok(Change::Same);
         }
-        let built = config::build(c, revision.version.is_some(), cx).inspect_err(|_| {
+        let init = Init::default();
+        let waiting = BuildCx { init: &init, ..*cx };
+        let built = config::build(c, revision.version.is_some(), &waiting).inspect_err(|_| {
             // Envoy counts those of a control plane before it builds them.
             match (&there, &revision.version) {
                 (_, None) => {}
@@ -303,6 +308,7 @@ impl ClusterManager {
             eds,
             subscription: RefCell::default(),
             begun: Cell::new(false),
+            init,
             initialized: Cell::new(false),
             tasks: RefCell::default(),
             done: RefCell::new(Some(done)),
@@ -575,6 +581,15 @@ impl ClusterManager {
         }
     }
     fn finish(&self, c: &Rc<ClusterEntry>) {
+        if !c.init.is_ready() {
+            // Held weakly: one that has ended is gone at once.
+            let (this, init, c) = (self.clone(), c.init.clone(), Rc::downgrade(c));
+            tokio::task::spawn_local(async move {
+                init.ready().await;
+                c.upgrade().iter().for_each(|c| this.finish(c));
+            });
+            return;
+        }
         if c.initialized.replace(true) {
             return;
         }
