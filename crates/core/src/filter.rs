@@ -11,7 +11,7 @@ use crate::init::Init;
 use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
-use crate::upstreams::{ClientOptions, HttpClient};
+use crate::upstreams::{ChargeCluster, ClientOptions, HttpClient};
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use std::any::Any;
 use std::borrow::Cow;
@@ -97,6 +97,10 @@ pub trait ServerCx {
     }
     /// Brings resources while the server runs. Without one, configuration that needs it is refused.
     fn discovery(&self) -> Option<Rc<dyn Discovery>> {
+        None
+    }
+    /// Counts responses in the stats of clusters; a server without clusters has none.
+    fn charges(&self) -> Option<Arc<dyn ChargeCluster>> {
         None
     }
     /// The static secret of this name (`static_resources.secrets`).

@@ -45,6 +45,12 @@ pub trait HttpClient: Send + Sync {
     fn call(&self, head: RequestHead, body: Body, options: CallOptions) -> Call;
 }
 
+/// Counts what the proxy itself answers in a cluster's place. Used on workers.
+pub trait ChargeCluster: Send + Sync {
+    /// A response to a request from inside, with this status.
+    fn charge_internal(&self, cluster: &str, status: u16);
+}
+
 /// A call under way.
 pub type Call = LocalBoxFuture<'static, Result<Answer, CallError>>;
 

@@ -10,8 +10,9 @@ use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{MetricValue, Scope, Store};
-use nuncio_core::upstreams::{ClientOptions, HttpClient};
+use nuncio_core::upstreams::{ChargeCluster, ClientOptions, HttpClient};
 use nuncio_core::worker::Workers;
+use nuncio_engine::upstream::client::Charges;
 use nuncio_engine::{Change, ClusterManager, ListenerManager, Revision};
 use prost::{Message, Name};
 use std::collections::BTreeMap;
@@ -136,6 +137,9 @@ impl ServerCx for Facts {
     }
     fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         self.clusters.http_client(o, cx)
+    }
+    fn charges(&self) -> Option<Arc<dyn ChargeCluster>> {
+        Some(Arc::new(Charges))
     }
 }
 

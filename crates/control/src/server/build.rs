@@ -17,8 +17,9 @@ use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{Scope, Store};
-use nuncio_core::upstreams::{ClientOptions, HttpClient};
+use nuncio_core::upstreams::{ChargeCluster, ClientOptions, HttpClient};
 use nuncio_core::{log, log_lines};
+use nuncio_engine::upstream::client::Charges;
 use nuncio_engine::{ClusterManager, ListenerManager};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -137,6 +138,9 @@ impl ServerCx for Facts {
     }
     fn discovery(&self) -> Option<Rc<dyn Discovery>> {
         Some(self.discovery.clone())
+    }
+    fn charges(&self) -> Option<Arc<dyn ChargeCluster>> {
+        Some(Arc::new(Charges))
     }
     fn secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.secrets.get(name)

@@ -14,7 +14,9 @@ use nuncio_core::exchange::Exchange;
 use nuncio_core::filter::{BuildCx, Step};
 use nuncio_core::info::{ConnInfo, Interrupt, ListenerInfo, StreamShared};
 use nuncio_core::stats::Scope;
-use nuncio_core::upstreams::{Answer, Call, CallError, CallOptions, ClientOptions, HttpClient};
+use nuncio_core::upstreams::{
+    Answer, Call, CallError, CallOptions, ChargeCluster, ClientOptions, HttpClient,
+};
 use nuncio_core::worker;
 use nuncio_wire::{RequestHead, Version, name};
 use prost_types::Duration;
@@ -130,6 +132,18 @@ impl HttpClient for Client {
     }
     fn call(&self, head: RequestHead, body: Body, options: CallOptions) -> Call {
         Box::pin(call(self.0.clone(), head, body, options))
+    }
+}
+
+/// Counts responses in the stats of this thread's clusters.
+pub struct Charges;
+
+impl ChargeCluster for Charges {
+    fn charge_internal(&self, cluster: &str, status: u16) {
+        if let Some(c) = Clusters::here().get(cluster) {
+            c.plan.stats.rq().record(status);
+            c.plan.stats.internal().record(status);
+        }
     }
 }
 

@@ -8,6 +8,7 @@ extensions![
     cors,
     csrf,
     decompressor,
+    ext_authz,
     fault,
     grpc_http1_bridge,
     grpc_stats,

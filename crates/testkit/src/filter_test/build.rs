@@ -1,6 +1,7 @@
 //! From configuration to a chain.
 
 use super::FilterTest;
+use super::calls::Calls;
 use super::routes::Routes;
 use nuncio_api::envoy::extensions::filters::http::router::v3::Router;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -12,6 +13,7 @@ use nuncio_core::pipeline::{Chain, ChainFilter};
 use nuncio_core::route::FilterId;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{MetricValue, Store};
+use nuncio_core::upstreams::{ClientOptions, HttpClient};
 use nuncio_core::{BuildError, BuildResult, Registry};
 use prost::{Message, Name};
 use std::rc::Rc;
@@ -23,6 +25,7 @@ pub(super) struct Server {
     pub runtime: Arc<Runtime>,
     pub state: Arc<ServerState>,
     pub clusters: Vec<String>,
+    pub calls: Calls,
 }
 
 impl ServerCx for Server {
@@ -34,6 +37,9 @@ impl ServerCx for Server {
     }
     fn state(&self) -> Arc<ServerState> {
         self.state.clone()
+    }
+    fn http_client(&self, o: &ClientOptions<'_>, _: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        Ok(Arc::new(self.calls.client(o.cluster)))
     }
 }
 

@@ -15,10 +15,12 @@
 //! The clock is that of the thread: take it over with `nuncio_core::clock::sim::Sim` where time matters.
 
 mod build;
+mod calls;
 mod message;
 mod routes;
 mod upstream;
 
+pub use calls::{Calls, SeenCall};
 pub use message::{Payload, Reply, Request, Seen, SeenRequest};
 
 pub use build::counters;
@@ -87,6 +89,10 @@ impl FilterTest {
     pub fn node(mut self, node: NodeInfo) -> FilterTest {
         self.node = node;
         self
+    }
+    /// What filters ask of others.
+    pub fn calls(&self) -> &Calls {
+        &self.server.calls
     }
     /// Sets a runtime value.
     pub fn runtime(&self, key: &str, value: &str) {
