@@ -28,7 +28,7 @@ impl Pending {
             h.append(k.as_str(), v.as_bytes());
         }
         for (k, v) in &self.set {
-            h.set(k.as_str(), v.as_bytes());
+            replace(h, k, v);
         }
         for (k, v) in &self.add_if_absent {
             if !h.contains(k.as_str()) {
@@ -37,10 +37,16 @@ impl Pending {
         }
         for (k, v) in &self.overwrite {
             if h.contains(k.as_str()) {
-                h.set(k.as_str(), v.as_bytes());
+                replace(h, k, v);
             }
         }
     }
+}
+
+/// Sets a header, which moves to the end, as in Envoy.
+fn replace(h: &mut HeaderMap, k: &str, v: &str) {
+    h.remove(k);
+    h.append(k, v.as_bytes());
 }
 
 /// Whether the request is another one afterwards.
@@ -60,7 +66,7 @@ pub fn apply(ok: auth::OkHttpResponse, ex: &mut Exchange) -> Option<Box<Pending>
     let h = &mut ex.request.headers;
     let (appended, set): (Vec<_>, Vec<_>) = ok.headers.iter().partition(|o| o.append == Some(true));
     for (k, v) in set.into_iter().filter_map(pair) {
-        h.set(k.as_str(), v.as_bytes());
+        replace(h, &k, &v);
     }
     for (k, v) in appended.into_iter().filter_map(pair) {
         // What is not there is not begun.
@@ -113,14 +119,14 @@ fn change_query(ok: &auth::OkHttpResponse, h: &mut HeaderMap) {
     h.set(name::PATH, path.as_bytes());
 }
 
-/// The reply to who may not pass.
-pub fn denied(d: auth::DeniedHttpResponse, max_body: usize) -> LocalReply {
+/// The reply to who may not pass; with `or_status` when it names none.
+pub fn denied(d: auth::DeniedHttpResponse, max_body: usize, or_status: u16) -> LocalReply {
     let status = d.status.as_ref().and_then(|s| u16::try_from(s.code).ok()).filter(|s| *s > 0);
     let mut body = d.body.into_bytes();
     if max_body > 0 {
         body.truncate(max_body);
     }
-    let mut r = LocalReply::new(status.unwrap_or(403), body, "ext_authz_denied");
+    let mut r = LocalReply::new(status.unwrap_or(or_status), body, "ext_authz_denied");
     for (k, v) in d.headers.iter().filter(|o| o.append != Some(true)).filter_map(pair) {
         r = r.header(k.as_str(), v.as_bytes());
     }

@@ -1,4 +1,5 @@
 use crate::config::{Switch, fraction, root};
+use auth::check_response::HttpResponse;
 use nuncio_api::envoy::extensions::filters::http::ext_authz::v3 as pb;
 use nuncio_api::envoy::service::auth::v3 as auth;
 use nuncio_core::coverage::Covered;
@@ -287,11 +288,24 @@ impl ExtAuthz {
             self.by_cluster.counters().get(&format!("{}.{}{what}", sanitize(c), self.prefix)).inc();
         }
     }
-    fn error(&self, cluster: Option<&str>, ex: &mut Exchange) -> Step<'static> {
+    /// The service failed; `says`: how it wants that to be answered.
+    fn error(
+        &self,
+        says: Option<auth::DeniedHttpResponse>,
+        cluster: Option<&str>,
+        ex: &mut Exchange,
+    ) -> Step<'static> {
         self.count(cluster, "error");
         self.stats.error().inc();
         if !self.failure_mode_allow {
-            return self.fails();
+            return match says {
+                None => self.fails(),
+                Some(d) => {
+                    let mut r = answer::denied(d, self.max_denied_body, self.status_on_error);
+                    r.details = "ext_authz_error".into();
+                    Step::Reply(Box::new(r.flag(Flag::UnauthorizedExternalService)))
+                }
+            };
         }
         self.stats.failure_mode_allowed().inc();
         self.count(cluster, "failure_mode_allowed");
@@ -310,12 +324,12 @@ impl ExtAuthz {
     ) -> Step<'static> {
         let cluster = ex.route().and_then(|r| r.cluster(&ex.request, &ex.sx).map(|c| c.into_owned()));
         let cluster = cluster.as_deref();
-        let Ok(mut answer) = answer else { return self.error(cluster, ex) };
+        let Ok(mut answer) = answer else { return self.error(None, cluster, ex) };
         let passes = answer.status.as_ref().is_none_or(|s| s.code == 0);
         self.take_metadata(&mut answer, passes, began, ex);
         if passes {
             let ok = match answer.http_response {
-                Some(auth::check_response::HttpResponse::OkResponse(ok)) => *ok,
+                Some(HttpResponse::OkResponse(ok)) => *ok,
                 _ => auth::OkHttpResponse::default(),
             };
             if self.clear_route_cache && answer::changes_request(&ok) {
@@ -327,12 +341,13 @@ impl ExtAuthz {
             return Step::Next;
         }
         let denied = match answer.http_response {
-            Some(auth::check_response::HttpResponse::DeniedResponse(d)) => *d,
+            Some(HttpResponse::ErrorResponse(says)) => return self.error(Some(says), cluster, ex),
+            Some(HttpResponse::DeniedResponse(d)) => d,
             _ => auth::DeniedHttpResponse::default(),
         };
         self.stats.denied().inc();
         self.count(cluster, "denied");
-        let r = answer::denied(denied, self.max_denied_body);
+        let r = answer::denied(denied, self.max_denied_body, 403);
         if let (Some(charges), Some(cluster)) = (&self.charges, cluster) {
             charges.charge_internal(cluster, r.status);
         }
@@ -341,7 +356,7 @@ impl ExtAuthz {
     fn take_metadata(&self, answer: &mut auth::CheckResponse, passes: bool, began: Instant, ex: &Exchange) {
         let outer = answer.dynamic_metadata.take();
         let inner = match &mut answer.http_response {
-            Some(auth::check_response::HttpResponse::OkResponse(ok)) => ok.dynamic_metadata.take(),
+            Some(HttpResponse::OkResponse(ok)) => ok.dynamic_metadata.take(),
             _ => None,
         };
         let Some(mut metadata) = inner.or(outer).filter(|m| !m.fields.is_empty()) else { return };

@@ -79,7 +79,7 @@ fn who_may_not_is_answered() {
         headers: vec![option("www-authenticate", "Basic", None)],
         body: "go away".into(),
     };
-    let response = auth::check_response::HttpResponse::DeniedResponse(Box::new(denied));
+    let response = auth::check_response::HttpResponse::DeniedResponse(denied);
     let status = Some(Status { code: 7, ..Default::default() });
     t.calls().answer_message(&auth::CheckResponse {
         status: status.clone(),
