@@ -355,7 +355,7 @@ fn resolved(s: &pb::Secret) -> BuildResult<pb::Secret> {
         if let Some(d) = d
             && matches!(d.specifier, Some(Specifier::Filename(_)))
         {
-            d.specifier = Some(Specifier::InlineBytes(material::read(d)?.0.into()));
+            d.specifier = Some(Specifier::InlineBytes(material::read(d)?.0));
         }
         Ok(())
     };
