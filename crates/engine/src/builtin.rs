@@ -42,6 +42,12 @@ pub fn register(r: &mut Registry) {
         add(kind, "envoy.transport_sockets.tls", &[&tls], "TLS.");
     }
     add(
+        Kind::UpstreamTransportSocket,
+        "envoy.transport_sockets.upstream_proxy_protocol",
+        &["envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport"],
+        "A PROXY header with the client's address, then another transport (`pass_through_tlvs` is refused).",
+    );
+    add(
         Kind::UpstreamOptions,
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         &["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"],

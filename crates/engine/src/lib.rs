@@ -56,6 +56,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(nuncio_core::grpc::COVERED);
     c.add(upstream::dns::COVERED);
     c.add(upstream::health_check::COVERED);
+    c.add(upstream::transport::COVERED);
     c.add(upstream::outlier::COVERED);
     c.add(upstream::lb::covered());
     c.add(tls::COVERED);

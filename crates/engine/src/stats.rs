@@ -293,6 +293,14 @@ stats! {
         canary_rq_time: Histogram(Milliseconds) lazy = "canary.upstream_rq_time",
         default_total_match_count: SharedCounter lazy = "default.total_match_count",
     }
+    /// `cluster.<name>.<name of an entry of transport_socket_matches>.`
+    pub struct TransportMatchStats {
+        total_match_count: SharedCounter,
+    }
+    /// `cluster.<name>.upstream.proxyprotocol.`
+    pub struct ProxyHeaderStats {
+        v2_tlvs_exceed_max_length: Counter,
+    }
     /// `cluster.<name>.circuit_breakers.<priority>.`, with `track_remaining`
     pub struct RemainingStats {
         remaining_cx: Derived,

@@ -133,7 +133,10 @@ impl Attempt {
         }
         let began = clock::now();
         let downstream = self.sx.info.protocol.get().unwrap_or(Version::Http11);
-        let got = self.host.pool.acquire(downstream, self.priority);
+        let cluster = &self.account.cluster;
+        let own = cluster.plan.transports.options(Some(&ex.request), &self.sx.conn);
+        let own = own.map(|o| self.host.pool_for(o, cluster));
+        let got = own.as_deref().unwrap_or(&self.host.pool).acquire(downstream, self.priority);
         let got = match complete {
             true => got.await?,
             false => ahead::meanwhile(got, &mut ex.request_body, &self.sx).await?,

@@ -26,7 +26,7 @@ impl Attempt {
     /// The connection could not be had.
     pub async fn tunnel(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
         let began = clock::now();
-        let opened = bytes::open(&self.account.cluster, &self.host.host);
+        let opened = bytes::open(&self.account.cluster, &self.host.host, &self.sx.conn);
         let up = ahead::meanwhile(opened, &mut ex.request_body, &self.sx).await?;
         let now = clock::now();
         let times = &self.sx.info.times;

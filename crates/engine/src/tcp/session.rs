@@ -203,7 +203,7 @@ impl Session {
                 up.host = Some(host.host.info.clone());
                 up.hosts_attempted.push(host.host.info.clone());
             }
-            match bytes::open(&cluster, &host.host).await {
+            match bytes::open(&cluster, &host.host, &self.conn).await {
                 Ok(made) => {
                     if let Some(m) = host.host.monitor.get() {
                         m.served();

@@ -8,6 +8,7 @@ use super::verify::{Checks, Peer, Seen};
 use super::{TlsIo, errors, params, secrets};
 use crate::io::Io;
 use crate::stats::SocketFactoryStats;
+use crate::upstream::transport::TransportOptions;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -31,14 +32,12 @@ pub struct ClientTls {
 }
 
 impl ClientTls {
-    /// Builds a context, now or when its secrets are there; `alpn` is what the cluster's protocol needs when the
-    /// configuration names none.
+    /// Builds a context, now or when its secrets are there.
     ///
     /// # Errors
     /// The configuration is refused.
     pub fn new(
         c: pb::UpstreamTlsContext,
-        alpn: Vec<String>,
         cluster: &Scope,
         cx: &BuildCx<'_>,
     ) -> BuildResult<ClientTls> {
@@ -46,7 +45,7 @@ impl ClientTls {
         let common = c.common_tls_context.as_deref().cloned().unwrap_or_default();
         let fixed = secrets::fixed(&common, &|name| cx.server.secret(name));
         let (scope, counted) = (cluster.clone(), stats.clone());
-        let build = move || Context::new(&c, &alpn, &scope, &|name| fixed.get(name).cloned());
+        let build = move || Context::new(&c, &scope, &|name| fixed.get(name).cloned());
         let renewed = move || counted.ssl_context_update_by_sds().inc();
         Ok(ClientTls { now: Renewed::new(&secrets::fetched(&common), cx, build, renewed)?, stats })
     }
@@ -54,18 +53,26 @@ impl ClientTls {
     ///
     /// # Errors
     /// The host left or the handshake failed: Envoy's words, empty when it was the network.
-    pub async fn connect(&self, io: Io, host: &HostInfo) -> Result<Io, String> {
+    pub async fn connect(
+        &self,
+        io: Io,
+        host: &HostInfo,
+        alpn: &str,
+        options: Option<&TransportOptions>,
+    ) -> Result<Io, String> {
         let Some(context) = self.now.get() else {
             self.stats.upstream_context_secrets_not_ready().inc();
             return Err(NOT_READY.to_owned());
         };
-        context.connect(io, host).await
+        context.connect(io, host, alpn, options).await
     }
 }
 
 /// A client context.
 struct Context {
     config: Arc<ClientConfig>,
+    /// What the configuration's verifier checks, for those of single connections.
+    verifier: Verifier,
     /// `sni`; none is sent when it is empty.
     sni: String,
     /// `auto_host_sni`: the host's own name goes before `sni`.
@@ -74,11 +81,13 @@ struct Context {
 }
 
 /// Envoy's checks in rustls' place.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Verifier {
-    checks: Checks,
+    checks: Arc<Checks>,
     /// `auto_sni_san_validation`: the certificate is for the name that was asked for.
     sni_is_san: bool,
+    /// The certificate is for this name (`auto_san_validation`).
+    san: Option<Box<str>>,
     schemes: WebPkiSupportedAlgorithms,
 }
 
@@ -91,8 +100,9 @@ impl ServerCertVerifier for Verifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let name = match name {
-            ServerName::DnsName(n) if self.sni_is_san => Some(n.as_ref()),
+        let name = match (&self.san, name) {
+            (Some(san), _) => Some(&**san),
+            (None, ServerName::DnsName(n)) if self.sni_is_san => Some(n.as_ref()),
             _ => None,
         };
         self.checks.check(cert, intermediates, now, name).map(|()| ServerCertVerified::assertion())
@@ -118,7 +128,6 @@ impl ResolvesClientCert for Certificate {
 impl Context {
     fn new(
         c: &pb::UpstreamTlsContext,
-        alpn: &[String],
         cluster: &Scope,
         find: secrets::Find<'_>,
     ) -> BuildResult<Context> {
@@ -133,14 +142,15 @@ impl Context {
         let p = common.tls_params.as_ref();
         let provider = params::chosen(p)?;
         let schemes = provider.signature_verification_algorithms;
-        let verifier = Verifier { checks, sni_is_san: c.auto_sni_san_validation, schemes };
+        let sni_is_san = c.auto_sni_san_validation;
+        let verifier = Verifier { checks: Arc::new(checks), sni_is_san, san: None, schemes };
         // Envoy's client speaks TLS 1.2 unless told otherwise.
         let versions = params::versions(p, pb::tls_parameters::TlsProtocol::TlSv12)?;
         let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(|e| BuildError(e.to_string()))?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier));
+            .with_custom_certificate_verifier(Arc::new(verifier.clone()));
         let mut config = match loaded.keys.first() {
             None => builder.with_no_client_auth(),
             Some((_, key)) => builder.with_client_cert_resolver(Arc::new(Certificate(key.clone()))),
@@ -150,26 +160,59 @@ impl Context {
             // At least as many as one name may have under way.
             n => Resumption::in_memory_sessions(n.unwrap_or(1).clamp(8, MOST_SESSIONS) as usize),
         };
-        config.alpn_protocols = match common.alpn_protocols.is_empty() {
-            true => alpn.iter().map(|p| p.clone().into_bytes()).collect(),
-            false => common.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect(),
-        };
+        config.alpn_protocols = common.alpn_protocols.iter().map(|p| p.clone().into_bytes()).collect();
         name(&c.sni).map_err(|_| BuildError(format!("invalid SNI: {}", c.sni)))?;
         Ok(Context {
             config: Arc::new(config),
+            verifier,
             sni: c.sni.clone(),
             host_sni: c.auto_host_sni,
             stats: Counted::new(cluster, "client", &loaded),
         })
     }
-    async fn connect(&self, io: Io, host: &HostInfo) -> Result<Io, String> {
-        let sni = match self.host_sni && !host.hostname.is_empty() {
-            true => &*host.hostname,
-            false => &self.sni,
+    /// The configuration of one connection. Its protocol is offered when none is configured, and what its certificate must
+    /// be for may be the request's to say.
+    fn config_for(&self, sni: &str, alpn: &str, options: Option<&TransportOptions>) -> Arc<ClientConfig> {
+        let san = options.and_then(|o| o.san.as_deref());
+        let offers = !alpn.is_empty() && self.config.alpn_protocols.is_empty();
+        if san.is_none() && !offers {
+            return self.config.clone();
+        }
+        let mut config = (*self.config).clone();
+        if offers {
+            config.alpn_protocols = vec![alpn.into()];
+        }
+        let Some(san) = san else { return Arc::new(config) };
+        let verifier = Verifier { san: Some(san.into()), ..self.verifier.clone() };
+        config.dangerous().set_certificate_verifier(Arc::new(verifier));
+        if sni != san {
+            // Sessions are kept by the server name: another certificate may have been checked then.
+            config.resumption = Resumption::disabled();
+        }
+        Arc::new(config)
+    }
+    /// Runs the handshake with a host; `alpn` is the protocol to be spoken, if that is known, and `options` what the
+    /// request asks of its connection.
+    ///
+    /// # Errors
+    /// The host left or the handshake failed: Envoy's words, empty when it was the network.
+    async fn connect(
+        &self,
+        io: Io,
+        host: &HostInfo,
+        alpn: &str,
+        options: Option<&TransportOptions>,
+    ) -> Result<Io, String> {
+        let asked = options.and_then(|o| o.sni.as_deref());
+        let sni = match asked {
+            Some(sni) => sni,
+            None if self.host_sni && !host.hostname.is_empty() => &*host.hostname,
+            None => &self.sni,
         };
         // A host name that cannot be a server name is not sent.
         let name = name(sni).or_else(|_| name("")).map_err(|e| e.to_string())?;
-        let conn = ClientConnection::new(self.config.clone(), name).map_err(|e| e.to_string())?;
+        let conn =
+            ClientConnection::new(self.config_for(sni, alpn, options), name).map_err(|e| e.to_string())?;
         match TlsIo::handshake(io, conn, Seen::default()).await {
             Ok((t, seen)) => {
                 self.stats.done(&t, &seen, false);

@@ -221,14 +221,24 @@ impl Checks {
         let parsed = cert::parse(leaf);
         let names = || parsed.as_ref().map(cert::sans).unwrap_or_default();
         let matches = |all: &[San<'_>]| match name {
-            Some(name) => all.iter().any(|s| matches!(s, San::Dns(d) if dns_matches(d, name))),
+            Some(name) => all.iter().any(|s| match s {
+                San::Dns(d) => dns_matches(d, name),
+                San::Uri(s) | San::Email(s) => *s == name,
+                San::Ip(ip) => name.parse() == Ok(*ip),
+            }),
             None => all.iter().any(|s| self.sans.iter().any(|m| m.matches(s))),
         };
         if name.is_some() || !self.sans.is_empty() {
             let names = names();
             if !matches(&names) {
                 let texts: Vec<String> = names.iter().map(san_text).collect();
-                let text = format!("SAN matcher, certificate SANs are [{}]", texts.join(", "));
+                let texts = texts.join(", ");
+                let text = match name {
+                    Some(name) => {
+                        format!("verify SAN list, expected SANs: [{name}], certificate SANs: [{texts}]")
+                    }
+                    None => format!("SAN matcher, certificate SANs are [{texts}]"),
+                };
                 return Err(failed(Kind::San, text));
             }
         }

@@ -9,6 +9,7 @@ use super::stream::{Charge, Facts};
 use crate::io::Io;
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_core::info::ConnInfo;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,11 +42,11 @@ impl Drop for BytesUp {
     }
 }
 
-/// Connects to a host of a cluster.
+/// Connects to a host of a cluster, for this downstream connection.
 ///
 /// # Errors
 /// The breaker for what waits is open, or connecting failed.
-pub async fn open(cluster: &Rc<Cluster>, host: &Arc<Host>) -> Result<BytesUp, StreamError> {
+pub async fn open(cluster: &Rc<Cluster>, host: &Arc<Host>, conn: &ConnInfo) -> Result<BytesUp, StreamError> {
     let stats = &cluster.plan.stats;
     let breakers = &cluster.plan.breakers[0];
     if !breakers.pending.try_take() {
@@ -61,7 +62,8 @@ pub async fn open(cluster: &Rc<Cluster>, host: &Arc<Host>) -> Result<BytesUp, St
     HostCounters::inc(&host.counters.cx_active);
     let mut waits = Waits { cluster: cluster.clone(), host: host.clone(), state: State::Connecting };
     let began = clock::now();
-    match connect(&cluster.plan, host).await {
+    let options = cluster.plan.transports.options(None, conn);
+    match connect(&cluster.plan, host, "", options.as_ref()).await {
         Ok(io) => {
             waits.state = State::Made;
             let born = clock::now();

@@ -4,14 +4,15 @@ use super::breakers::Breakers;
 use super::health::PanicPolicy;
 use super::lb::config::Lb;
 use crate::keepalive::KeepalivePlan;
+use super::transport::Transports;
 use crate::stats::{ClusterStats, RemainingStats};
-use crate::tls::ClientTls;
 use nuncio_core::metadata::LazyMetadata;
 use nuncio_core::rng;
 use nuncio_core::runtime::{RuntimeNumber, Snapshot};
 use nuncio_core::stats::Scope;
 use nuncio_wire::{h1, h2};
 use socket2::TcpKeepalive;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -47,15 +48,6 @@ pub struct UpstreamHttp {
     pub max_requests_per_connection: u32,
 }
 
-/// How connections to the hosts are made.
-#[derive(Clone)]
-pub enum Transport {
-    /// `envoy.transport_sockets.raw_buffer`
-    Raw,
-    /// `envoy.transport_sockets.tls`
-    Tls(Arc<ClientTls>),
-}
-
 /// An immutable cluster.
 pub struct ClusterPlan {
     /// `Cluster.name`
@@ -82,7 +74,9 @@ pub struct ClusterPlan {
     /// HTTP options.
     pub http: UpstreamHttp,
     /// How connections are made.
-    pub transport: Transport,
+    pub transports: Transports,
+    /// `upstream_bind_config.source_address`
+    pub source: Option<SocketAddr>,
     /// Limits for default and high priority.
     pub breakers: [Arc<Breakers>; 2],
     /// `cluster.<name>.`

@@ -1,7 +1,7 @@
 //! Builds a cluster from its proto, on main.
 
 use super::breakers::{Breakers, Resource, RetryBudget};
-use super::cluster::{ClusterPlan, Transport, UpstreamHttp, UpstreamProtocol};
+use super::cluster::{ClusterPlan, UpstreamHttp, UpstreamProtocol};
 use super::dns::DnsOptions;
 use super::eds::EdsPlan;
 use super::health::PanicPolicy;
@@ -11,10 +11,10 @@ use super::lb;
 use super::lb::config::PolicyCx;
 use super::members;
 use super::outlier;
+use super::transport::Transports;
 use crate::http::config;
 use crate::proto::{self, duration, duration_or};
 use crate::stats::{ClusterStats, RemainingStats};
-use crate::tls::ClientTls;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::endpoint::v3 as ep;
@@ -29,6 +29,7 @@ use nuncio_core::stats::sanitize;
 use nuncio_wire::{h1, h2};
 use socket2::TcpKeepalive;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::thread::LocalKey;
@@ -68,6 +69,9 @@ pub const COVERED: &[Covered] = &[
             "dns_lookup_family",
             "typed_dns_resolver_config",
             "transport_socket",
+            "transport_socket_matches",
+            "upstream_http_protocol_options",
+            "upstream_bind_config",
             "metadata",
             "max_requests_per_connection",
             "common_lb_config",
@@ -80,6 +84,7 @@ pub const COVERED: &[Covered] = &[
         "per_connection_buffer_limit_bytes",
         "a soft limit; our buffers per connection stay below Envoy's default",
     )]),
+    Covered::new("envoy.config.core.v3.BindConfig", &["source_address"]),
     Covered::new("envoy.config.cluster.v3.UpstreamConnectionOptions", &["tcp_keepalive"]),
     Covered::new(
         "envoy.config.core.v3.TcpKeepalive",
@@ -132,7 +137,12 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.endpoint.v3.Endpoint", &["address", "hostname", "health_check_config"]),
     Covered::new(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-        &["common_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"],
+        &[
+            "common_http_protocol_options",
+            "explicit_http_config",
+            "use_downstream_protocol_config",
+            "upstream_http_protocol_options",
+        ],
     ),
     Covered::new(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
@@ -244,7 +254,7 @@ pub struct Built {
     /// `outlier_detection`
     pub outlier: Option<Box<outlier::Config>>,
     /// `health_checks`, and another transport if they have one.
-    pub health: Option<Box<(health_check::Config, Option<Transport>)>>,
+    pub health: Option<Box<(health_check::Config, Option<Transports>)>>,
     /// Which control plane to ask.
     pub eds: Option<EdsPlan>,
 }
@@ -288,7 +298,8 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
             .as_ref()
             .is_some_and(|l| l.close_connections_on_host_set_change),
         ignore_health_on_host_removal: c.ignore_health_on_host_removal,
-        transport: transport(c, &http, None, &scope, cx)?,
+        transports: Transports::new(c, auto(c)?.as_ref(), &[], &scope, cx)?,
+        source: source(c)?,
         http,
         breakers,
         stats: ClusterStats::new(&scope),
@@ -311,7 +322,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         [h] => {
             let config = health_check::Config::new(h, &c.name, plan.http.protocol, cx)?;
             let own = match h.tls_options.as_ref().filter(|t| !t.alpn_protocols.is_empty()) {
-                Some(t) => Some(transport(c, &plan.http, Some(&t.alpn_protocols), &plan.scope, cx)?),
+                Some(t) => Some(Transports::new(c, None, &t.alpn_protocols, &plan.scope, cx)?),
                 None => None,
             };
             Some(Box::new((config, own)))
@@ -411,6 +422,14 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
     })
 }
 
+/// `upstream_http_protocol_options`, where it stands now or where it stood.
+fn auto(c: &pb::Cluster) -> BuildResult<Option<core::UpstreamHttpProtocolOptions>> {
+    let any =
+        c.typed_extension_protocol_options.get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
+    let o: Option<up::HttpProtocolOptions> = any.map(proto::unpack).transpose()?;
+    Ok(o.map_or_else(|| c.upstream_http_protocol_options.clone(), |o| o.upstream_http_protocol_options))
+}
+
 fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
     let any =
         c.typed_extension_protocol_options.get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
@@ -497,31 +516,15 @@ fn shared<T: PartialEq>(last: &'static LocalKey<Last<T>>, new: T) -> Arc<T> {
     })
 }
 
-fn transport(
-    c: &pb::Cluster,
-    http: &UpstreamHttp,
-    alpn: Option<&[String]>,
-    scope: &nuncio_core::stats::Scope,
-    cx: &BuildCx<'_>,
-) -> BuildResult<Transport> {
-    let Some(t) = &c.transport_socket else { return Ok(Transport::Raw) };
-    let Some(core::transport_socket::ConfigType::TypedConfig(any)) = &t.config_type else {
-        return Err(
-            format!("Didn't find a registered implementation for '{}' with type URL: ''", t.name).into()
-        );
+/// `upstream_bind_config`, of which only the address is heeded.
+fn source(c: &pb::Cluster) -> BuildResult<Option<SocketAddr>> {
+    let Some(source) = c.upstream_bind_config.as_ref().and_then(|b| b.source_address.as_ref()) else {
+        return Ok(None);
     };
-    match any.type_url.rsplit('/').next() {
-        Some("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") => Ok(Transport::Raw),
-        Some("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext") => {
-            let config = proto::unpack(any)?;
-            let alpn: Vec<String> = match (alpn, http.protocol) {
-                (Some(alpn), _) => alpn.to_vec(),
-                (None, UpstreamProtocol::Http2) => vec!["h2".to_owned()],
-                _ => vec![],
-            };
-            Ok(Transport::Tls(Arc::new(ClientTls::new(config, alpn, scope, cx)?)))
-        }
-        _ => Err(BuildError::not_implemented(format_args!("Cluster.transport_socket: {}", t.name))),
+    let a = core::Address { address: Some(core::address::Address::SocketAddress(source.clone())) };
+    match proto::address(&a)? {
+        nuncio_core::address::Address::Ip(a) => Ok(Some(a)),
+        _ => Err(BuildError(format!("malformed IP address: {}", source.address))),
     }
 }
 
@@ -575,7 +578,7 @@ fn target(a: &core::Address, discovery: Discovery) -> BuildResult<Target> {
         (Discovery::Dns, Some(core::address::Address::SocketAddress(s))) => {
             let port = proto::port(s)?;
             Ok(match s.address.parse() {
-                Ok(ip) => Target::Address(std::net::SocketAddr::new(ip, port).into()),
+                Ok(ip) => Target::Address(SocketAddr::new(ip, port).into()),
                 Err(_) => Target::Name(s.address.clone(), port),
             })
         }

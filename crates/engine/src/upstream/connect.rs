@@ -1,25 +1,33 @@
 //! Making a connection to a host: TCP or Unix, then TLS when the cluster asks for it, within `connect_timeout`.
 
-use super::cluster::{ClusterPlan, Transport};
+use super::cluster::{ClusterPlan, UpstreamProtocol};
 use super::host::Host;
+use super::transport::{Transport, TransportOptions};
 use crate::io::Io;
 use nuncio_core::LocalBoxFuture;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::info::HostInfo;
+use nuncio_core::stats::Counter;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpSocket, UnixStream};
 
-/// Connects to `host`.
+/// Connects to `host` to speak `alpn`, or anything; `options` is what the request asks of the connection.
 ///
 /// # Errors
 /// Envoy's reason with the transport's own words.
-pub async fn connect(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError> {
-    match clock::timeout(TimerKind::Other, plan.connect_timeout, establish(plan, host)).await {
+pub async fn connect(
+    plan: &ClusterPlan,
+    host: &Host,
+    alpn: &str,
+    options: Option<&TransportOptions>,
+) -> Result<Io, StreamError> {
+    match clock::timeout(TimerKind::Other, plan.connect_timeout, establish(plan, host, alpn, options)).await {
         Ok(r) => r,
         Err(_) => {
             plan.stats.upstream_cx_connect_timeout().inc();
@@ -38,38 +46,73 @@ pub async fn connect_to(
     address: &Address,
     info: &HostInfo,
 ) -> Result<Io, StreamError> {
-    let io = open_address(address).await.map_err(|e| failure(&e))?;
-    secure(plan, transport, io, info).await
+    let io = open_address(address, &Source::of(plan)).await.map_err(|e| failure(&e))?;
+    let alpn = if plan.http.protocol == UpstreamProtocol::Http2 { "h2" } else { "" };
+    secure(plan, transport, io, info, alpn, None).await
 }
 
-async fn establish(plan: &ClusterPlan, host: &Host) -> Result<Io, StreamError> {
-    let io = open(host).await.map_err(|e| failure(&e))?;
-    secure(plan, &plan.transport, io, &host.info).await
+async fn establish(
+    plan: &ClusterPlan,
+    host: &Host,
+    alpn: &str,
+    options: Option<&TransportOptions>,
+) -> Result<Io, StreamError> {
+    let io = open(host, plan).await.map_err(|e| failure(&e))?;
+    secure(plan, plan.transports.of(&host.info), io, &host.info, alpn, options).await
 }
 
 async fn secure(
     plan: &ClusterPlan,
-    transport: &Transport,
-    io: Io,
+    mut transport: &Transport,
+    mut io: Io,
     info: &HostInfo,
+    alpn: &str,
+    options: Option<&TransportOptions>,
 ) -> Result<Io, StreamError> {
     if let Some(k) = &plan.keepalive {
         io.set_keepalive(k).map_err(|e| failure(&e))?;
     }
+    while let Transport::Proxy(proxy) = transport {
+        let addresses = options.and_then(|o| o.addresses.as_deref());
+        proxy.0.send(&mut io, addresses).await.map_err(|e| failure(&e))?;
+        transport = &proxy.1;
+    }
     match transport {
-        Transport::Raw => Ok(io),
-        Transport::Tls(tls) => tls.connect(io, info).await.map_err(|text| StreamError {
+        Transport::Raw | Transport::Proxy(_) => Ok(io),
+        Transport::Tls(tls) => tls.connect(io, info, alpn, options).await.map_err(|text| StreamError {
             reason: ResetReason::RemoteConnectionFailure,
             transport: text.into(),
         }),
     }
 }
 
-async fn open(host: &Host) -> io::Result<Io> {
+async fn open(host: &Host, plan: &ClusterPlan) -> io::Result<Io> {
+    let from = Source::of(plan);
     match (&host.info.address, &host.others[..]) {
         (None, _) => Err(io::ErrorKind::AddrNotAvailable.into()),
-        (Some(only), []) => open_address(only).await,
-        (Some(first), others) => open_one_of(interleaved(first, others)).await,
+        (Some(only), []) => open_address(only, &from).await,
+        (Some(first), others) => open_one_of(interleaved(first, others), &from).await,
+    }
+}
+
+/// Where connections come from (`upstream_bind_config`).
+struct Source<'a> {
+    address: Option<SocketAddr>,
+    bind_errors: Counter<'a>,
+}
+
+impl<'a> Source<'a> {
+    fn of(plan: &'a ClusterPlan) -> Source<'a> {
+        Source { address: plan.source, bind_errors: plan.stats.bind_errors() }
+    }
+    fn bind(&self, s: &TcpSocket, to: SocketAddr) -> io::Result<()> {
+        match self.address {
+            Some(own) if own.is_ipv4() == to.is_ipv4() => {
+                s.set_reuseaddr(own.port() != 0)?;
+                s.bind(own).inspect_err(|_| self.bind_errors.inc())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -77,13 +120,13 @@ async fn open(host: &Host) -> io::Result<Io> {
 const NEXT_ADDRESS: Duration = Duration::from_millis(300);
 
 /// The first connection that comes about to one of the addresses.
-async fn open_one_of(addresses: Vec<&Address>) -> io::Result<Io> {
+async fn open_one_of(addresses: Vec<&Address>, from: &Source<'_>) -> io::Result<Io> {
     let mut rest = addresses.into_iter();
     let mut running: Vec<LocalBoxFuture<'_, io::Result<Io>>> = vec![];
     let mut last: io::Error = io::ErrorKind::AddrNotAvailable.into();
     loop {
         match rest.next() {
-            Some(a) => running.push(Box::pin(open_address(a))),
+            Some(a) => running.push(Box::pin(open_address(a, from))),
             None if running.is_empty() => return Err(last),
             None => {}
         }
@@ -126,11 +169,12 @@ fn interleaved<'a>(first: &'a Address, others: &'a [Address]) -> Vec<&'a Address
     }
 }
 
-async fn open_address(address: &Address) -> io::Result<Io> {
+async fn open_address(address: &Address, from: &Source<'_>) -> io::Result<Io> {
     match address {
         Address::Ip(a) => {
             let s = if a.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             s.set_nodelay(true)?;
+            from.bind(&s, *a)?;
             Ok(Io::Tcp(s.connect(*a).await?))
         }
         // `@name` is a name in Linux's abstract namespace.
@@ -155,7 +199,8 @@ fn failure(e: &io::Error) -> StreamError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::SocketAddr;
+    use crate::stats::ClusterStats;
+    use nuncio_core::stats::Store;
 
     fn ip(a: &str) -> Address {
         a.parse::<SocketAddr>().expect("an address").into()
@@ -176,11 +221,13 @@ mod tests {
             std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("it is bound");
         let (closed, open): (Address, Address) =
             (closed.into(), listener.local_addr().expect("it is bound").into());
+        let stats = ClusterStats::new(&Store::new().scope("cluster.x"));
+        let from = Source { address: None, bind_errors: stats.bind_errors() };
         let local = tokio::task::LocalSet::new();
         local
             .run_until(async {
-                assert!(open_one_of(vec![&closed, &open]).await.is_ok());
-                let e = open_one_of(vec![&closed, &closed]).await.err().map(|e| e.kind());
+                assert!(open_one_of(vec![&closed, &open], &from).await.is_ok());
+                let e = open_one_of(vec![&closed, &closed], &from).await.err().map(|e| e.kind());
                 assert_eq!(e, Some(io::ErrorKind::ConnectionRefused));
             })
             .await;

@@ -6,6 +6,7 @@ use super::lb::LbContext;
 use super::lb::config::Policy;
 use super::lb::pick::{Picked, Picker, Picking};
 use super::pool::HostPool;
+use super::transport::TransportOptions;
 use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
 use nuncio_core::hash::TrustedMap;
 use nuncio_core::stats::{OVERFLOW, sanitize};
@@ -46,8 +47,36 @@ pub struct LocalHost {
     pub host: Arc<Host>,
     /// This thread's connections to it.
     pub pool: HostPool,
+    /// The same for requests that ask something of their connections.
+    others: RefCell<HashMap<TransportOptions, Rc<HostPool>>>,
     /// Between our zone and its; made with the first request when both are known.
     pub zone: OnceCell<ZoneStats>,
+}
+
+/// So many pools of a host are kept that nobody uses.
+const MOST_UNUSED_POOLS: usize = 64;
+
+impl LocalHost {
+    /// The connections that are what `options` asks for; `cluster` is the host's.
+    pub fn pool_for(&self, options: TransportOptions, cluster: &Rc<Cluster>) -> Rc<HostPool> {
+        let mut others = self.others.borrow_mut();
+        if others.len() >= MOST_UNUSED_POOLS && !others.contains_key(&options) {
+            // Clients choose what they ask for.
+            others.retain(|_, p| !p.is_empty());
+        }
+        let new = |o: &TransportOptions| {
+            Rc::new(HostPool::new(cluster.clone(), self.host.clone(), Some(o.clone())))
+        };
+        others.entry(options).or_insert_with_key(new).clone()
+    }
+    fn drain(&self) {
+        self.pool.drain();
+        self.others.take().values().for_each(|p| p.drain());
+    }
+    fn drain_existing(&self) {
+        self.pool.drain_existing();
+        self.others.borrow().values().for_each(|p| p.drain_existing());
+    }
 }
 
 impl Cluster {
@@ -72,7 +101,7 @@ impl Cluster {
             (std::mem::replace(&mut hosts.set, set.clone()), gone)
         };
         worker::retire(old);
-        gone.iter().for_each(|h| h.pool.drain());
+        gone.iter().for_each(|h| h.drain());
         if self.plan.close_on_set_change {
             self.drain_existing();
         }
@@ -80,12 +109,12 @@ impl Cluster {
     /// All connections end with the requests they carry.
     pub fn drain_existing(&self) {
         let known: Vec<_> = self.hosts.borrow().known.values().cloned().collect();
-        known.iter().for_each(|h| h.pool.drain_existing());
+        known.iter().for_each(|h| h.drain_existing());
     }
     /// A host has failed: its connections end with the requests they carry.
     pub fn failed(&self, host: &Arc<Host>) {
         let known = self.hosts.borrow().known.get(&place(host)).cloned();
-        known.iter().for_each(|h| h.pool.drain_existing());
+        known.iter().for_each(|h| h.drain_existing());
     }
     /// The hosts at this moment.
     pub fn host_set(&self) -> Arc<HostSet> {
@@ -134,8 +163,9 @@ impl Cluster {
         host: &Arc<Host>,
     ) -> Rc<LocalHost> {
         let new = || {
-            let pool = HostPool::new(self.clone(), host.clone());
-            Rc::new(LocalHost { host: host.clone(), pool, zone: OnceCell::new() })
+            let pool = HostPool::new(self.clone(), host.clone(), None);
+            let others = RefCell::default();
+            Rc::new(LocalHost { host: host.clone(), pool, others, zone: OnceCell::new() })
         };
         known.entry(place(host)).or_insert_with(new).clone()
     }
@@ -163,7 +193,7 @@ impl Cluster {
     }
     fn drain(&self) {
         let hosts = self.hosts.take();
-        hosts.known.values().for_each(|h| h.pool.drain());
+        hosts.known.values().for_each(|h| h.drain());
         worker::retire(hosts.set);
     }
 }

@@ -17,11 +17,12 @@ use super::members::Members;
 use super::original;
 use super::outlier::{self, Detector, OutlierStats};
 use super::resolve;
+use super::transport;
 use super::watch::{self, Merge, Next};
 use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
 use crate::stats::RouterStats;
-use crate::tls::fingerprint;
+
 use bytes::Bytes;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::clock::{self, TimerKind};
@@ -276,7 +277,7 @@ impl ClusterManager {
         let there = self.warming(&c.name).or_else(|| self.get(&c.name));
         let current = |e: &ClusterEntry| {
             let find = |name: &str| cx.server.secret(name);
-            revision.version.is_some() || e.fingerprint == fingerprint(c.transport_socket.as_ref(), &find)
+            revision.version.is_some() || e.fingerprint == transport::fingerprint_of(c, &find)
         };
         if let Some(e) = there.as_ref().filter(|e| e.config.same(c) && current(e)) {
             config.into_iter().for_each(|newer| e.config.renew(newer));
@@ -302,7 +303,7 @@ impl ClusterManager {
             dns,
             revision,
             config: config.unwrap_or_else(|| Kept::new(c)),
-            fingerprint: fingerprint(c.transport_socket.as_ref(), &|name| cx.server.secret(name)),
+            fingerprint: transport::fingerprint_of(c, &|name| cx.server.secret(name)),
             endpoints: RefCell::new(endpoints),
             discovery,
             eds,
@@ -536,8 +537,8 @@ impl ClusterManager {
         });
         let wanted: Vec<_> = wanted.collect();
         if !wanted.is_empty() {
-            // Each host is matched to a transport socket, of which there is one.
-            c.plan.stats.default_total_match_count().add(wanted.len() as u64);
+            // Each host is matched to a transport socket.
+            c.plan.transports.count(&wanted, &c.plan.stats);
             self.set_hosts(c, Host::continued(&[], wanted));
         }
         self.initialized(c);

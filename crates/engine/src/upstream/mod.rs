@@ -26,6 +26,8 @@ pub mod members;
 mod original;
 pub mod outlier;
 pub mod pool;
+mod proxy_header;
 pub mod resolve;
 pub mod stream;
+pub mod transport;
 pub mod watch;

@@ -11,6 +11,7 @@ use super::h2::H2Up;
 use super::host::{Host, HostCounters};
 use super::local::Cluster;
 use super::stream::{Charge, UpConn, UpStream};
+use super::transport::TransportOptions;
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_wire::Version;
@@ -29,6 +30,8 @@ pub struct HostPool {
 pub(super) struct Inner {
     cluster: Weak<Cluster>,
     host: Arc<Host>,
+    /// What the requests of this pool ask of their connections.
+    options: Option<TransportOptions>,
     h1: Lane,
     h2: Lane,
     draining: Cell<bool>,
@@ -113,12 +116,20 @@ fn close(conn: &UpConn) {
 }
 
 impl HostPool {
-    /// An empty pool.
-    pub fn new(cluster: Rc<Cluster>, host: Arc<Host>) -> HostPool {
+    /// An empty pool, for requests that ask the same of their connections.
+    pub fn new(cluster: Rc<Cluster>, host: Arc<Host>, options: Option<TransportOptions>) -> HostPool {
         let (h1, h2) = Default::default();
         let (cluster, draining) = (Rc::downgrade(&cluster), Cell::new(false));
-        let inner =
-            Inner { cluster, host, h1, h2, draining, epoch: Cell::new(0), http2_allowed: OnceCell::new() };
+        let inner = Inner {
+            cluster,
+            host,
+            options,
+            h1,
+            h2,
+            draining,
+            epoch: Cell::new(0),
+            http2_allowed: OnceCell::new(),
+        };
         HostPool { inner: Rc::new(inner) }
     }
     /// A stream on a connection to the host.
@@ -148,6 +159,11 @@ impl HostPool {
         let got = poll_fn(|cx| guard.poll(cx.waker())).await;
         drop(guard);
         begin(&cluster, inner, got?, priority).map(|stream| Acquired { stream, connected: true })
+    }
+    /// True while nobody uses it: no connection is there or on its way, and nobody waits.
+    pub fn is_empty(&self) -> bool {
+        let unused = |l: &Lane| l.open.get() + l.connecting.get() == 0 && l.waiting.borrow().is_empty();
+        unused(&self.inner.h1) && unused(&self.inner.h2)
     }
     /// The host has failed: no connection there is takes another request; new ones may.
     pub fn drain_existing(&self) {
@@ -289,7 +305,8 @@ impl Inner {
 async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
     let lane = if http2 { &inner.h2 } else { &inner.h1 };
     let began = clock::now();
-    let made = connect(&cluster.plan, &inner.host).await;
+    let alpn = if http2 { "h2" } else { "http/1.1" };
+    let made = connect(&cluster.plan, &inner.host, alpn, inner.options.as_ref()).await;
     lane.connecting.set(lane.connecting.get() - 1);
     let stats = &cluster.plan.stats;
     match made {

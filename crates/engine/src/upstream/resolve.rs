@@ -75,8 +75,8 @@ impl Name {
     /// Takes the hosts of an answer in place of those this name gave before.
     fn update(&self, c: &Rc<ClusterEntry>, a: &Answer) {
         let wanted = wanted(&self.endpoint, a, c.dns.logical);
-        // Each host that an answer names is matched to a transport socket, of which there is one.
-        c.plan.stats.default_total_match_count().add(wanted.len() as u64);
+        // Each host that an answer names is matched to a transport socket.
+        c.plan.transports.count(&wanted, &c.plan.stats);
         if !c.dns.logical {
             let weights = wanted.iter().map(|w| w.weight);
             c.members.set_max_host_weight(weights.max().unwrap_or(1).max(1));

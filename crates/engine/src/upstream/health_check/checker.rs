@@ -9,10 +9,11 @@ use super::state::{Event, Failure, State, Transition};
 use super::{event, tcp};
 use crate::io::Io;
 use crate::stats::{Http1Stats, Http2Stats};
-use crate::upstream::cluster::{ClusterPlan, Transport};
+use crate::upstream::cluster::ClusterPlan;
 use crate::upstream::connect;
 use crate::upstream::health::HostHealth;
 use crate::upstream::host::Host;
+use crate::upstream::transport::{Transport, Transports};
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -45,7 +46,7 @@ pub struct Checker {
     plan: Arc<ClusterPlan>,
     config: Config,
     /// With the protocols of `tls_options`.
-    transport: Option<Transport>,
+    transports: Option<Transports>,
     stats: HealthCheckStats,
     sessions: RefCell<HashMap<*const Host, Session>>,
     heard: OnceCell<Heard>,
@@ -79,10 +80,10 @@ impl Conn {
 
 impl Checker {
     /// Checks nobody yet.
-    pub fn new(plan: Arc<ClusterPlan>, config: Config, transport: Option<Transport>) -> Checker {
+    pub fn new(plan: Arc<ClusterPlan>, config: Config, transports: Option<Transports>) -> Checker {
         let stats = HealthCheckStats::new(&plan.scope.scope("health_check"));
         let (sessions, heard, traffic, http1, http2) = Default::default();
-        Checker { plan, config, transport, stats, sessions, heard, traffic, http1, http2 }
+        Checker { plan, config, transports, stats, sessions, heard, traffic, http1, http2 }
     }
     /// Tells `f` of every result; set once.
     pub fn tells(&self, f: impl Fn(&Arc<Host>, Report) + 'static) {
@@ -164,7 +165,7 @@ impl Checker {
     /// One check.
     async fn probe(&self, host: &Host, conn: &mut Option<Conn>) -> Outcome {
         let network = |_: Ended| (Failure::Network, false);
-        let tls = matches!(self.transport(), Transport::Tls(_));
+        let tls = self.transport(host).is_tls();
         let mut c = match conn.take() {
             Some(c) => c,
             None => self.connect(host).await.map_err(network)?,
@@ -198,12 +199,12 @@ impl Checker {
         let own = host.check.as_ref().map_or("", |c| &*c.hostname);
         [own, configured].into_iter().find(|n| !n.is_empty()).unwrap_or(&self.plan.name)
     }
-    fn transport(&self) -> &Transport {
-        self.transport.as_ref().unwrap_or(&self.plan.transport)
+    fn transport(&self, host: &Host) -> &Transport {
+        self.transports.as_ref().unwrap_or(&self.plan.transports).of(&host.info)
     }
     async fn connect(&self, host: &Host) -> Result<Conn, Ended> {
         let address = address(host).ok_or(Ended)?;
-        let io: Io = connect::connect_to(&self.plan, self.transport(), &address, &host.info)
+        let io: Io = connect::connect_to(&self.plan, self.transport(host), &address, &host.info)
             .await
             .map_err(|_| Ended)?;
         let (http, scope, cluster) = (&self.plan.http, &self.plan.scope, self.plan.stats.clone());
