@@ -4,6 +4,7 @@
 //! come; what it answers is a [`Verdict`]. Bytes that it does not consume are still there for the filters behind it
 //! and for the connection.
 
+use crate::address::Address;
 use crate::error::BuildResult;
 use crate::filter::{BuildCx, decode};
 use crate::info::ConnInfo;
@@ -17,6 +18,9 @@ pub struct Inspection<'a> {
     pub conn: &'a ConnInfo,
     /// What filter chains are chosen by.
     pub detected: &'a mut Detected,
+    /// Where the client wanted to go before the system redirected it (`SO_ORIGINAL_DST`); only when one of the filters
+    /// [wants](ListenerFilter::wants_original_dst) to know.
+    pub original_dst: Option<Address>,
 }
 
 /// What filter chains are chosen by, besides addresses.
@@ -62,6 +66,10 @@ pub trait ListenerFilter: Sized + Send + Sync + 'static {
     fn on_data(&self, _: &mut Self::State, _: &[u8], _: &mut Inspection<'_>) -> Verdict {
         Verdict::Next(0)
     }
+    /// True when the filter looks at [`Inspection::original_dst`].
+    fn wants_original_dst(&self) -> bool {
+        false
+    }
     /// Most bytes the filter wants to see. It must not ask for more once it has them: the connection is closed then.
     fn max_bytes(&self) -> usize {
         0
@@ -78,6 +86,8 @@ pub trait DynListenerFilter: Send + Sync {
     fn on_data(&self, st: &mut dyn Any, data: &[u8], at: &mut Inspection<'_>) -> Verdict;
     /// [`ListenerFilter::max_bytes`].
     fn max_bytes(&self) -> usize;
+    /// [`ListenerFilter::wants_original_dst`].
+    fn wants_original_dst(&self) -> bool;
 }
 
 impl<F: ListenerFilter> DynListenerFilter for F {
@@ -93,6 +103,9 @@ impl<F: ListenerFilter> DynListenerFilter for F {
     }
     fn max_bytes(&self) -> usize {
         ListenerFilter::max_bytes(self)
+    }
+    fn wants_original_dst(&self) -> bool {
+        ListenerFilter::wants_original_dst(self)
     }
 }
 

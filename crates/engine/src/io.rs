@@ -130,6 +130,14 @@ impl Io {
             Io::Tls(t) => t.inner().local_address(),
         }
     }
+    /// Where the client wanted to go before the system redirected it here.
+    pub fn original_dst(&self) -> Option<Address> {
+        let Io::Tcp(s) = self else { return None };
+        let own = s.local_addr().ok()?;
+        let s = socket2::SockRef::from(s);
+        let found = if own.is_ipv6() { s.original_dst_v6() } else { s.original_dst_v4() };
+        found.ok()?.as_socket().map(Address::Ip)
+    }
     /// The peer's end.
     pub fn remote_address(&self) -> Option<Address> {
         match self {

@@ -38,6 +38,44 @@ pub const COVERED: [Covered; 3] = [
     .ignoring(&[("chunk_size", "size of the library's output buffer")]),
 ];
 
+/// A library that a filter names, for one direction or the other.
+pub struct Named<'a> {
+    name: &'a str,
+    any: &'a prost_types::Any,
+    /// Full name of its message.
+    ty: &'a str,
+    /// Envoy's category.
+    category: &'static str,
+}
+
+impl<'a> Named<'a> {
+    /// The library of `config`.
+    ///
+    /// # Errors
+    /// None is named.
+    pub fn new(config: &'a TypedExtensionConfig, category: &'static str) -> BuildResult<Named<'a>> {
+        let any = config.typed_config.as_ref().ok_or("field: \"typed_config\", reason: is required")?;
+        let ty = any.type_url.rsplit('/').next().unwrap_or_default();
+        Ok(Named { name: &config.name, any, ty, category })
+    }
+    /// Its configuration, when that is an `M`.
+    ///
+    /// # Errors
+    /// It does not decode.
+    pub fn read<M: Message + Name + Default>(&self) -> BuildResult<Option<M>> {
+        let read = (self.ty == M::full_name()).then(|| M::decode(&*self.any.value));
+        read.transpose().map_err(|e| BuildError(e.to_string()))
+    }
+    /// Why there is no such library.
+    pub fn unknown(&self) -> BuildError {
+        let Named { name, ty, category, .. } = self;
+        match extensions::find(category, ty).is_some_and(|e| e.origin == Origin::Core) {
+            true => BuildError::not_implemented(format_args!("{name} ({ty})")),
+            false => BuildError(format!("Didn't find a registered implementation for type: '{ty}'")),
+        }
+    }
+}
+
 /// A way to compress.
 pub enum Library {
     /// gzip (RFC 1952).
@@ -71,28 +109,20 @@ impl Library {
     /// # Errors
     /// Envoy has no such library, or we have not.
     pub fn new(config: &TypedExtensionConfig) -> BuildResult<Library> {
-        let any = config.typed_config.as_ref().ok_or("field: \"typed_config\", reason: is required")?;
-        let ty = any.type_url.rsplit('/').next().unwrap_or_default();
-        let bad = |e: prost::DecodeError| BuildError(e.to_string());
-        if ty == pb_gzip::Gzip::full_name() {
-            let c = pb_gzip::Gzip::decode(&*any.value).map_err(bad)?;
+        let named = Named::new(config, "envoy.compression.compressor")?;
+        if let Some(c) = named.read::<pb_gzip::Gzip>()? {
             let level = u32::try_from(c.compression_level).unwrap_or(0);
             Ok(Library::Gzip(if level == 0 {
                 Compression::default()
             } else {
                 Compression::new(level.min(9))
             }))
-        } else if ty == pb_brotli::Brotli::full_name() {
-            let c = pb_brotli::Brotli::decode(&*any.value).map_err(bad)?;
+        } else if let Some(c) = named.read::<pb_brotli::Brotli>()? {
             Ok(Library::Brotli(Box::new(of_brotli(&c))))
-        } else if ty == pb_zstd::Zstd::full_name() {
-            of_zstd(&pb_zstd::Zstd::decode(&*any.value).map_err(bad)?).map(Library::Zstd)
-        } else if extensions::find("envoy.compression.compressor", ty)
-            .is_some_and(|e| e.origin == Origin::Core)
-        {
-            Err(BuildError::not_implemented(format_args!("{} ({ty})", config.name)))
+        } else if let Some(c) = named.read::<pb_zstd::Zstd>()? {
+            of_zstd(&c).map(Library::Zstd)
         } else {
-            Err(BuildError(format!("Didn't find a registered implementation for type: '{ty}'")))
+            Err(named.unknown())
         }
     }
     /// What it is called in `content-encoding`.

@@ -1,5 +1,6 @@
 //! Libraries that decompress: what stands in `decompressor_library`.
 
+use crate::compression::Named;
 use ::zstd::stream::raw::{DParameter, Decoder as ZstdDecoder, InBuffer, Operation, OutBuffer};
 use brotli::enc::StandardAlloc;
 use brotli::{BrotliDecompressStream, BrotliResult, BrotliState};
@@ -8,10 +9,8 @@ use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::extensions::compression::brotli::decompressor::v3 as pb_brotli;
 use nuncio_api::envoy::extensions::compression::gzip::decompressor::v3 as pb_gzip;
 use nuncio_api::envoy::extensions::compression::zstd::decompressor::v3 as pb_zstd;
-use nuncio_api::extensions::{self, Origin};
 use nuncio_core::coverage::Covered;
 use nuncio_core::{BuildError, BuildResult, data_source};
-use prost::{Message, Name};
 use std::io;
 
 /// What is read of the messages.
@@ -51,28 +50,20 @@ impl Library {
     /// # Errors
     /// Envoy has no such library, or we have not.
     pub fn new(config: &TypedExtensionConfig) -> BuildResult<Library> {
-        let any = config.typed_config.as_ref().ok_or("field: \"typed_config\", reason: is required")?;
-        let ty = any.type_url.rsplit('/').next().unwrap_or_default();
-        let bad = |e: prost::DecodeError| BuildError(e.to_string());
-        if ty == pb_gzip::Gzip::full_name() {
-            let c = pb_gzip::Gzip::decode(&*any.value).map_err(bad)?;
+        let named = Named::new(config, "envoy.compression.decompressor")?;
+        if let Some(c) = named.read::<pb_gzip::Gzip>()? {
             let ratio = c.max_inflate_ratio.unwrap_or(MAX_RATIO);
             Ok(Library::Gzip(c.window_bits.unwrap_or(WINDOW_BITS) as u8, u64::from(ratio)))
-        } else if ty == pb_brotli::Brotli::full_name() {
+        } else if named.read::<pb_brotli::Brotli>()?.is_some() {
             Ok(Library::Brotli)
-        } else if ty == pb_zstd::Zstd::full_name() {
-            let c = pb_zstd::Zstd::decode(&*any.value).map_err(bad)?;
+        } else if let Some(c) = named.read::<pb_zstd::Zstd>()? {
             match &c.dictionaries[..] {
                 [] => Ok(Library::Zstd(vec![])),
                 [one] => data_source::read(one).map(Library::Zstd),
                 _ => Err(BuildError::not_implemented("Zstd.dictionaries with more than one")),
             }
-        } else if extensions::find("envoy.compression.decompressor", ty)
-            .is_some_and(|e| e.origin == Origin::Core)
-        {
-            Err(BuildError::not_implemented(format_args!("{} ({ty})", config.name)))
         } else {
-            Err(BuildError(format!("Didn't find a registered implementation for type: '{ty}'")))
+            Err(named.unknown())
         }
     }
     /// What it is called in `content-encoding`.

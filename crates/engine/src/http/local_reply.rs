@@ -10,7 +10,9 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::exchange::ReplyRewriter;
 use nuncio_core::filter::BuildCx;
 use nuncio_core::format::{FormatCx, Formatter, Purpose};
+use nuncio_core::route::Route;
 use nuncio_core::{Exchange, LocalReply};
+use nuncio_wire::HeaderMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -71,6 +73,25 @@ impl LocalReplies {
     }
 }
 
+/// What filters and formats see of a reply.
+fn format_cx<'a>(
+    ex: &'a Exchange,
+    route: Option<&'a dyn Route>,
+    response: (u16, &'a HeaderMap),
+    local_reply_body: &'a [u8],
+) -> FormatCx<'a> {
+    FormatCx {
+        request: Some(&ex.request.headers),
+        response: Some(response),
+        trailers: None,
+        info: &ex.sx.info,
+        conn: &ex.sx.conn,
+        route,
+        local_reply_body,
+        log_type: AccessLogType::NotSet,
+    }
+}
+
 /// The rules on one worker.
 pub struct Rewriter(pub Arc<LocalReplies>);
 
@@ -82,17 +103,10 @@ impl ReplyRewriter for Rewriter {
         info.response_code.set(r.status);
         let route = ex.sx.current_route();
         let mut headers = r.headers.take().unwrap_or_default();
-        let cx = FormatCx {
-            request: Some(&ex.request.headers),
-            response: Some((r.status, &headers)),
-            trailers: None,
-            info,
-            conn: &ex.sx.conn,
-            route: route.as_deref(),
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
+        let mapper = {
+            let cx = format_cx(ex, route.as_deref(), (r.status, &headers), b"");
+            self.0.mappers.iter().find(|m| m.filter.matches(&cx))
         };
-        let mapper = self.0.mappers.iter().find(|m| m.filter.matches(&cx));
         if let Some(m) = mapper {
             if let Some(body) = &m.body {
                 r.body = body.clone().into();
@@ -106,17 +120,7 @@ impl ReplyRewriter for Rewriter {
         let format = mapper.and_then(|m| m.format.as_ref()).or(self.0.format.as_ref());
         if let Some(f) = format {
             let mut text = Vec::new();
-            let cx = FormatCx {
-                request: Some(&ex.request.headers),
-                response: Some((r.status, &headers)),
-                trailers: None,
-                info,
-                conn: &ex.sx.conn,
-                route: route.as_deref(),
-                local_reply_body: &r.body,
-                log_type: AccessLogType::NotSet,
-            };
-            f.append(&cx, &mut text);
+            f.append(&format_cx(ex, route.as_deref(), (r.status, &headers), &r.body), &mut text);
             r.body = bytes::Bytes::from(text).into();
         }
         r.headers = Some(headers);

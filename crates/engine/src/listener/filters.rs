@@ -91,7 +91,9 @@ impl Filters {
         conn: &ConnInfo,
         detected: &mut Detected,
     ) -> Inspected {
-        let mut at = Inspection { conn, detected };
+        let wanted = self.all.iter().any(|f| f.filter.wants_original_dst());
+        let original_dst = wanted.then(|| io.original_dst()).flatten();
+        let mut at = Inspection { conn, detected, original_dst };
         for f in &self.all {
             if f.disabled.as_ref().is_some_and(|p| p.matches(&conn.local.borrow())) {
                 continue;

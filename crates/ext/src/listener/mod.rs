@@ -1,3 +1,3 @@
 //! Listener filters (`envoy.filters.listener`).
 
-extensions![tls_inspector];
+extensions![http_inspector, original_dst, proxy_protocol, tls_inspector];

@@ -26,7 +26,7 @@ fn inspect(config: &str, pieces: &[&[u8]]) -> Outcome {
     let address = || Address::Ip("127.0.0.1:1".parse().unwrap());
     let conn = ConnInfo::new(1, Arc::new(ListenerInfo::default()), address(), address());
     let (mut detected, mut st, mut data) = (Detected::default(), filters[0].state(), vec![]);
-    let mut at = Inspection { conn: &conn, detected: &mut detected };
+    let mut at = Inspection { conn: &conn, detected: &mut detected, original_dst: None };
     let mut verdict = filters[0].on_accept(&mut *st, &mut at);
     for p in pieces {
         assert_eq!(verdict, Verdict::More);
