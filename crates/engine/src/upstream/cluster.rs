@@ -3,8 +3,8 @@
 use super::breakers::Breakers;
 use super::health::PanicPolicy;
 use super::lb::config::Lb;
-use crate::keepalive::KeepalivePlan;
 use super::transport::Transports;
+use crate::keepalive::KeepalivePlan;
 use crate::stats::{ClusterStats, RemainingStats};
 use nuncio_core::metadata::LazyMetadata;
 use nuncio_core::rng;

@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_left_out() {
-        let long = |n: usize| pb::TlvEntry { r#type: 1, value: vec![0; n].into(), ..Default::default() };
+        let long = |n: usize| pb::TlvEntry { r#type: 1, value: vec![0; n], ..Default::default() };
         let h = header(vec![long(70_000), long(40_000), long(40_000)]);
         assert!(h.too_long && h.tlvs.len() == 40_003);
     }

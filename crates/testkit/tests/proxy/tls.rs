@@ -111,3 +111,52 @@ fn hosts_behind_tls() {
         .await;
     });
 }
+
+#[test]
+fn a_request_names_its_host() {
+    run(async {
+        let id = Rc::new(Identity::new());
+        let own = id.clone();
+        let up = Upstream::tcp(move |io, _| {
+            let own = own.clone();
+            async move {
+                let Ok((io, alpn)) = tls::accept(io, &own, &["h2", "http/1.1"]).await else { return };
+                assert_eq!(alpn, "http/1.1"); // the protocol that will be spoken is offered
+                let mut c = Conn::over(io);
+                while c.request().await.is_some() {
+                    c.send(nuncio_testkit::upstream::ok(b"x")).await;
+                }
+            }
+        })
+        .await;
+        let cluster = format!(
+            "typed_extension_protocol_options: {{envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {{'@type': \
+             type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: \
+             {{http_protocol_options: {{}}}}, upstream_http_protocol_options: {{auto_sni: true, auto_san_validation: \
+             true}}}}}}, transport_socket: {{name: tls, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: \
+             {{validation_context: {{trusted_ca: {{inline_string: \"{}\"}}}}}}}}}}",
+            id.authority.replace('\n', "\\n")
+        );
+        let config = Config::new().cluster("up", up.addr, &cluster);
+        let s = Server::start(&config.route("match: {prefix: /}, route: {cluster: up}"));
+        let mut c = Conn::open(s.addr()).await;
+        for (host, status) in [
+            ("localhost", 200),
+            ("localhost:80", 200),
+            ("other", 503),
+            ("127.0.0.1", 503),
+            ("localhost", 200),
+        ] {
+            let r = c.ask(&format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+            assert_eq!(r.status(), status, "{host}");
+        }
+        s.expect(&[
+            ("cluster.up.upstream_cx_total", 3),
+            ("cluster.up.upstream_rq_total", 3),
+            ("cluster.up.ssl.handshake", 1),
+            ("cluster.up.ssl.fail_verify_san", 2),
+        ])
+        .await;
+    });
+}

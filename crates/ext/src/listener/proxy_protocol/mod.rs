@@ -79,8 +79,9 @@ impl ListenerFilter for ProxyProtocol {
     fn new(config: pb::ProxyProtocol, cx: &BuildCx<'_>) -> BuildResult<ProxyProtocol> {
         let allowed = [0, 1].map(|v| !config.disallowed_versions.contains(&v));
         if allowed == [false; 2] {
-            return Err("Proxy Protocol filter is misconfigured: all proxy protocol versions are disallowed."
-                .into());
+            return Err(
+                "Proxy Protocol filter is misconfigured: all proxy protocol versions are disallowed.".into(),
+            );
         }
         let root = cx.scope.store().root();
         let mut scope = root.scope("proxy_proto");
@@ -90,7 +91,8 @@ impl ListenerFilter for ProxyProtocol {
         let versions = scope.scope("versions");
         let rule = |r: pb::proxy_protocol::Rule| {
             let on = r.on_tlv_present.unwrap_or_default();
-            let namespace = if on.metadata_namespace.is_empty() { NAME.into() } else { on.metadata_namespace };
+            let namespace =
+                if on.metadata_namespace.is_empty() { NAME.into() } else { on.metadata_namespace };
             Rule { tlv: r.tlv_type as u8, namespace, key: on.key }
         };
         Ok(ProxyProtocol {

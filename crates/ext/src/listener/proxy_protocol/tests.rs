@@ -58,10 +58,10 @@ fn binary() {
     let v6 = [[1; 16], [2; 16]].concat();
     assert!(addresses(&v2(0x21, 0x21, &[&v6[..], &[0, 1, 0, 2]].concat())).is_some());
     for wrong in [
-        v2(0x11, 0x11, &IPV4),     // another version
-        v2(0x22, 0x11, &IPV4),     // no such command
-        v2(0x21, 0x31, &IPV4),     // a pipe
-        v2(0x21, 0x10, &IPV4),     // neither stream nor datagram
+        v2(0x11, 0x11, &IPV4), // another version
+        v2(0x22, 0x11, &IPV4), // no such command
+        v2(0x21, 0x31, &IPV4), // a pipe
+        v2(0x21, 0x10, &IPV4), // neither stream nor datagram
         v2(0x21, 0x11, &IPV4[1..]),
         v2(0x21, 0x11, &[&IPV4[..], &[1, 0]].concat()), // a value without length
         v2(0x21, 0x11, &[&IPV4[..], &[1, 0, 9, 1]].concat()),
@@ -146,18 +146,21 @@ fn a_connection_gets_its_addresses() {
 
 #[test]
 fn no_header_may_be_allowed() {
-    let (filters, _store) = listener_filters(&include_str!("example.yaml").replace(
-        "stat_prefix: edge",
-        "allow_requests_without_proxy_protocol: true",
-    ));
+    let (filters, _store) = listener_filters(
+        &include_str!("example.yaml")
+            .replace("stat_prefix: edge", "allow_requests_without_proxy_protocol: true"),
+    );
     let f = &filters[0];
     let here = || Address::Ip("127.0.0.1:1".parse().expect("an address"));
     let conn = ConnInfo::new(1, Arc::new(ListenerInfo::default()), here(), here());
     let mut detected = Detected::default();
     let mut at = Inspection { conn: &conn, detected: &mut detected, original_dst: None };
-    for (data, verdict) in
-        [(&b"G"[..], Verdict::Next(0)), (b"P", Verdict::More), (b"PR", Verdict::More), (b"\r\n", Verdict::More)]
-    {
+    for (data, verdict) in [
+        (&b"G"[..], Verdict::Next(0)),
+        (b"P", Verdict::More),
+        (b"PR", Verdict::More),
+        (b"\r\n", Verdict::More),
+    ] {
         assert_eq!(f.on_data(&mut *f.state(), data, &mut at), verdict);
     }
 }
