@@ -185,7 +185,7 @@ fn take(manager: &ClusterManager, c: &Rc<ClusterEntry>, endpoints: &[Endpoint], 
         Target::Name(..) => None,
     });
     let wanted: Vec<_> = wanted.collect();
-    c.plan.stats.default_total_match_count().add(wanted.len() as u64);
+    c.plan.transports.count(&wanted, &c.plan.stats);
     let weight = wanted.iter().map(|w| w.weight).max().unwrap_or(1).max(1);
     c.members.set_max_host_weight(weight);
     let now = c.hosts();
