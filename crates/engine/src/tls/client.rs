@@ -36,11 +36,7 @@ impl ClientTls {
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn new(
-        c: pb::UpstreamTlsContext,
-        cluster: &Scope,
-        cx: &BuildCx<'_>,
-    ) -> BuildResult<ClientTls> {
+    pub fn new(c: pb::UpstreamTlsContext, cluster: &Scope, cx: &BuildCx<'_>) -> BuildResult<ClientTls> {
         let stats = SocketFactoryStats::new(&cluster.scope("client_ssl_socket_factory"));
         let common = c.common_tls_context.as_deref().cloned().unwrap_or_default();
         let fixed = secrets::fixed(&common, &|name| cx.server.secret(name));
@@ -126,11 +122,7 @@ impl ResolvesClientCert for Certificate {
 }
 
 impl Context {
-    fn new(
-        c: &pb::UpstreamTlsContext,
-        cluster: &Scope,
-        find: secrets::Find<'_>,
-    ) -> BuildResult<Context> {
+    fn new(c: &pb::UpstreamTlsContext, cluster: &Scope, find: secrets::Find<'_>) -> BuildResult<Context> {
         let none = pb::CommonTlsContext::default();
         let common = c.common_tls_context.as_deref().unwrap_or(&none);
         let material = secrets::Material::new(common, find)?;

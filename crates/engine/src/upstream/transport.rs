@@ -217,13 +217,12 @@ impl Transport {
         match any.type_url.rsplit('/').next() {
             Some("envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer") => Ok(Transport::Raw),
             Some("envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext") => {
-                let find = |name: &str| cx.server.secret(name);
                 let mut c: UpstreamTlsContext = proto::unpack(any)?;
                 let common = c.common_tls_context.get_or_insert_default();
                 if common.alpn_protocols.is_empty() {
                     common.alpn_protocols = alpn.to_vec();
                 }
-                Ok(Transport::Tls(Arc::new(ClientTls::new(&c, scope, &find)?)))
+                Ok(Transport::Tls(Arc::new(ClientTls::new(c, scope, cx)?)))
             }
             Some("envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport") => {
                 let c: ProxyProtocolUpstreamTransport = proto::unpack(any)?;
