@@ -305,7 +305,7 @@ impl Kind {
             Kind::StopAcceptingRequests => overload.stop_accepting_requests.set(now as f32),
             Kind::DisableHttpKeepalive => overload.disable_http_keepalive.set(now as f32),
             Kind::RejectIncomingConnections => overload.reject_incoming_connections.set(now as f32),
-            Kind::StopAcceptingConnections => listeners.pause(now >= 1.0),
+            Kind::StopAcceptingConnections => listeners.pause(now >= 1.0, || ()),
             Kind::ReduceTimeouts(timers) => {
                 let timers = timers.clone();
                 let scale = move |_| {

@@ -131,9 +131,12 @@ fn same_port(a: &Address, b: &Address) -> bool {
 impl ListenerManager {
     /// Leaves connections with the kernel for a while, or takes them again
     /// (`envoy.overload_actions.stop_accepting_connections`).
-    pub fn pause(&self, paused: bool) {
-        if let Some(w) = &*self.0.workers.borrow() {
-            w.run_on_all(move |_| LocalListeners::here().pause(paused), || ());
+    ///
+    /// `done` runs on main when all workers do so.
+    pub fn pause(&self, paused: bool, done: impl FnOnce() + Send + 'static) {
+        match &*self.0.workers.borrow() {
+            Some(w) => w.run_on_all(move |_| LocalListeners::here().pause(paused), done),
+            None => done(),
         }
     }
     /// No listeners yet.

@@ -53,6 +53,13 @@ fn connections_end_with_their_response() {
     });
 }
 
+/// Until all workers do so.
+async fn pause(s: &Server, paused: bool) {
+    let (tx, rx) = tokio::sync::oneshot::channel();
+    s.on_main(move |c| c.listeners.pause(paused, move || drop(tx.send(())))).await;
+    rx.await.expect("the workers live");
+}
+
 #[test]
 fn connections_are_refused_or_wait() {
     run(async {
@@ -63,12 +70,12 @@ fn connections_are_refused_or_wait() {
         Conn::open(s.addr()).await.fate().await;
         state.overload.reject_incoming_connections.set(0.0);
 
-        s.on_main(|c| c.listeners.pause(true)).await;
+        pause(&s, true).await;
         let mut waits = Conn::open(s.addr()).await;
         waits.send("GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await;
         assert!(waits.quiet(Duration::from_millis(50)).await);
         assert_eq!(s.stat("listener.127.0.0.1_0.downstream_cx_total"), 0);
-        s.on_main(|c| c.listeners.pause(false)).await;
+        pause(&s, false).await;
         assert_eq!(waits.response().await.map(|r| r.text()).as_deref(), Some("x"));
         drop(waits);
 
@@ -100,7 +107,7 @@ fn a_listener_may_have_nothing_to_do_with_it() {
         for share in [&state.overload.reject_incoming_connections, &state.overload.stop_accepting_requests] {
             share.set(1.0);
         }
-        s.on_main(|c| c.listeners.pause(true)).await;
+        pause(&s, true).await;
         assert_eq!(Conn::open(s.addr()).await.get("/").await.text(), "x");
     });
 }
