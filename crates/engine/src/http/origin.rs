@@ -162,10 +162,9 @@ impl Detection {
                 name: HeaderName::new(&c.header_name),
                 trusted: c.allow_extension_to_set_address_as_trusted,
                 // A status that is no error is none to refuse with.
-                reject: c.reject_with_status.map(|s| match u16::try_from(s.code) {
-                    Ok(code @ 400..=511) => code,
-                    _ => 403,
-                }),
+                reject: c
+                    .reject_with_status
+                    .map(|s| u16::try_from(s.code).ok().filter(|c| (400..=511).contains(c)).unwrap_or(403)),
             });
         }
         Err(unregistered(&c.name, kind).into())

@@ -11,8 +11,11 @@ use nuncio_core::stats::Store;
 #[derive(Default)]
 struct Fake {
     subscribers: RefCell<Vec<Weak<dyn Subscriber>>>,
-    followed: RefCell<Vec<(PathBuf, Rc<dyn Fn()>)>>,
+    followed: RefCell<Vec<Followed>>,
 }
+
+/// A file, and what is to be done when it is moved.
+type Followed = (PathBuf, Rc<dyn Fn()>);
 
 impl Discovery for Fake {
     fn check(&self, _: &ConfigSource) -> BuildResult<()> {

@@ -14,7 +14,10 @@ use std::sync::Arc;
 
 /// The clusters of the type, by name: workers cannot hold on to what lives on main.
 #[derive(Default)]
-struct Known(RefCell<HashMap<Arc<str>, (WeakManager, Weak<ClusterEntry>)>>);
+struct Known(RefCell<HashMap<Arc<str>, Place>>);
+
+/// A cluster and its manager, as long as they live.
+type Place = (WeakManager, Weak<ClusterEntry>);
 
 /// Begins to keep the hosts of a cluster, for as long as it lives. It has none at first.
 pub fn start(manager: &ClusterManager, c: &Rc<ClusterEntry>) {

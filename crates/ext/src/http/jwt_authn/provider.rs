@@ -182,7 +182,7 @@ impl Provider {
         if let Some(name) = &self.payload_header {
             let mut text = t.payload_text.clone();
             if self.pad_payload {
-                while text.len() % 4 != 0 {
+                while !text.len().is_multiple_of(4) {
                     text.push('=');
                 }
             }
