@@ -272,10 +272,8 @@ impl H1Up {
         if old {
             self.cluster.plan.stats.upstream_cx_max_duration_reached().inc();
         }
-        if self.later.is_listed() {
-            // An answer before its request had left: what does not leave now makes the connection unusable.
-            let _ = self.poll_write(&mut Context::from_waker(Waker::noop()));
-        }
+        // An answer before its request had left: what does not leave now makes the connection unusable.
+        self.write_listed();
         let clean = self.bufs.borrow().out.is_empty() && self.codec.borrow().reusable();
         if !self.bufs.borrow().read.is_empty() {
             // More than one response to one request.
@@ -359,7 +357,18 @@ impl H1Up {
         self.close(By::Us);
     }
 
+    /// Writes what waits for the flusher.
+    fn write_listed(&self) {
+        if self.later.is_listed() {
+            let _ = self.poll_write(&mut Context::from_waker(Waker::noop()));
+        }
+    }
+
     fn close(&self, by: By) {
+        if by == By::Us {
+            // What was sent before the end is sent: the host hears of a request that is given up in the same turn.
+            self.write_listed();
+        }
         if self.io.borrow_mut().take().is_none() {
             return;
         }
