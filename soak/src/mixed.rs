@@ -4,6 +4,7 @@ use crate::Result;
 use crate::clients::{Tally, Target, grpc, h1, h2, rude, tls, websocket};
 use crate::origin;
 use crate::proxy::{Proxy, free_port};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -53,7 +54,7 @@ fn config(ports: [u16; 2], origin: SocketAddr, own: &tls::Identity) -> String {
                   typed_config:
                     \"@type\": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
                     path: ${{dir}}/access
-                    log_format: {{text_format_source: {{inline_string: \"%RESPONSE_CODE% %RESPONSE_FLAGS%\\n\"}}}}
+                    log_format: {{text_format_source: {{inline_string: \"%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %PROTOCOL% %UPSTREAM_CLUSTER%\\n\"}}}}
               route_config:
                 virtual_hosts:
                 - name: all
@@ -137,7 +138,13 @@ async fn books(p: &Proxy) -> Result<String> {
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let log = p.file("access")?;
     let lines = log.lines().count() as u64;
-    // An upgrade counts as a request that ends later, a code of 0 was never answered.
+    // What happened, the rare at the end.
+    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+    log.lines().for_each(|l| *kinds.entry(l).or_default() += 1);
+    let mut kinds: Vec<_> = kinds.into_iter().collect();
+    kinds.sort_by_key(|k| std::cmp::Reverse(k.1));
+    kinds.iter().for_each(|(kind, n)| println!("{n:>9} {kind}"));
+    // A code of 0 was never answered.
     let unanswered = log.lines().filter(|l| l.starts_with("0 ")).count() as u64;
     let line = format!(
         "{total} requests = {answered} answered + {unanswered} cut; {resets} reset by clients, {lines} lines"
@@ -179,6 +186,7 @@ pub async fn run(bin: &str, minutes: u64) -> Result<()> {
             worst = Some(what);
         }
         if wrong > 0 {
+            println!("{}", books(&p).await?);
             return Err("bodies were wrong".into());
         }
         if let Some(before) = &before

@@ -3,8 +3,8 @@
 
 use crate::error::BuildResult;
 use crate::filter::BuildCx;
+use crate::hash64::xxh64;
 use crate::stats::Scope;
-use crate::xx_hash::xx_hash64;
 use crate::{clock, stats};
 use bytes::Bytes;
 use nuncio_api::envoy::config::core::v3::ConfigSource;
@@ -140,7 +140,7 @@ pub fn now_ms() -> u64 {
 
 /// A version as the number that Envoy's gauges show.
 pub fn version_number(version: &str) -> u64 {
-    xx_hash64(version.as_bytes(), 0)
+    xxh64(version.as_bytes(), 0)
 }
 
 impl CountUpdates for SubscriptionStats {

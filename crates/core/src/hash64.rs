@@ -1,5 +1,5 @@
 //! The two hash functions that Envoy places hosts and requests by: whoever moves here from Envoy finds every key on the
-//! host where it was.
+//! host where it was. Envoy's `version` stats are XXH64, too.
 
 const P1: u64 = 0x9e37_79b1_85eb_ca87;
 const P2: u64 = 0xc2b2_ae3d_27d4_eb4f;

@@ -50,7 +50,6 @@ pub mod runtime;
 pub mod stats;
 pub mod upstreams;
 pub mod worker;
-pub mod xx_hash;
 
 pub use body::{Body, BodyError, BodySource, ConnBody, Frame};
 pub use error::{BuildError, BuildResult, ResetReason, StreamError};

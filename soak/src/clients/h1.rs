@@ -110,6 +110,10 @@ impl Ask {
 }
 
 impl Wanted {
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// Reads and checks an answer, slowly if `slow`. Says whether the connection can go on.
     pub async fn check(&self, t: &Tally, r: Response<Incoming>, slow: bool) -> bool {
         let status = r.status().as_u16();
@@ -172,7 +176,9 @@ async fn session(t: &Tally, to: &Target, dice: &mut Dice) -> Result<()> {
         if t.over() {
             break;
         }
-        send.ready().await?;
+        if send.ready().await.is_err() {
+            return Ok(());
+        }
         let (rq, wanted) = ask(dice, "")?.split();
         let slow = dice.one_in(50);
         let r = match send.send_request(rq).await {
@@ -182,6 +188,8 @@ async fn session(t: &Tally, to: &Target, dice: &mut Dice) -> Result<()> {
                 t.good();
                 return Ok(());
             }
+            // The proxy may close an idle connection at any time; this request has not left.
+            Err(e) if e.is_closed() || e.is_canceled() => return Ok(()),
             Err(e) => return Err(format!("{}: {e}", wanted.what).into()),
         };
         if !wanted.check(t, r, slow).await || send.is_closed() {

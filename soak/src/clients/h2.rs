@@ -41,7 +41,10 @@ async fn session(t: &Arc<Tally>, to: &Target, dice: &mut Dice) -> Result<()> {
                         let _ = tokio::time::timeout(limit, send.send_request(rq)).await;
                         continue;
                     }
-                    let r = send.send_request(rq).await?;
+                    let r = match send.send_request(rq).await {
+                        Ok(r) => r,
+                        Err(e) => return Err(format!("{}: {e:?}", wanted.what()).into()),
+                    };
                     wanted.check(&t, r, dice.one_in(50)).await;
                 }
                 Result::Ok(())

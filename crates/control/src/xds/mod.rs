@@ -1,7 +1,7 @@
 //! Live configuration: resources that come from control planes and from files while the server runs.
 //!
 //! Whoever wants resources subscribes to them ([`Discovery`], in `core`); [`Xds`] finds out where they come from. From
-//! files: [`file`]. From a control plane: [`stream`] keeps a gRPC stream open for a [`mux`], which speaks [`sotw`] or
+//! files: [`mod@file`]. From a control plane: [`stream`] keeps a gRPC stream open for a [`mux`], which speaks [`sotw`] or
 //! [`delta`] for all subscriptions of the stream. Each of those is a [`watch`]. The server itself subscribes to clusters
 //! ([`cds`]), listeners ([`lds`]) and layers of the runtime ([`rtds`]); clusters to their hosts, and connection managers to their routes, in the engine.
 
