@@ -29,8 +29,10 @@ pub async fn once(to: SocketAddr, method: &str, path: &str) -> Result<(u16, Stri
 /// A request of the usual mix, and what is to be expected of it.
 pub struct Ask {
     pub request: Request<Body>,
-    /// Which cluster it goes to and what it asks for.
+    /// What it asks for.
     pub what: &'static str,
+    /// Which cluster it goes to, as a path.
+    pub cluster: &'static str,
     pub seed: u64,
     /// Length of a right answer.
     pub len: usize,
@@ -78,7 +80,7 @@ pub fn ask(dice: &mut Dice, absolute: &str) -> Result<Ask> {
     } else {
         rq.body(Empty::new().map_err(|never| match never {}).boxed())
     }?;
-    Ok(Ask { request: rq, what, seed, len, status, cut })
+    Ok(Ask { request: rq, what, cluster, seed, len, status, cut })
 }
 
 fn sending(seed: u64, len: usize) -> Body {
@@ -96,6 +98,7 @@ fn sending(seed: u64, len: usize) -> Body {
 /// What an answer has to be checked against.
 pub struct Wanted {
     what: &'static str,
+    cluster: &'static str,
     seed: u64,
     len: usize,
     status: u16,
@@ -104,8 +107,8 @@ pub struct Wanted {
 
 impl Ask {
     pub fn split(self) -> (Request<Body>, Wanted) {
-        let Ask { request, what, seed, len, status, cut } = self;
-        (request, Wanted { what, seed, len, status, cut })
+        let Ask { request, what, cluster, seed, len, status, cut } = self;
+        (request, Wanted { what, cluster, seed, len, status, cut })
     }
 }
 
@@ -116,7 +119,7 @@ impl Wanted {
 
     /// Reads and checks an answer, slowly if `slow`. Says whether the connection can go on.
     pub async fn check(&self, t: &Tally, r: Response<Incoming>, slow: bool) -> bool {
-        let status = r.status().as_u16();
+        let (status, http2) = (r.status().as_u16(), r.version() == hyper::Version::HTTP_2);
         // A stream may be reset before its head has left.
         if self.cut && status == 503 {
             t.good();
@@ -151,7 +154,9 @@ impl Wanted {
             () if !check.right() => t.wrong(self.what),
             () if cut != self.cut => t.odd(format!("{}: cut is {cut}", self.what)),
             () if !cut && status == 200 && !check.whole(self.len) => {
-                t.wrong(&format!("{}: {} of {} bytes", self.what, check.seen(), self.len));
+                let over = if http2 { "HTTP/2" } else { "HTTP/1" };
+                let (what, to) = (self.what, self.cluster);
+                t.wrong(&format!("{what} over {over} to {to}: {} of {} bytes", check.seen(), self.len));
             }
             () => t.good(),
         }
