@@ -8,6 +8,7 @@ mod clients;
 mod mixed;
 mod origin;
 mod pattern;
+mod pipe;
 mod proxy;
 mod restart;
 

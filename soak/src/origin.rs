@@ -6,9 +6,10 @@
 
 use crate::Result;
 use crate::pattern::{Check, pieces};
+use crate::pipe::pipe;
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::{BodyExt, Channel, Full, combinators::BoxBody};
+use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::service::service_fn;
@@ -102,12 +103,12 @@ enum Way {
 }
 
 fn made(seed: u64, len: usize, way: Way) -> Response<Body> {
-    let (mut tx, body) = Channel::<Bytes, io::Error>::new(2);
+    let (mut tx, body) = pipe();
     tokio::spawn(async move {
         let mut sent = 0;
         for p in pieces(seed, len) {
             if way == Way::Half && sent * 2 >= len {
-                return tx.abort(io::Error::other("cut"));
+                return tx.abort("cut").await;
             }
             sent += p.len();
             let small = if way == Way::Slowly { (p.len() / 4).max(1) } else { p.len() };
@@ -121,7 +122,7 @@ fn made(seed: u64, len: usize, way: Way) -> Response<Body> {
             }
         }
         if way == Way::Half {
-            tx.abort(io::Error::other("cut"));
+            tx.abort("cut").await;
         }
     });
     let mut r = Response::new(body.boxed());
@@ -135,7 +136,7 @@ fn made(seed: u64, len: usize, way: Way) -> Response<Body> {
 /// The body back; with `trailers` after it, as gRPC has them.
 fn echo(rq: Request<Incoming>, trailers: Option<HeaderMap>) -> Response<Body> {
     let (seed, length) = (number(rq.headers(), "x-seed"), number(rq.headers(), "x-length"));
-    let (mut tx, body) = Channel::<Bytes, io::Error>::new(2);
+    let (mut tx, body) = pipe();
     let (grpc, http1) = (trailers.is_some(), rq.version() == hyper::Version::HTTP_11);
     // gRPC's messages are checked by who sent them; those without manners send anything.
     let checked = !grpc && rq.headers().contains_key("x-seed");
@@ -144,7 +145,7 @@ fn echo(rq: Request<Incoming>, trailers: Option<HeaderMap>) -> Response<Body> {
         let mut check = Check::new(seed);
         while let Some(frame) = rq.frame().await {
             // Who cuts its request does not want to be checked.
-            let Ok(frame) = frame else { return tx.abort(io::Error::other("the request was cut")) };
+            let Ok(frame) = frame else { return tx.abort("the request was cut").await };
             let Ok(data) = frame.into_data() else { continue };
             if checked {
                 check.add(&data);

@@ -3,12 +3,12 @@
 use super::{Tally, Target};
 use crate::Result;
 use crate::pattern::{Dice, pieces};
-use bytes::{BufMut, Bytes, BytesMut};
-use http_body_util::{BodyExt, Channel};
+use crate::pipe::{Pipe, pipe};
+use bytes::{BufMut, BytesMut};
+use http_body_util::BodyExt;
 use hyper::Request;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::io;
 use std::sync::Arc;
 
 pub async fn run(t: Arc<Tally>, to: Target, seed: u64) {
@@ -34,12 +34,8 @@ async fn session(t: &Tally, to: &Target, dice: &mut Dice) -> Result<()> {
     Ok(())
 }
 
-async fn talk(
-    t: &Tally,
-    send: &mut http2::SendRequest<Channel<Bytes, io::Error>>,
-    dice: &mut Dice,
-) -> Result<()> {
-    let (mut tx, body) = Channel::<Bytes, io::Error>::new(2);
+async fn talk(t: &Tally, send: &mut http2::SendRequest<Pipe>, dice: &mut Dice) -> Result<()> {
+    let (mut tx, body) = pipe();
     let rq = Request::post("http://soak/h2/soak.Echo/Talk")
         .header("content-type", "application/grpc")
         .header("te", "trailers")

@@ -4,13 +4,13 @@ use super::{Tally, Target};
 use crate::Result;
 use crate::origin::Body;
 use crate::pattern::{Check, Dice, pieces};
+use crate::pipe::pipe;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Channel, Empty};
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ pub fn ask(dice: &mut Dice, absolute: &str) -> Result<Ask> {
 }
 
 fn sending(seed: u64, len: usize) -> Body {
-    let (mut tx, body) = Channel::<Bytes, io::Error>::new(2);
+    let (mut tx, body) = pipe();
     tokio::spawn(async move {
         for p in pieces(seed, len) {
             if tx.send_data(p).await.is_err() {
