@@ -41,6 +41,7 @@ pub mod match_tree;
 pub mod matchers;
 pub mod metadata;
 pub mod network_filter;
+pub mod orca;
 pub mod overload;
 pub mod pipeline;
 pub mod registry;

@@ -4,6 +4,7 @@ use super::retry::state::{Decision, Verdict};
 use super::retry::{Late, RetryRuntime, Tries, Turn};
 use super::{Timeout, ahead, arm_timeout, charge::Account, replies};
 use crate::upstream::host::Host;
+use crate::upstream::lb::client_side::HostLoad;
 use crate::upstream::local::LocalHost;
 use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
 use crate::upstream::watch;
@@ -13,8 +14,9 @@ use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::exchange::http_status_of;
 use nuncio_core::info::{Interrupt, StreamShared};
+use nuncio_core::orca::LoadReport;
 use nuncio_core::{Exchange, Flag, LocalReply};
-use nuncio_wire::{ResponseHead, Version, name};
+use nuncio_wire::{HeaderMap, ResponseHead, Version, name};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub struct Attempt {
     pub(super) tunnel: Option<Body>,
     /// The response's head came, or the attempt failed: what happens now is accounted for.
     settled: bool,
+    /// The host has reported its load, or another one before.
+    reported: bool,
     /// An informational head came.
     informed: Option<ResponseHead>,
     /// What a request keeps that may be tried again.
@@ -68,7 +72,7 @@ impl Attempt {
         tries: Option<Box<Tries>>,
     ) -> Attempt {
         let (stream, tunnel, informed) = (None, None, None);
-        let (settled, set_cookie) = (false, None);
+        let (settled, reported, set_cookie) = (false, false, None);
         let mut a = Attempt {
             account,
             host,
@@ -78,6 +82,7 @@ impl Attempt {
             stream,
             tunnel,
             settled,
+            reported,
             informed,
             tries,
             set_cookie,
@@ -102,6 +107,11 @@ impl Attempt {
     pub async fn run(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
         let result = self.exchange(ex).await;
         self.report(ex, &result);
+        if let Some(load) = self.host.host.load.get()
+            && let Ok(r) = &result
+        {
+            self.reported |= reported(load, &r.head.headers);
+        }
         result
     }
     /// Tells outlier detection how it went.
@@ -236,6 +246,12 @@ impl Attempt {
         };
         let body = match self.host.host.monitor.get() {
             Some(_) if !body.is_end() => Body::source(Judged { body, host: self.host.host.clone() }),
+            _ => body,
+        };
+        let body = match self.host.host.load.get() {
+            Some(_) if !self.reported && !body.is_end() => {
+                Body::source(Reporting { body, host: self.host.host.clone() })
+            }
             _ => body,
         };
         match self.tries.take() {
@@ -393,6 +409,37 @@ impl BodySource for Judged {
             && let Some(m) = self.host.monitor.get()
         {
             m.failed();
+        }
+        frame
+    }
+    fn is_end(&self) -> bool {
+        self.body.is_end()
+    }
+}
+
+/// Takes what a host reports of its load with a response. True when it does.
+fn reported(load: &HostLoad, headers: &HeaderMap) -> bool {
+    let report = LoadReport::of(headers);
+    report.inspect(|r| _ = load.report(r)).is_some()
+}
+
+/// A response's body, whose trailers may report the load of its host.
+struct Reporting {
+    body: Body,
+    host: Arc<Host>,
+}
+
+impl BodySource for Reporting {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        sx: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        let frame = self.body.poll_frame(cx, sx);
+        if let Poll::Ready(Some(Ok(Frame::Trailers(t)))) = &frame
+            && let Some(load) = self.host.load.get()
+        {
+            reported(load, t);
         }
         frame
     }

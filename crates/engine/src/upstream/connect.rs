@@ -1,6 +1,6 @@
 //! Making a connection to a host: TCP or Unix, then TLS when the cluster asks for it, within `connect_timeout`.
 
-use super::cluster::{ClusterPlan, UpstreamProtocol};
+use super::cluster::ClusterPlan;
 use super::host::Host;
 use super::transport::{Transport, TransportOptions};
 use crate::io::Io;
@@ -36,7 +36,7 @@ pub async fn connect(
     }
 }
 
-/// Connects to `address` for a check of a host, over `transport`. Whoever asks limits how long that may take.
+/// Connects to `address` on our own account (a check of a host), over `transport`, to speak `alpn`, or anything. Whoever asks limits how long that may take.
 ///
 /// # Errors
 /// As of [`connect`].
@@ -45,9 +45,9 @@ pub async fn connect_to(
     transport: &Transport,
     address: &Address,
     info: &HostInfo,
+    alpn: &str,
 ) -> Result<Io, StreamError> {
     let io = open_address(address, &Source::of(plan)).await.map_err(|e| failure(&e))?;
-    let alpn = if plan.http.protocol == UpstreamProtocol::Http2 { "h2" } else { "" };
     secure(plan, transport, io, info, alpn, None).await
 }
 

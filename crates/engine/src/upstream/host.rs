@@ -2,6 +2,7 @@
 
 use super::health::HostHealth;
 use super::health_check::Target;
+use super::lb::client_side::HostLoad;
 pub use super::lb::set::HostSet;
 use super::outlier::Monitor;
 use nuncio_api::envoy::config::core::v3::HealthStatus;
@@ -60,6 +61,8 @@ pub struct Host {
     pub counters: HostCounters,
     /// Whom its answers are reported to, with outlier detection.
     pub monitor: OnceLock<Box<Monitor>>,
+    /// What it reports of its load, where that counts.
+    pub load: OnceLock<Box<HostLoad>>,
     /// `Endpoint.health_check_config`
     pub check: Option<Box<Target>>,
     /// With active health checks, the cluster that hears when it tells a request that it has failed.
@@ -107,9 +110,9 @@ pub struct Wanted {
 impl Host {
     /// A host.
     pub fn new(w: Wanted) -> Host {
-        let (place, health, counters, monitor, checked_by) = Default::default();
+        let (place, health, counters, monitor, load, checked_by) = Default::default();
         let Wanted { info, others, check, .. } = w;
-        let host = Host { info, place, others, health, counters, monitor, check, checked_by };
+        let host = Host { info, place, others, health, counters, monitor, load, check, checked_by };
         host.place.up_since.store(up_now(), Relaxed);
         host.takes(w.status, w.weight, w.priority, w.locality_weight);
         host
@@ -123,6 +126,10 @@ impl Host {
     /// `load_balancing_weight`, 1 to 2^32-1.
     pub fn weight(&self) -> u32 {
         self.place.weight.load(Relaxed)
+    }
+    /// It weighs this from now on.
+    pub fn set_weight(&self, weight: u32) {
+        self.place.weight.store(weight, Relaxed);
     }
     /// `LocalityLbEndpoints.priority`, 0 is the highest.
     pub fn priority(&self) -> u32 {

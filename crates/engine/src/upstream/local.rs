@@ -287,6 +287,10 @@ impl Clusters {
     pub fn drain_existing(&self, name: &str) {
         self.in_use(name, Cluster::drain_existing);
     }
+    /// Tells a cluster that its hosts weigh something else.
+    pub fn reweighed(&self, name: &str) {
+        self.in_use(name, |c| c.hosts.borrow_mut().picker.reweighed());
+    }
     /// A cluster that nobody here has used has nothing to bring up to date.
     fn in_use(&self, name: &str, f: impl FnOnce(&Cluster)) {
         let found = match self.by_name.borrow().get(name) {

@@ -11,7 +11,9 @@ use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
 use super::eds::{Eds, EdsPlan};
 use super::health_check::Checker;
 use super::host::{Host, HostSet};
+use super::lb::client_side;
 use super::lb::set::Making;
+use super::load_reports::LoadReports;
 use super::local::Clusters;
 use super::members::Members;
 use super::original;
@@ -38,6 +40,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -87,6 +90,8 @@ pub struct ClusterEntry {
     pub detector: Option<Box<Detector>>,
     /// Active health checks, when they are configured.
     pub checker: Option<Rc<Checker>>,
+    /// What its hosts report of their load, when their weights follow from that.
+    reports: Option<Rc<LoadReports>>,
     /// Its first hosts are found, or it is known that there are none.
     found: Cell<bool>,
     /// So many checks are waited for until it is initialized.
@@ -113,6 +118,9 @@ impl ClusterEntry {
         self.tasks.take().iter().for_each(AbortHandle::abort);
         if let Some(k) = &self.checker {
             k.end();
+        }
+        if let Some(r) = &self.reports {
+            r.end();
         }
         self.merge.changed_anyhow();
         let ended = self.subscription.take();
@@ -318,6 +326,7 @@ impl ClusterManager {
                 let (config, transport) = *h;
                 Rc::new(Checker::new(plan.clone(), config, transport))
             }),
+            reports: LoadReports::new(&plan),
             found: Cell::new(false),
             unchecked: Cell::new(0),
             merge: Merge::default(),
@@ -479,6 +488,9 @@ impl ClusterManager {
             return;
         }
         watch::begin(self, c);
+        if let Some(r) = &c.reports {
+            self.begin_reweighing(c, r.period());
+        }
         match (c.discovery, &c.eds) {
             (Discovery::OriginalDst, _) => original::start(self, c),
             (Discovery::Dns, _) => resolve::start(self, c, &self.resolver(&c.dns.servers)),
@@ -647,6 +659,21 @@ impl ClusterManager {
         self.0.stats.cluster_updated().inc();
         self.rebuild(c);
     }
+    /// What hosts report becomes their weight, again and again.
+    fn begin_reweighing(&self, c: &Rc<ClusterEntry>, period: Duration) {
+        let (manager, weak) = (self.downgrade(), Rc::downgrade(c));
+        let task = tokio::task::spawn_local(async move {
+            loop {
+                clock::sleep(TimerKind::Other, period).await;
+                let (Some(manager), Some(c)) = (manager.upgrade(), weak.upgrade()) else { return };
+                if client_side::reweigh(&c.hosts().hosts) && manager.is_active(&c) {
+                    let name = c.plan.name.clone();
+                    manager.on_all(move |here| here.reweighed(&name), (), unwatched());
+                }
+            }
+        });
+        c.kept_by(task.abort_handle());
+    }
     fn is_active(&self, c: &Rc<ClusterEntry>) -> bool {
         self.get(&c.plan.name).is_some_and(|active| Rc::ptr_eq(&active, c))
     }
@@ -670,7 +697,15 @@ impl ClusterManager {
     }
     /// Replaces the hosts of a cluster, which have changed, here and on the workers.
     pub(super) fn set_hosts(&self, c: &Rc<ClusterEntry>, hosts: Vec<Arc<Host>>) {
-        let hosts = watch::with_those_that_stay(c, hosts);
+        let mut hosts = watch::with_those_that_stay(c, hosts);
+        if let Some(r) = &c.reports {
+            hosts.sort_by_key(|h| h.priority());
+            r.set_hosts(&hosts);
+            // Those that are configured keep their weights until the next time.
+            if c.discovery != Discovery::Static {
+                client_side::reweigh(&hosts);
+            }
+        }
         if let Some(k) = &c.checker {
             k.set_hosts(&hosts, c.plan.warm_hosts && c.discovery != Discovery::Static, c.dns.logical);
         }

@@ -20,6 +20,7 @@ pub mod health_check;
 pub mod host;
 pub mod idle;
 pub mod lb;
+mod load_reports;
 pub mod local;
 pub mod manager;
 pub mod members;

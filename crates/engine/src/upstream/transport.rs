@@ -131,6 +131,11 @@ impl Transports {
     pub fn of(&self, host: &HostInfo) -> &Transport {
         self.matched(host).map_or(&self.default, |m| &m.transport)
     }
+    /// The transport of who has these labels, whatever its host has.
+    pub fn labelled(&self, labels: &Struct) -> &Transport {
+        let fits = |m: &&Match| m.labels.fields.iter().all(|(k, v)| labels.fields.get(k) == Some(v));
+        self.matches.iter().find(fits).map_or(&self.default, |m| &m.transport)
+    }
     fn matched(&self, host: &HostInfo) -> Option<&Match> {
         let fits =
             |m: &&Match| m.labels.fields.iter().all(|(k, v)| host.metadata.get(LABELS, [&**k]) == Some(v));

@@ -9,7 +9,7 @@ use super::state::{Event, Failure, State, Transition};
 use super::{event, tcp};
 use crate::io::Io;
 use crate::stats::{Http1Stats, Http2Stats};
-use crate::upstream::cluster::ClusterPlan;
+use crate::upstream::cluster::{ClusterPlan, UpstreamProtocol};
 use crate::upstream::connect;
 use crate::upstream::health::HostHealth;
 use crate::upstream::host::Host;
@@ -204,7 +204,8 @@ impl Checker {
     }
     async fn connect(&self, host: &Host) -> Result<Conn, Ended> {
         let address = address(host).ok_or(Ended)?;
-        let io: Io = connect::connect_to(&self.plan, self.transport(host), &address, &host.info)
+        let alpn = if self.plan.http.protocol == UpstreamProtocol::Http2 { "h2" } else { "" };
+        let io: Io = connect::connect_to(&self.plan, self.transport(host), &address, &host.info, alpn)
             .await
             .map_err(|_| Ended)?;
         let (http, scope, cluster) = (&self.plan.http, &self.plan.scope, self.plan.stats.clone());

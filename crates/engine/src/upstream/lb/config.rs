@@ -2,6 +2,7 @@
 //! main.
 
 use super::aggregate::Aggregate;
+use super::client_side::{self, ClientSide};
 use super::hash_policy::HashPolicy;
 use super::hashing::{HashConfig, HashKind, HashLb};
 use super::original_dst::OriginalDst;
@@ -128,6 +129,11 @@ pub const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Localities as they weigh, then as its own policy says.",
     ),
     (
+        "envoy.load_balancing_policies.client_side_weighted_round_robin",
+        "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin",
+        "Hosts in turn, each as often as follows from the load that it reports (ORCA).",
+    ),
+    (
         "envoy.load_balancing_policies.override_host",
         "override_host.v3.OverrideHost",
         "The host that the request names, else as its own policy says.",
@@ -171,6 +177,8 @@ pub struct Spread {
     pub locality: LocalityLb,
     /// `slow_start_config`
     pub slow_start: Option<SlowStart>,
+    /// Weights follow from what hosts report.
+    pub client_side: Option<Arc<ClientSide>>,
 }
 
 /// How turns are taken.
@@ -276,6 +284,15 @@ fn double(d: Option<&core::RuntimeDouble>, default: f64, runtime: &Runtime) -> R
 }
 
 impl Lb {
+    /// Weights follow from what hosts report.
+    pub fn client_side(&self) -> Option<&Arc<ClientSide>> {
+        match &self.policy {
+            Policy::Spread(s) => s.client_side.as_ref(),
+            Policy::Subset(s) => s.inner.client_side(),
+            Policy::Override(o) => o.inner.client_side(),
+            Policy::Hash(_) | Policy::OriginalDst(_) | Policy::Aggregate(_) | Policy::Provided => None,
+        }
+    }
     /// Localities take turns by weight.
     pub fn weighs_localities(&self) -> bool {
         match &self.policy {
@@ -419,6 +436,9 @@ fn of_extension(any: &prost_types::Any, cx: PolicyCx<'_>) -> BuildResult<Option<
         "override_host.v3.OverrideHost" => {
             Policy::Override(Box::new(OverrideHost::new(&proto::unpack(any)?, cx)?))
         }
+        "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin" => {
+            client_side::policy(&proto::unpack(any)?, cx)?
+        }
         "wrr_locality.v3.WrrLocality" => wrr_locality(&proto::unpack(any)?, cx)?,
         "cluster_provided.v3.ClusterProvided" => Policy::Provided,
         _ => return Ok(None),
@@ -465,7 +485,11 @@ pub fn random(c: &lb::random::v3::Random, cx: PolicyCx<'_>) -> BuildResult<Polic
     spread(How::Random, c.locality_lb_config.as_ref(), None, cx)
 }
 
-fn spread(
+/// A policy of turns.
+///
+/// # Errors
+/// As of [`round_robin`].
+pub fn spread(
     how: How,
     locality: Option<&lb::common::v3::LocalityLbConfig>,
     slow_start: Option<&lb::common::v3::SlowStartConfig>,
@@ -500,7 +524,8 @@ fn spread(
     };
     let weighted = matches!(specifier, Some(L::LocalityWeightedLbConfig(_)));
     let slow_start = SlowStart::new(slow_start, &runtime)?;
-    Ok(Policy::Spread(Spread { how, locality: LocalityLb { weighted, zone_aware }, slow_start }))
+    let locality = LocalityLb { weighted, zone_aware };
+    Ok(Policy::Spread(Spread { how, locality, slow_start, client_side: None }))
 }
 
 /// `RingHash`
@@ -559,12 +584,12 @@ fn wrr_locality(c: &lb::wrr_locality::v3::WrrLocality, cx: PolicyCx<'_>) -> Buil
         ))
     };
     match first_known(&list, cx, missing)? {
-        Policy::Spread(s) => {
+        Policy::Spread(s) if s.client_side.is_some() => {
             let locality = LocalityLb { weighted: true, ..s.locality };
             Ok(Policy::Spread(Spread { locality, ..s }))
         }
-        _ => Err(BuildError::not_implemented(
-            "WrrLocality.endpoint_picking_policy: a policy without localities",
-        )),
+        _ => Err("Currently WrrLocalityLoadBalancer only supports ClientSideWeightedRoundRobinLoadBalancer as its \
+                  endpoint picking policy."
+            .into()),
     }
 }

@@ -6,6 +6,7 @@
 //! into it. What a request says about where it should go is asked for by [`LbContext`] only when it matters.
 
 pub mod aggregate;
+pub mod client_side;
 pub mod config;
 mod edf;
 pub mod hash_policy;
@@ -41,6 +42,7 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(over::COVERED)
         .chain(original_dst::COVERED)
         .chain(aggregate::COVERED)
+        .chain(client_side::COVERED)
         .chain(subset_config::COVERED)
 }
 

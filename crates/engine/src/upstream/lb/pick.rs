@@ -101,15 +101,20 @@ impl Default for Picker {
 impl Picker {
     /// Hosts changed.
     pub fn changed(&mut self) {
+        self.levels.iter_mut().for_each(|c| c.localities = [None, None]);
+        self.reweighed();
+        self.subsets.iter_mut().for_each(Picker::changed);
+        self.made.clear();
+    }
+    /// The same hosts weigh something else.
+    pub fn reweighed(&mut self) {
         for c in &mut self.levels {
-            c.localities = [None, None];
             let near = c.near_healthy.iter_mut().chain(&mut c.near_degraded);
             for cursor in [&mut c.all, &mut c.healthy, &mut c.degraded].into_iter().chain(near) {
                 cursor.turns = None;
             }
         }
-        self.subsets.iter_mut().for_each(Picker::changed);
-        self.made.clear();
+        self.subsets.iter_mut().for_each(Picker::reweighed);
     }
     /// The host for a request; `None` when there is none.
     pub fn pick(&mut self, p: &Picking<'_>) -> Option<Picked> {
