@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn metrics_by_name() {
         let r = any("TEXT mem_utilization=0.25,utilization.a=0.5,utilization.b=0.75,named_metrics.a=0.125")
-            .unwrap();
+            .expect("it makes sense");
         let of =
             |names: &[&str]| r.largest(&names.iter().filter_map(|n| Metric::named(n)).collect::<Vec<_>>());
         assert_eq!(of(&["mem_utilization", "cpu_utilization"]), 0.25);
