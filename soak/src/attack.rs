@@ -48,13 +48,19 @@ static_resources:
         typed_config:
           \"@type\": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: soak
-          route_config: {{virtual_hosts: [{{name: all, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: up}}}}]}}]}}
+          route_config:
+            virtual_hosts:
+            - {{name: all, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: up}}}}]}}
+            # A circuit breaker of its own for those who attack with whole requests: their host is called b.
+            - {{name: theirs, domains: [b], routes: [{{match: {{prefix: /}}, route: {{cluster: theirs}}}}]}}
           http_filters: [{{name: router, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]
   clusters:
   - name: up
-    load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}}}]}}]}}
+    load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {origin}}}}}}}}}]}}]}}
+  - name: theirs
+    load_assignment: {{cluster_name: theirs, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {origin}}}}}}}}}]}}]}}
 ",
-        origin.port()
+        origin = origin.port()
     )
 }
 
@@ -68,9 +74,9 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     f
 }
 
-/// `:method GET`, `:scheme http`, `:authority a`, and the path.
+/// `:method GET`, `:scheme http`, `:authority b`, and the path.
 fn head(path: &str) -> Vec<u8> {
-    let mut block = vec![0x82, 0x86, 0x41, 1, b'a', 0x04, path.len() as u8];
+    let mut block = vec![0x82, 0x86, 0x41, 1, b'b', 0x04, path.len() as u8];
     block.extend(path.as_bytes());
     block
 }
@@ -188,7 +194,7 @@ fn never_reads(to: SocketAddr, stop: &AtomicBool) -> u64 {
         }
         if let Some(mut io) = connect(to) {
             requests += u64::from(
-                io.write_all(&b"GET /bytes/10000000 HTTP/1.1\r\nhost: a\r\n\r\n".repeat(10)).is_ok(),
+                io.write_all(&b"GET /bytes/10000000 HTTP/1.1\r\nhost: b\r\n\r\n".repeat(10)).is_ok(),
             );
             all.push(io);
         }

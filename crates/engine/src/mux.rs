@@ -15,6 +15,9 @@ use std::task::{Context, Poll, Waker};
 
 /// Reads in a row before what they caused is written and other tasks run.
 const READS: usize = 8;
+/// Streams reset in a row before other tasks run: each is a request that we took up for nothing, and a read holds thousands
+/// of them (CVE-2023-44487).
+const RESETS: usize = 16;
 /// With so many bytes waiting to be written, nothing more is read: what a peer that does not read makes us say
 /// (answers to its requests, mostly) stays bounded in bytes as Envoy's flood limits bound it in frames.
 const UNREAD: usize = 2 << 20;
@@ -139,12 +142,13 @@ impl Mux {
     /// Reads, dispatches and writes as far as it goes. `sink` is called without any borrow held.
     pub fn poll(&self, cx: &mut Context<'_>, sink: &mut dyn FnMut(Incoming)) -> Poll<End> {
         self.st.borrow_mut().driver = Some(cx.waker().clone());
-        let (mut ended, mut reads, mut full) = (None, 0, false);
+        let (mut ended, mut reads, mut full, mut resets) = (None, 0, false, 0);
         while reads < READS {
-            loop {
+            while resets < RESETS {
                 let event = self.st.borrow_mut().next_event();
                 match event {
                     Ok(Some(e)) => {
+                        resets += usize::from(matches!(e, Event::Reset { .. }));
                         let incoming = {
                             let mut st = self.st.borrow_mut();
                             st.greeted = true;
@@ -166,7 +170,7 @@ impl Mux {
                     }
                 }
             }
-            if ended.is_some() {
+            if ended.is_some() || resets == RESETS {
                 break;
             }
             if self.st.borrow_mut().codec.waiting() > UNREAD {
@@ -211,7 +215,7 @@ impl Mux {
         }
         // While output is stuck, the socket wakes this task; once it has left, nothing would.
         let room = full && self.st.borrow_mut().codec.waiting() <= UNREAD;
-        if reads == READS || room {
+        if reads == READS || resets == RESETS || room {
             cx.waker().wake_by_ref(); // there may be more to read; others run first
         }
         Poll::Pending
@@ -587,5 +591,41 @@ impl State {
 fn wake(w: &mut Option<Waker>) {
     if let Some(w) = w.take() {
         w.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use std::sync::Arc;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    /// CVE-2023-44487: what is reset at once is taken up in small portions, between which others run.
+    #[tokio::test]
+    async fn a_burst_of_resets_comes_in_portions() {
+        let (mut client, server) = UnixStream::pair().expect("a pair");
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        for id in (1..200u8).step_by(2) {
+            // HEADERS (:method GET, :scheme http, :path /, :authority a), then RST_STREAM with CANCEL
+            bytes.extend([0, 0, 6, 1, 5, 0, 0, 0, id, 0x82, 0x86, 0x84, 0x41, 1, b'a']);
+            bytes.extend([0, 0, 4, 3, 0, 0, 0, 0, id, 0, 0, 0, 8]);
+        }
+        client.write_all(&bytes).await.expect("written");
+        let mux = Mux::new(Io::Unix(server), ReadBuf::new(), Connection::server(Arc::default()), false);
+        let mut portions = vec![];
+        while portions.iter().sum::<usize>() < 100 {
+            let mut n = 0;
+            poll_fn(|cx| {
+                let r = mux.poll(cx, &mut |i| n += usize::from(matches!(i, Incoming::Request { .. })));
+                assert!(r.is_pending(), "the connection goes on");
+                if n > 0 { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            portions.push(n);
+        }
+        assert_eq!(portions.iter().sum::<usize>(), 100, "none is lost");
+        assert!(portions.iter().all(|n| *n <= RESETS), "{portions:?}");
     }
 }
