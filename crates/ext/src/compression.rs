@@ -3,6 +3,7 @@
 use ::zstd::stream::raw::CParameter;
 use ::zstd::zstd_safe::Strategy;
 use flate2::Compression;
+use flate2::GzBuilder;
 use flate2::write::GzEncoder;
 use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::extensions::compression::brotli::compressor::v3 as pb_brotli;
@@ -147,7 +148,9 @@ impl Library {
     /// The library has no memory, or refuses its settings.
     pub fn encoder(&self) -> io::Result<Encoder> {
         Ok(Encoder(Some(match self {
-            Library::Gzip(level) => Kind::Gzip(Box::new(GzEncoder::new(vec![], *level))),
+            Library::Gzip(level) => {
+                Kind::Gzip(Box::new(GzBuilder::new().operating_system(UNIX).write(vec![], *level)))
+            }
             Library::Brotli(params) => {
                 Kind::Brotli(Box::new(brotli::CompressorWriter::with_params(vec![], BUFFER, params)))
             }
@@ -205,6 +208,9 @@ enum Kind {
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
     Zstd(Box<::zstd::Encoder<'static, Vec<u8>>>),
 }
+
+/// Operating system in a gzip member's header (RFC 1952 §2.3): what zlib says wherever Envoy runs.
+const UNIX: u8 = 3;
 
 /// A stream that is being compressed; nothing is left of it after its end.
 pub struct Encoder(Option<Kind>);

@@ -4,7 +4,7 @@ use super::CommonStats;
 use crate::compression::Encoder;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::{ResetReason, StreamShared};
-use nuncio_wire::{Chunk, HeaderMap};
+use nuncio_wire::{Chunk, HeaderMap, Version};
 use std::task::{Context, Poll, ready};
 
 /// Each piece is flushed, so that the receiver can read all that has come.
@@ -13,16 +13,26 @@ pub struct Compressed {
     encoder: Encoder,
     stats: CommonStats,
     trailers: Option<Box<HeaderMap>>,
+    /// The end comes apart from the last data, as HTTP/1 tells it in Envoy: that data is flushed like any other.
+    end_apart: bool,
     over: bool,
 }
 
 impl Compressed {
-    /// Compresses `body`.
-    pub fn new(body: Body, encoder: Encoder, stats: CommonStats) -> Compressed {
-        Compressed { body, encoder, stats, trailers: None, over: false }
+    /// Compresses `body`, which was received over `from`, or is ours.
+    pub fn new(body: Body, from: Option<Version>, encoder: Encoder, stats: CommonStats) -> Compressed {
+        let end_apart = matches!(from, Some(Version::Http10 | Version::Http11));
+        Compressed { body, encoder, stats, trailers: None, end_apart, over: false }
     }
     fn pass(&mut self, data: &[u8], end: bool) -> Result<Chunk, BodyError> {
-        let out = if end { self.encoder.end(data) } else { self.encoder.more(data) };
+        let out = match end {
+            false => self.encoder.more(data),
+            true if self.end_apart && !data.is_empty() => self.encoder.more(data).and_then(|mut out| {
+                out.extend(self.encoder.end(b"")?);
+                Ok(out)
+            }),
+            true => self.encoder.end(data),
+        };
         // Nothing but a lack of memory makes a library fail here: the message cannot be whole any more.
         let out = out.map_err(|_| BodyError::Reset(ResetReason::LocalReset))?;
         self.stats.total_uncompressed_bytes().add(data.len() as u64);

@@ -485,7 +485,8 @@ impl HttpFilter for Compressor {
         ex.request.headers.remove(name::CONTENT_LENGTH);
         ex.request.headers.append(name::CONTENT_ENCODING, library.encoding().as_bytes());
         c.request_stats.compressed().inc();
-        let body = Compressed::new(ex.request_body.take(), encoder, c.request_stats.clone());
+        let from = ex.sx.info.protocol.get();
+        let body = Compressed::new(ex.request_body.take(), from, encoder, c.request_stats.clone());
         ex.request_body = Body::source(body);
         Step::Next
     }
@@ -503,7 +504,9 @@ impl HttpFilter for Compressor {
                 head.headers.append(name::CONTENT_ENCODING, library.encoding().as_bytes());
                 add_vary(&mut head.headers);
             }
-            let body = Compressed::new(ex.response_body.take(), encoder, self.0.response_stats.clone());
+            let ours = ex.replied.is_some();
+            let from = (!ours).then(|| ex.sx.info.upstream.borrow().protocol).flatten();
+            let body = Compressed::new(ex.response_body.take(), from, encoder, self.0.response_stats.clone());
             ex.response_body = Body::source(body);
         }
         Step::Next

@@ -41,7 +41,7 @@ pub(super) fn register(r: &mut Registry, docs: Docs) {
 }
 
 stats! {
-    /// `<stat_prefix>rbac.`
+    /// `<stat_prefix>.rbac.`
     pub struct RbacStats {
         allowed: Counter,
         denied: Counter,
@@ -64,8 +64,9 @@ impl NetworkFilter for Rbac {
     type State = ();
 
     fn new(config: pb::Rbac, cx: &BuildCx<'_>) -> BuildResult<Rbac> {
-        // The prefix is put before the name as it stands.
-        let scope = root(cx.scope).scope(&format!("{}rbac", config.stat_prefix));
+        // A dot that the prefix ends with already is the one between them.
+        let prefix = config.stat_prefix.strip_suffix('.').unwrap_or(&config.stat_prefix);
+        let scope = root(cx.scope).scope(prefix).scope("rbac");
         Ok(Rbac {
             rules: Engine::of_connections(config.rules.as_ref(), config.matcher.as_ref())?,
             shadow: Engine::of_connections(config.shadow_rules.as_ref(), config.shadow_matcher.as_ref())?,
