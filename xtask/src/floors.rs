@@ -4,10 +4,11 @@ use crate::metadata::{Kind, Package};
 use std::fmt;
 
 /// Every crate and its floor. The two on floor 4 are siblings.
-pub const FLOORS: [(&str, u8); 7] = [
+pub const FLOORS: [(&str, u8); 8] = [
     ("nuncio-api", 1),
     ("nuncio-wire", 2),
     ("nuncio-core", 3),
+    ("nuncio-plane", 3),
     ("nuncio-engine", 4),
     ("nuncio-ext", 4),
     ("nuncio-control", 5),

@@ -5,6 +5,7 @@
 //! * [`upstream`] – fake hosts that do what a script says, and [`conn`] – a raw HTTP/1 connection, for them and for
 //!   clients.
 //! * [`h2`] – a raw HTTP/2 endpoint of either role.
+//! * `plane` – a control plane that serves what a test says, and breaks as it says.
 //! * [`tls`] – certificates and TLS clients and servers.
 //! * [`probe`] – a filter that misbehaves on request, and an access log that tests can read.
 
@@ -25,6 +26,8 @@ pub mod upstream;
 pub use config::Config;
 pub use conn::Conn;
 pub use filter_test::FilterTest;
+#[cfg(feature = "server")]
+pub use nuncio_plane as plane;
 #[cfg(feature = "server")]
 pub use server::Server;
 pub use upstream::Upstream;

@@ -1,18 +1,68 @@
-//! What taking over clusters and listeners has in common.
+//! What taking over resources has in common.
 
 use nuncio_core::discovery::{Removed, Resource, Update};
+use nuncio_core::hash64::xxh64;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{DefaultHasher, Hasher};
+use std::fmt::Display;
+
+/// Longest text about what was refused, in bytes: the control plane chooses how much there is to say.
+const MOST: usize = 8 * 1024;
+
+/// What was refused of a response, and why: each thing by its name, for as long as there is room.
+#[derive(Default)]
+pub struct Refused {
+    text: String,
+    more: usize,
+}
+
+impl Refused {
+    /// Another one; `between` stands between the last one and this.
+    pub fn add(&mut self, between: &str, why: impl Display) {
+        if self.text.len() >= MOST {
+            self.more += 1;
+            return;
+        }
+        if !self.text.is_empty() {
+            self.text.push_str(between);
+        }
+        let why = why.to_string();
+        self.text.push_str(why.get(..cut(&why, MOST)).unwrap_or_default());
+    }
+    /// Whether nothing was refused.
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+    /// All of it.
+    pub fn text(self) -> String {
+        match self.more {
+            0 => self.text,
+            n => format!("{} and {n} more", self.text),
+        }
+    }
+    /// Nothing, or all of it.
+    ///
+    /// # Errors
+    /// Something was refused.
+    pub fn into_result(self) -> Result<(), String> {
+        match self.is_empty() {
+            true => Ok(()),
+            false => Err(self.text()),
+        }
+    }
+}
+
+/// Where a text of at most `most` bytes ends.
+pub fn cut(text: &str, most: usize) -> usize {
+    (0..=most.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
+}
 
 /// What was taken over last, by name, so that the same bytes again are not even decoded.
 #[derive(Default)]
 pub struct Seen(RefCell<HashMap<String, u64>>);
 
 fn hash(r: &Resource) -> u64 {
-    let mut h = DefaultHasher::new();
-    h.write(&r.bytes);
-    h.finish()
+    xxh64(&r.bytes, 0)
 }
 
 impl Seen {
@@ -38,5 +88,27 @@ pub fn gone<I: Iterator<Item = String>>(u: &Update<'_>, there: impl Fn() -> I) -
             let stay: HashSet<&str> = u.resources.iter().map(|r| r.name.as_str()).collect();
             there().filter(|n| !stay.contains(n.as_str())).collect()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_refused_is_named_while_there_is_room() {
+        let mut r = Refused::default();
+        assert!(r.is_empty());
+        r.add("; ", "a: bad");
+        r.add("; ", format_args!("b: {}", 7));
+        assert_eq!(r.into_result(), Err("a: bad; b: 7".to_owned()));
+        let mut r = Refused::default();
+        (0..100_000).for_each(|i| r.add(", ", format_args!("{i}: ä")));
+        let text = r.text();
+        assert!(text.len() < MOST + 100 && text.starts_with("0: ä, 1: ä"), "{}", text.len());
+        assert!(text.ends_with(" more"), "{}", &text[text.len() - 40..]);
+        let mut r = Refused::default();
+        r.add("", "ä".repeat(MOST));
+        assert_eq!(r.text().len(), MOST);
     }
 }

@@ -1,7 +1,7 @@
 //! Clusters from a control plane.
 
 use super::Xds;
-use super::apply::{Seen, gone};
+use super::apply::{Refused, Seen, gone};
 use super::resource::{CLUSTER, ENDPOINTS, SECRET};
 use nuncio_core::discovery::{ReloadStats, Subscriber, Update};
 use nuncio_core::error::BuildResult;
@@ -64,11 +64,11 @@ impl Subscriber for Cds {
             u.resources.len(),
             removed.len()
         );
-        let (mut errors, mut names) = (vec![], HashSet::new());
+        let (mut errors, mut names) = (Refused::default(), HashSet::new());
         let (mut set, mut skipped, mut taken_away) = (0, 0, 0);
         for r in u.resources {
             if !names.insert(&r.name) {
-                errors.push(format!("{0}: duplicate cluster {0} found", r.name));
+                errors.add(", ", format_args!("{0}: duplicate cluster {0} found", r.name));
                 continue;
             }
             if self.seen.is(r) || self.clusters.is_fixed(&r.name) {
@@ -86,7 +86,7 @@ impl Subscriber for Cds {
                     log!(Upstream, Debug, "cds: add/update cluster '{}'", r.name);
                 }
                 Err(e) => {
-                    errors.push(format!("{}: {e}", r.name));
+                    errors.add(", ", format_args!("{}: {e}", r.name));
                     continue;
                 }
             }
@@ -109,7 +109,7 @@ impl Subscriber for Cds {
         }
         self.ready();
         if !errors.is_empty() {
-            return Err(format!("Error adding/updating cluster(s) {}", errors.join(", ")).into());
+            return Err(format!("Error adding/updating cluster(s) {}", errors.text()).into());
         }
         if set > 0 {
             self.stats.reloaded();

@@ -1,7 +1,7 @@
 //! Listeners from a control plane.
 
 use super::Xds;
-use super::apply::{Seen, gone};
+use super::apply::{Refused, Seen, gone};
 use super::resource::{LISTENER, ROUTES, SCOPED_ROUTES, SECRET};
 use nuncio_api::envoy::config::listener::v3::Listener;
 use nuncio_core::discovery::{Subscriber, Update};
@@ -15,7 +15,6 @@ use nuncio_engine::{Change, ListenerManager, Revision};
 use prost::Message;
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::fmt::Write;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -47,9 +46,11 @@ impl Lds {
         let waiting = self.waiting.take();
         drop(waiting);
     }
-    fn is_fixed(&self, name: &str) -> bool {
+    /// Names of listeners that no control plane changes.
+    fn fixed(&self) -> HashSet<String> {
         let all = self.listeners.list().into_iter().chain(self.listeners.list_warming());
-        all.into_iter().any(|l| *l.plan.info.name == *name && l.revision.version.is_none())
+        let fixed = all.filter(|l| l.revision.version.is_none());
+        fixed.map(|l| l.plan.info.name.to_string()).collect()
     }
 }
 
@@ -62,20 +63,20 @@ impl Subscriber for Lds {
             let all = self.listeners.list().into_iter().chain(self.listeners.list_warming());
             all.filter(|l| l.revision.version.is_some()).map(|l| l.plan.info.name.to_string())
         };
-        let removed = gone(u, there);
+        let (removed, fixed) = (gone(u, there), self.fixed());
         self.listeners.forget_failures();
-        let (mut errors, mut names, mut any) = (String::new(), HashSet::new(), false);
+        let (mut errors, mut names, mut any) = (Refused::default(), HashSet::new(), false);
         // First what goes: another may take over its address.
         for name in &removed {
             self.seen.forget(name);
-            if !self.is_fixed(name) && self.listeners.remove(name, unwatched()) {
+            if !fixed.contains(name) && self.listeners.remove(name, unwatched()) {
                 any = true;
                 log!(Upstream, Info, "lds: remove listener '{name}'");
             }
         }
         for r in u.resources {
             let mut failed = |why: &str| {
-                let _ = writeln!(errors, "{}: {why}", r.name); // a string takes everything
+                errors.add("", format_args!("{}: {why}\n", r.name));
                 let config = Listener::decode(&*r.bytes).unwrap_or_default();
                 let failure = Failure { config, at: clock::wall(), details: why.to_owned() };
                 self.listeners.note_failure(&r.name, failure);
@@ -84,7 +85,7 @@ impl Subscriber for Lds {
                 failed(&format!("duplicate listener {} found", r.name));
                 continue;
             }
-            if self.seen.is(r) || self.is_fixed(&r.name) {
+            if self.seen.is(r) || fixed.contains(&r.name) {
                 log!(Upstream, Debug, "lds: add/update listener '{}' skipped", r.name);
                 continue;
             }
@@ -110,10 +111,7 @@ impl Subscriber for Lds {
             *self.version.borrow_mut() = u.version.into();
         }
         self.ready();
-        match errors.is_empty() {
-            true => Ok(()),
-            false => Err(format!("Error adding/updating listener(s) {errors}").into()),
-        }
+        errors.into_result().map_err(|e| format!("Error adding/updating listener(s) {e}").into())
     }
     fn give_up(&self) {
         self.ready();

@@ -1,6 +1,7 @@
 //! All subscriptions that share a stream to a control plane: turns responses into updates, and says which request is due.
 //! It needs no socket; [`super::stream`] connects it.
 
+use super::apply::Refused;
 use super::delta::Delta;
 use super::resource::{Received, received, type_url, unwrapped};
 use super::sotw::Sotw;
@@ -180,19 +181,23 @@ impl Mux {
     /// # Errors
     /// It is none: the stream is of no use.
     pub async fn response(&self, bytes: Bytes) -> Result<(), String> {
-        let bad = |e: prost::DecodeError| format!("Unable to parse protobuf: {e}");
-        let incoming = match self.is_delta() {
-            true => Incoming::delta(DeltaDiscoveryResponse::decode(bytes).map_err(bad)?),
-            false => Incoming::sotw(DiscoveryResponse::decode(bytes).map_err(bad)?),
-        };
+        let delta = self.is_delta();
+        let incoming = match bytes.len() < LONG {
+            true => Incoming::decode(bytes, delta),
+            // Elsewhere: main has other things to do meanwhile.
+            false => {
+                let decoded = tokio::task::spawn_blocking(move || Incoming::decode(bytes, delta)).await;
+                decoded.unwrap_or_else(|e| Err(format!("cannot decode: {e}")))
+            }
+        }?;
         if let Some(id) = &incoming.identifier {
             self.stats.identifier().set(id);
         }
-        let url = incoming.url.as_str();
+        let (url, nonce, version) = (incoming.url.clone(), incoming.nonce.clone(), incoming.version.clone());
+        let url = url.as_str();
         let wanted = both!(&*self.machine.borrow(), m => m.is_wanted(url));
         match wanted {
             None => {
-                let version = &incoming.version;
                 log!(
                     Config,
                     Warning,
@@ -203,7 +208,7 @@ impl Mux {
             Some(false) => {
                 let empty = incoming.resources.is_empty();
                 if let Machine::Sotw(m) = &mut *self.machine.borrow_mut() {
-                    m.unwanted(url, &incoming.nonce, &incoming.version, empty);
+                    m.unwanted(url, &nonce, &version, empty);
                     self.wake.notify_one();
                     return Ok(());
                 }
@@ -211,24 +216,24 @@ impl Mux {
             Some(true) => {}
         }
         both!(&mut *self.machine.borrow_mut(), m => m.pause(url));
-        let result = match self.is_delta() {
-            true => self.take_delta(&incoming),
-            false => self.take_sotw(&incoming),
+        let result = match delta {
+            true => self.take_delta(incoming),
+            false => self.take_sotw(incoming),
         };
         // What waits for these resources goes on first: what it asks for comes before the answer, as in Envoy.
         tokio::task::yield_now().await;
         let mut machine = self.machine.borrow_mut();
         if let Err(e) = &result {
-            log!(Config, Debug, "{url}: version {} is refused: {e}", incoming.version);
+            log!(Config, Debug, "{url}: version {version} is refused: {e}");
         }
         match &mut *machine {
             Machine::Sotw(m) => {
-                let version = incoming.version.as_str();
-                m.answered(url, &incoming.nonce, result.as_ref().map(|()| version).map_err(String::as_str));
+                let result = result.as_ref().map(|()| version.as_str()).map_err(String::as_str);
+                m.answered(url, &nonce, result);
                 m.resume(url);
             }
             Machine::Delta(m) => {
-                m.answered(url, &incoming.nonce, result.as_ref().map(|_| ()).map_err(String::as_str));
+                m.answered(url, &nonce, result.as_ref().map(|_| ()).map_err(String::as_str));
                 m.resume(url);
             }
         }
@@ -270,33 +275,40 @@ impl Mux {
         self.watches.borrow().get(url).cloned().unwrap_or_default()
     }
     fn note_end(&self, url: &str, r: &Received) {
+        if r.ttl.is_none() && self.ends.borrow().is_empty() {
+            return;
+        }
         let key = (url.to_owned(), r.name.clone());
         match r.ttl {
             Some(ttl) => drop(self.ends.borrow_mut().insert(key, clock::now() + ttl)),
             None => drop(self.ends.borrow_mut().remove(&key)),
         }
     }
-    fn take_sotw(&self, i: &Incoming) -> Result<(), String> {
-        let mut errors: Vec<String> = vec![];
+    fn take_sotw(&self, i: Incoming) -> Result<(), String> {
+        let mut errors = Refused::default();
+        let none = i.resources.is_empty();
         let mut all: Vec<Resource> = vec![];
-        for r in &i.resources {
+        for r in i.resources {
             match r {
                 Ok(r) => {
-                    self.note_end(&i.url, r);
-                    all.extend(r.resource.clone());
+                    self.note_end(&i.url, &r);
+                    all.extend(r.resource);
                 }
-                Err(e) => errors.push(e.clone()),
+                Err(e) => errors.add(BETWEEN, e),
             }
         }
-        // A response that names only what lives on says nothing of the rest.
-        let heartbeat = all.is_empty() && !i.resources.is_empty() && errors.is_empty();
         let watches = self.of_type(&i.url);
         if !errors.is_empty() {
-            let why = errors.join("; ");
+            let why = errors.text();
             watches.iter().for_each(|w| refuse(w, &why));
             return Err(why);
         }
-        let by_name: HashMap<&str, &Resource> = all.iter().map(|r| (r.name.as_str(), r)).collect();
+        // A response that names only what lives on says nothing of the rest.
+        let heartbeat = all.is_empty() && !none;
+        let by_name: HashMap<&str, &Resource> = match watches.iter().any(|w| w.name.is_some()) {
+            true => all.iter().map(|r| (r.name.as_str(), r)).collect(),
+            false => HashMap::new(),
+        };
         for w in watches {
             let u = Update { resources: &all, removed: Removed::Others, version: &i.version };
             let delivered = match w.name.as_deref().map(|n| by_name.get(n)) {
@@ -312,41 +324,48 @@ impl Mux {
                 Ok(()) => w.attempt(),
                 Err(e) => {
                     refuse(&w, &e);
-                    errors.push(e);
+                    errors.add(BETWEEN, e);
                 }
             }
         }
-        match errors.is_empty() {
-            true => Ok(()),
-            false => Err(errors.join("; ")),
-        }
+        errors.into_result()
     }
-    fn take_delta(&self, i: &Incoming) -> Result<(), String> {
-        let mut errors: Vec<String> = vec![];
-        let mut all: Vec<&Received> = vec![];
+    fn take_delta(&self, i: Incoming) -> Result<(), String> {
+        let mut errors = Refused::default();
         let mut seen = HashSet::new();
         for r in &i.resources {
             match r {
                 Ok(r) if !seen.insert(r.name.as_str()) => {
-                    errors.push(format!("duplicate name {} found among added/updated resources", r.name));
+                    let why = format_args!("duplicate name {} found among added/updated resources", r.name);
+                    errors.add(BETWEEN, why);
                 }
-                Ok(r) => all.push(r),
-                Err(e) => errors.push(e.clone()),
+                Ok(_) => {}
+                Err(e) => errors.add(BETWEEN, e),
             }
         }
         if let Some(name) = i.removed.iter().find(|n| !seen.insert(n.as_str())) {
-            errors.push(format!("duplicate name {name} found in the union of added+removed resources"));
+            let why = format_args!("duplicate name {name} found in the union of added+removed resources");
+            errors.add(BETWEEN, why);
         }
         let watches = self.of_type(&i.url);
         if !errors.is_empty() {
-            let why = errors.join("; ");
+            let why = errors.text();
             watches.iter().for_each(|w| refuse(w, &why));
             return Err(why);
         }
-        all.iter().for_each(|r| self.note_end(&i.url, r));
-        let mut refused: HashSet<String> = HashSet::new();
-        let resources: Vec<Resource> = all.iter().filter_map(|r| r.resource.clone()).collect();
-        let by_name: HashMap<&str, &Resource> = resources.iter().map(|r| (r.name.as_str(), r)).collect();
+        drop(seen);
+        let mut resources: Vec<Resource> = vec![];
+        for r in i.resources.into_iter().flatten() {
+            self.note_end(&i.url, &r);
+            resources.extend(r.resource);
+        }
+        let by_name: HashMap<&str, usize> = match watches.iter().any(|w| w.name.is_some()) {
+            true => resources.iter().enumerate().map(|(at, r)| (r.name.as_str(), at)).collect(),
+            false => HashMap::new(),
+        };
+        let removed: HashSet<&str> = i.removed.iter().map(String::as_str).collect();
+        // Which of them are refused; of those for a watch of all, only the text says which.
+        let (mut refused, mut all_refused) = (HashSet::<String>::new(), false);
         for w in watches {
             let u =
                 Update { resources: &resources, removed: Removed::Named(&i.removed), version: &i.version };
@@ -356,38 +375,40 @@ impl Mux {
                     w.deliver(&u, true)
                 }
                 Some(name) => {
-                    let removed: Vec<String> = i.removed.iter().filter(|n| *n == name).cloned().collect();
-                    let one = by_name.get(name).map(|r| std::slice::from_ref(*r)).unwrap_or_default();
-                    if one.is_empty() && removed.is_empty() {
+                    let gone = removed.get(name).map(|n| vec![(*n).to_owned()]).unwrap_or_default();
+                    let one = by_name.get(name).and_then(|at| resources.get(*at));
+                    let one = one.map(std::slice::from_ref).unwrap_or_default();
+                    if one.is_empty() && gone.is_empty() {
                         continue;
                     }
                     w.attempt();
-                    w.deliver(&Update { resources: one, removed: Removed::Named(&removed), ..u }, true)
+                    w.deliver(&Update { resources: one, removed: Removed::Named(&gone), ..u }, true)
                 }
             };
             if let Err(e) = delivered {
                 refuse(&w, &e);
-                errors.push(e);
+                errors.add(BETWEEN, e);
                 match &w.name {
                     Some(n) => drop(refused.insert(n.clone())),
-                    // Which of them, only the text says.
-                    None => refused.extend(resources.iter().map(|r| r.name.clone())),
+                    None => all_refused = true,
                 }
             }
         }
         if let Machine::Delta(m) = &mut *self.machine.borrow_mut() {
-            let taken = all.iter().filter(|r| r.resource.is_some() && !refused.contains(&r.name));
-            m.took(&i.url, taken.map(|r| (r.name.as_str(), r.version.as_str())), &i.removed);
+            let taken = resources.iter().filter(|r| !all_refused && !refused.contains(&r.name));
+            m.took(&i.url, taken.map(|r| (r.name.as_str(), &*r.version)), &i.removed);
         }
         for name in &i.removed {
             self.ends.borrow_mut().remove(&(i.url.clone(), name.clone()));
         }
-        match errors.is_empty() {
-            true => Ok(()),
-            false => Err(errors.join("; ")),
-        }
+        errors.into_result()
     }
 }
+
+/// Stands between what was refused.
+const BETWEEN: &str = "; ";
+/// Longer responses, in bytes, are not decoded on main.
+const LONG: usize = 64 * 1024;
 
 fn refuse(w: &Watch, why: &str) {
     w.rejected(why);
@@ -395,6 +416,13 @@ fn refuse(w: &Watch, why: &str) {
 }
 
 impl Incoming {
+    fn decode(bytes: Bytes, delta: bool) -> Result<Incoming, String> {
+        let bad = |e: prost::DecodeError| format!("Unable to parse protobuf: {e}");
+        Ok(match delta {
+            true => Incoming::delta(DeltaDiscoveryResponse::decode(bytes).map_err(bad)?),
+            false => Incoming::sotw(DiscoveryResponse::decode(bytes).map_err(bad)?),
+        })
+    }
     fn sotw(r: DiscoveryResponse) -> Incoming {
         let version: Arc<str> = r.version_info.as_str().into();
         Incoming {

@@ -59,7 +59,7 @@ pub struct Received {
     /// Its name.
     pub name: String,
     /// Its version.
-    pub version: String,
+    pub version: Arc<str>,
     /// None when only its time to live begins anew.
     pub resource: Option<Resource>,
     /// For how long it holds.
@@ -78,7 +78,7 @@ pub fn received(any: prost_types::Any, url: &str, version: &Arc<str>) -> Result<
     let resource = resource(any, url, version.clone(), None)?;
     Ok(Received {
         name: resource.name.clone(),
-        version: version.to_string(),
+        version: version.clone(),
         resource: Some(resource),
         ttl: None,
     })
@@ -99,7 +99,7 @@ pub fn unwrapped(w: Wrapped, url: &str, version: Option<&Arc<str>>) -> Result<Re
         None => None,
     };
     let name = resource.as_ref().map_or(w.name, |r| r.name.clone());
-    Ok(Received { name, version: own.to_string(), resource, ttl })
+    Ok(Received { name, version: own, resource, ttl })
 }
 
 fn resource(

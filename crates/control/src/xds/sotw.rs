@@ -1,6 +1,7 @@
 //! The state-of-the-world protocol, without sockets: which requests are due. A request names everything that is wanted of
 //! a type, and is also the ACK or NACK of the response before.
 
+use super::apply::cut;
 use super::queue::Queue;
 use nuncio_api::envoy::service::discovery::v3::DiscoveryRequest;
 use nuncio_api::google::rpc::Status;
@@ -131,12 +132,9 @@ impl Sotw {
 /// `error_detail`, as long as Envoy lets it be.
 pub(super) fn status(message: &str) -> Status {
     const MOST: usize = 4096;
-    let message = match message.len() > MOST {
-        false => message.to_owned(),
-        true => {
-            let end = (0..=MOST).rev().find(|i| message.is_char_boundary(*i)).unwrap_or(0);
-            format!("{}...(truncated)", message.get(..end).unwrap_or_default())
-        }
+    let message = match message.get(..cut(message, MOST)).filter(|m| m.len() < message.len()) {
+        None => message.to_owned(),
+        Some(begin) => format!("{begin}...(truncated)"),
     };
     Status { code: REFUSED, message, details: vec![] }
 }

@@ -31,6 +31,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+/// So many listeners whose update was refused are remembered at most.
+const FAILURES: usize = 1000;
+
 stats! {
     /// `listener_manager.`
     pub struct ListenerManagerStats {
@@ -339,7 +342,10 @@ impl ListenerManager {
     }
     /// Notes a listener of a control plane that was refused.
     pub fn note_failure(&self, name: &str, failure: Failure) {
-        self.0.failures.borrow_mut().insert(name.to_owned(), failure);
+        let mut all = self.0.failures.borrow_mut();
+        if all.len() < FAILURES || all.contains_key(name) {
+            all.insert(name.to_owned(), failure);
+        }
     }
     /// Forgets earlier failures: another response of the control plane is taken up.
     pub fn forget_failures(&self) {

@@ -73,8 +73,8 @@ impl ProxySpec {
     }
 }
 
-/// Applies the three rules.
-fn adapt(text: &str, ip: Ipv4Addr, ports: Ports) -> String {
+/// Applies the first two rules.
+pub(super) fn move_ports(text: &str, ip: Ipv4Addr, ports: Ports) -> String {
     let mut out = String::with_capacity(text.len() + 600);
     for line in text.lines() {
         match line.split_once(':') {
@@ -90,6 +90,12 @@ fn adapt(text: &str, ip: Ipv4Addr, ports: Ports) -> String {
         }
         out.push('\n');
     }
+    out
+}
+
+/// Applies the three rules.
+fn adapt(text: &str, ip: Ipv4Addr, ports: Ports) -> String {
+    let mut out = move_ports(text, ip, ports);
     // A file that brings a resolver of its own means it.
     if !text.lines().any(|line| line.starts_with("typed_dns_resolver_config:")) {
         out.push_str(&resolver(ports.at(FRONT, DNS)));

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::config::{self, ProxySpec};
 use super::control::{self, Request};
 use super::dns::{self, Zone};
 use super::fleet::Fleet;
-use super::proxy::Proxy;
+use super::proxy::{Proxy, absolute};
 use super::run_dir::RunDir;
 use super::signals::Stop;
 use super::topology::{ADMIN, DNS, FRONT, HTTP, HTTPS, Ports, SERVICES};
@@ -182,14 +181,6 @@ fn start_proxies(
         proxies.push(Proxy::start(spec.name, admin, &own, &binary, &args, run_dir.path(), options.logs)?);
     }
     Ok(proxies)
-}
-
-/// A path that holds in any folder; a bare name stays, to be searched in `$PATH`.
-fn absolute(path: &PathBuf) -> Result<PathBuf, Failure> {
-    match path.components().count() {
-        1 => Ok(path.clone()),
-        _ => fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display())),
-    }
 }
 
 /// Returns when all proxies are ready, telling of each.

@@ -1,4 +1,4 @@
-//! `nuncio sandbox`: Envoy's front-proxy sandbox on one machine, without containers.
+//! `nuncio sandbox front-proxy`: Envoy's front-proxy sandbox on one machine, without containers.
 //!
 //! A front proxy and two services, each behind a sidecar proxy of its own, run from the Envoy configuration files in
 //! `examples/front-proxy/`. What containers give each other – an address of their own, and names – comes from two
@@ -11,12 +11,16 @@
 //! the control socket) – [`dns`] – [`service`] and [`fleet`] (the instances of a service) – [`certificate`] –
 //! [`config`] (the files, made to fit loopback) – [`proxy`] and [`guard`] (child processes) – [`http_get`] (are they
 //! ready?) – [`front_proxy`] (all of it together) – [`control`] (`sandbox scale` and friends talk to it).
+//!
+//! `nuncio sandbox dynamic` is the other one: a proxy that gets everything from a control plane ([`dynamic`], [`control_plane`]).
 
 mod args;
 mod certificate;
 mod config;
 mod control;
+mod control_plane;
 mod dns;
+mod dynamic;
 mod fleet;
 mod front_proxy;
 mod guard;
@@ -34,7 +38,7 @@ use args::Command;
 
 /// One line for the binary's list of subcommands.
 pub const SUMMARY: &str =
-    "run Envoy's front-proxy sandbox on loopback: front proxy, two sidecars, two services";
+    "run a sandbox on loopback: Envoy's front proxy with its services, or a proxy and its control plane";
 
 /// Why a command failed: the text for the user, without the program's name in front.
 type Failure = String;
@@ -50,6 +54,8 @@ pub fn run(args: &[String]) -> ExitCode {
             Ok(())
         }
         Ok(Command::FrontProxy(options)) => block_on(front_proxy::run(options)),
+        Ok(Command::Dynamic(options)) => block_on(dynamic::run(options)),
+        Ok(Command::ControlPlane(options)) => block_on(control_plane::run(options)),
         Ok(Command::Service(options)) => block_on(service::run(options)),
         Ok(Command::Control { request, base_port }) => block_on(control::ask(request, base_port)),
         Ok(Command::Check { url }) => block_on(http_get::check(url)),

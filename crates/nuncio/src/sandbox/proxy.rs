@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -117,6 +117,14 @@ impl Proxy {
             // It may have ended meanwhile.
             let _ = kill_process(pid, Signal::TERM);
         }
+    }
+}
+
+/// A path that holds in any folder; a bare name stays, to be searched in `$PATH`.
+pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    match path.components().count() {
+        1 => Ok(path.to_path_buf()),
+        _ => std::fs::canonicalize(path).map_err(|e| format!("{}: {e}", path.display())),
     }
 }
 

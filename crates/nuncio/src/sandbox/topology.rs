@@ -27,6 +27,8 @@ pub(super) const MAX_INSTANCES: u8 = 100;
 pub(super) const SIDECAR: u16 = 8000;
 /// Port of every admin interface in the files.
 pub(super) const ADMIN: u16 = 8001;
+/// Port of the control plane of `sandbox dynamic`, in its files.
+pub(super) const PLANE: u16 = 8010;
 /// Port of the DNS server, before it is moved.
 pub(super) const DNS: u16 = 8053;
 /// Port of the front proxy and of the services in the files.

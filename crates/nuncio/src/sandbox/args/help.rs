@@ -5,6 +5,8 @@ Usage: nuncio sandbox COMMAND [OPTIONS]
 
 Commands:
   front-proxy               run the sandbox until Ctrl-C
+  dynamic                   run a proxy and its control plane, whose files you edit, until Ctrl-C
+  control-plane             run the control plane alone
   scale SERVICE=N...        change the number of instances of a service in the running sandbox
   status                    show what runs where
   stop                      stop the running sandbox
@@ -30,6 +32,29 @@ Options:
   --logs                print what the proxies log, each line with the name of its proxy
   --config-dir DIR      read front-proxy.yaml, service1-sidecar.yaml and service2-sidecar.yaml from DIR
   --proxy PATH          run the proxies with another Envoy-compatible binary
+";
+
+pub(super) const DYNAMIC: &str = "\
+Usage: nuncio sandbox dynamic [OPTIONS]
+
+Runs, on loopback, a proxy (8080 HTTP, 8001 admin) that gets its configuration from a control plane (8010), two services with two
+instances each, and the control plane. It prints which files to edit, and what the proxy makes of them.
+
+Options:
+  --folder DIR          where the files are; made and filled when there is nothing in it (default: a folder that goes with
+                        the sandbox)
+  --sotw                speak the state-of-the-world protocol (default: delta)
+  --base-port N         where port 8000 of the configuration goes, all others move along (default 8000)
+  -l, --log-level L     log level of the proxy (default warn)
+  --logs                print what the proxy logs
+  --proxy PATH          run another Envoy-compatible binary as the proxy
+";
+pub(super) const CONTROL_PLANE: &str = "\
+Usage: nuncio sandbox control-plane --folder DIR [--listen ADDRESS:PORT]
+
+Serves the resources in the files of DIR (.yaml, .json: `resources:`, each with its `@type`) to all proxies that ask on
+ADDRESS:PORT (default 127.0.0.1:18000), by ADS or one stream per kind, delta or state of the world, and prints what they
+make of them. Changed files are read again.
 ";
 
 pub(super) const SCALE: &str = "\

@@ -15,6 +15,10 @@ pub(super) enum Command {
     Help(&'static str),
     /// `front-proxy`: run the sandbox.
     FrontProxy(FrontProxy),
+    /// `dynamic`: run the sandbox with a control plane.
+    Dynamic(Dynamic),
+    /// `control-plane`: run the control plane alone.
+    ControlPlane(ControlPlane),
     /// `service`: run one instance of the HTTP service.
     Service(Service),
     /// `scale`, `status`, `stop`: one line for a running sandbox.
@@ -71,6 +75,32 @@ pub(super) struct Service {
     pub(super) hostname: Option<String>,
 }
 
+/// Options of `sandbox dynamic`.
+#[derive(Debug, PartialEq)]
+pub(super) struct Dynamic {
+    /// Where 8000 of the configuration files goes.
+    pub(super) base_port: u16,
+    /// Where the files to edit are; beside the sandbox's own when `None`.
+    pub(super) folder: Option<PathBuf>,
+    /// Speak the state-of-the-world protocol, not delta.
+    pub(super) sotw: bool,
+    /// `--log-level` of the proxy.
+    pub(super) log_level: String,
+    /// Print what the proxy logs.
+    pub(super) logs: bool,
+    /// The binary to run as proxy; ours when `None`.
+    pub(super) proxy: Option<PathBuf>,
+}
+
+/// Options of `sandbox control-plane`.
+#[derive(Debug, PartialEq)]
+pub(super) struct ControlPlane {
+    /// Where the files with the resources are.
+    pub(super) folder: PathBuf,
+    /// Where to listen.
+    pub(super) listen: SocketAddr,
+}
+
 /// Reads the words after `sandbox`.
 ///
 /// # Errors
@@ -83,6 +113,8 @@ pub(super) fn parse(args: &[String]) -> Result<Command, Failure> {
         "-h" | "--help" | "help" => return Ok(Command::Help(help::ALL)),
         "guard" => return Ok(Command::Guard(rest.to_vec())),
         "front-proxy" => front_proxy(rest),
+        "dynamic" => dynamic(rest),
+        "control-plane" => control_plane(rest),
         "service" => service(rest),
         "scale" => control(rest, "scale", help::SCALE),
         "status" => control(rest, "status", help::STATUS),
@@ -126,6 +158,50 @@ fn front_proxy(args: &[String]) -> Result<Command, Failure> {
     Ok(Command::FrontProxy(options))
 }
 
+fn dynamic(args: &[String]) -> Result<Command, Failure> {
+    let mut options = Dynamic {
+        base_port: DEFAULT_BASE_PORT,
+        folder: None,
+        sotw: false,
+        log_level: "warn".into(),
+        logs: false,
+        proxy: None,
+    };
+    let mut words = Words::new(args);
+    while let Some(word) = words.next() {
+        match word.name() {
+            "-h" | "--help" => return Ok(Command::Help(help::DYNAMIC)),
+            "--base-port" => options.base_port = base_port(&words.value(word)?)?,
+            "--folder" => options.folder = Some(words.value(word)?.into()),
+            "--sotw" => options.sotw = true,
+            "-l" | "--log-level" => options.log_level = words.value(word)?,
+            "--logs" => options.logs = true,
+            "--proxy" => options.proxy = Some(words.value(word)?.into()),
+            _ => return Err(word.unknown()),
+        }
+    }
+    Ok(Command::Dynamic(options))
+}
+
+fn control_plane(args: &[String]) -> Result<Command, Failure> {
+    let mut folder = None;
+    let mut listen = SocketAddr::from(([127, 0, 0, 1], 18_000));
+    let mut words = Words::new(args);
+    while let Some(word) = words.next() {
+        match word.name() {
+            "-h" | "--help" => return Ok(Command::Help(help::CONTROL_PLANE)),
+            "--folder" => folder = Some(words.value(word)?.into()),
+            "--listen" => listen = address(&words.value(word)?)?,
+            _ => return Err(word.unknown()),
+        }
+    }
+    Ok(Command::ControlPlane(ControlPlane { folder: folder.ok_or("--folder is missing")?, listen }))
+}
+
+fn address(value: &str) -> Result<SocketAddr, Failure> {
+    value.parse().map_err(|_| format!("--listen {value:?} is not ADDRESS:PORT"))
+}
+
 fn service(args: &[String]) -> Result<Command, Failure> {
     let mut name = None;
     let mut listen = SocketAddr::from(([0, 0, 0, 0], 8080));
@@ -135,10 +211,7 @@ fn service(args: &[String]) -> Result<Command, Failure> {
         match word.name() {
             "-h" | "--help" => return Ok(Command::Help(help::SERVICE)),
             "--name" => name = Some(words.value(word)?),
-            "--listen" => {
-                let value = words.value(word)?;
-                listen = value.parse().map_err(|_| format!("--listen {value:?} is not ADDRESS:PORT"))?;
-            }
+            "--listen" => listen = address(&words.value(word)?)?,
             "--hostname" => hostname = Some(words.value(word)?),
             _ => return Err(word.unknown()),
         }

@@ -47,6 +47,9 @@ fn what_is_wrong_is_named() {
         ("service --name a/b", "cannot be part of a path"),
         ("service --name 1 --listen 8080", "is not ADDRESS:PORT"),
         ("check", "URL is missing"),
+        ("dynamic now", "unexpected word: \"now\""),
+        ("control-plane", "--folder is missing"),
+        ("control-plane --folder x --listen 18000", "is not ADDRESS:PORT"),
         ("certificate a b", "unexpected word: \"b\""),
         ("back-proxy", "no such command: \"back-proxy\""),
         ("", "no command given"),
@@ -72,8 +75,34 @@ fn service_alone() {
 }
 
 #[test]
+fn dynamic_and_its_control_plane() {
+    let expected = Dynamic {
+        base_port: 9000,
+        folder: Some("d".into()),
+        sotw: true,
+        log_level: "info".into(),
+        logs: true,
+        proxy: Some("/usr/bin/envoy".into()),
+    };
+    let line = "dynamic --base-port 9000 --folder d --sotw -l info --logs --proxy=/usr/bin/envoy";
+    assert_eq!(parsed(line), Ok(Command::Dynamic(expected)));
+    let expected = ControlPlane { folder: "d".into(), listen: ([127, 0, 0, 1], 18_000).into() };
+    assert_eq!(parsed("control-plane --folder d"), Ok(Command::ControlPlane(expected)));
+}
+
+#[test]
 fn every_command_has_help() {
-    for command in ["front-proxy", "scale", "status", "stop", "service", "certificate", "check"] {
+    for command in [
+        "front-proxy",
+        "dynamic",
+        "control-plane",
+        "scale",
+        "status",
+        "stop",
+        "service",
+        "certificate",
+        "check",
+    ] {
         let Ok(Command::Help(text)) = parsed(&format!("{command} --help")) else { panic!("{command}") };
         assert!(text.starts_with(&format!("Usage: nuncio sandbox {command} ")), "{text}");
         assert!(help::ALL.contains(&format!("\n  {command} ")), "{command}");
