@@ -119,7 +119,8 @@ impl World {
         answer.rsplit("\r\n").next().unwrap_or_default().to_owned()
     }
     fn stat(&self, name: &str) -> u64 {
-        let all = self.proxy.get("/stats");
+        // Main may be busy for longer than an answer may take, where the build is slow.
+        let all = self.proxy.ask("GET", "/stats").unwrap_or_default();
         let line = all.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ").map(str::to_owned));
         line.and_then(|v| v.parse().ok()).unwrap_or(0)
     }
@@ -181,19 +182,17 @@ fn bears(name: &str, api: &str) {
     assert_eq!(w.answers(), "two");
 
     // A hundred megabytes, and a million crumbs.
-    for (fault, says) in
-        [(Fault::Huge(clusters(), 100_000_000), "huge"), (Fault::Crumbs(clusters(), 1_000_000), "")]
-    {
+    for fault in [Fault::Huge(clusters(), 100_000_000), Fault::Crumbs(clusters(), 1_000_000)] {
         w.seen.lock().expect("no panic").clear();
         let rejected = w.stat("cluster_manager.cds.update_rejected");
-        w.plane().fault(fault.clone());
+        w.plane().fault(fault);
         w.wait_stat("cluster_manager.cds.update_rejected", |n| n == rejected + 1);
         let why = w.refusal_of(clusters());
-        assert!(why.contains(says) && why.len() < 5000, "{why}");
+        assert!(why.contains("malformed") && why.len() < 5000, "{why}");
         assert_eq!(w.answers(), "two");
         let (now, most) = (w.memory("VmRSS"), w.memory("VmHWM"));
         assert!(most < calm + 700, "{calm} MB, then at most {most} MB");
-        assert!(now < calm + 150, "{calm} MB, then {now} MB after {:?}", std::mem::discriminant(&fault));
+        assert!(now < calm + 150, "{calm} MB, then {now} MB");
         let lines = w.log();
         assert!(lines.len() < 1 << 20, "{} bytes of log", lines.len());
     }
