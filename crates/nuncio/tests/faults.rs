@@ -181,8 +181,8 @@ fn bears(name: &str, api: &str) {
     assert!(why.contains("does not match"), "{why}");
     assert_eq!(w.answers(), "two");
 
-    // A hundred megabytes, and a million crumbs.
-    for fault in [Fault::Huge(clusters(), 100_000_000), Fault::Crumbs(clusters(), 1_000_000)] {
+    // A hundred megabytes, and as many crumbs as a slow build takes; `soak/run xds` sends a million.
+    for fault in [Fault::Huge(clusters(), 100_000_000), Fault::Crumbs(clusters(), 100_000)] {
         w.seen.lock().expect("no panic").clear();
         let rejected = w.stat("cluster_manager.cds.update_rejected");
         w.plane().fault(fault);
@@ -192,7 +192,7 @@ fn bears(name: &str, api: &str) {
         assert_eq!(w.answers(), "two");
         let (now, most) = (w.memory("VmRSS"), w.memory("VmHWM"));
         assert!(most < calm + 700, "{calm} MB, then at most {most} MB");
-        assert!(now < calm + 150, "{calm} MB, then {now} MB");
+        assert!(now < calm + 100, "{calm} MB, then {now} MB");
         let lines = w.log();
         assert!(lines.len() < 1 << 20, "{} bytes of log", lines.len());
     }
