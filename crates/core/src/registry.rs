@@ -40,6 +40,8 @@ pub enum Kind {
     Cluster,
     /// `envoy.retry_host_predicates`
     RetryHostPredicate,
+    /// `envoy.retry_priorities`
+    RetryPriority,
     /// `envoy.http.stateful_header_formatters`
     HeaderFormatter,
     /// `envoy.resource_monitors`
@@ -61,6 +63,7 @@ impl Kind {
             Kind::UpstreamOptions => "envoy.upstream_options",
             Kind::Cluster => "envoy.clusters",
             Kind::RetryHostPredicate => "envoy.retry_host_predicates",
+            Kind::RetryPriority => "envoy.retry_priorities",
             Kind::HeaderFormatter => "envoy.http.stateful_header_formatters",
             Kind::ResourceMonitor => "envoy.resource_monitors",
         }

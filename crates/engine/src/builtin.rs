@@ -2,6 +2,7 @@
 //! `--disable-extensions` can name it. No factory: the engine's builders know these types themselves.
 
 use crate::router::retry::Predicate;
+use crate::router::retry::policy::PREVIOUS_PRIORITIES;
 use crate::upstream::lb::config::EXTENSIONS;
 use nuncio_core::registry::{Docs, Kind, Registry};
 
@@ -95,6 +96,12 @@ pub fn register(r: &mut Registry) {
         "envoy.http.stateful_header_formatters.preserve_case",
         &["envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"],
         "Keeps the case of header names of HTTP/1 (`forward_reason_phrase` is refused).",
+    );
+    add(
+        Kind::RetryPriority,
+        "envoy.retry_priorities.previous_priorities",
+        &[PREVIOUS_PRIORITIES],
+        "Retries in priorities that were not tried for the request.",
     );
     for (predicate, name, ty, text) in Predicate::ALL {
         r.insert(Kind::RetryHostPredicate, name, vec![ty.to_owned()], Docs { text, example: "" }, predicate);

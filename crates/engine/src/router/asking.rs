@@ -5,6 +5,7 @@ use crate::route::ClusterRoute;
 use crate::upstream::host::Host;
 use crate::upstream::lb::LbContext;
 use crate::upstream::lb::hash_policy::HashPolicy;
+use crate::upstream::lb::previous::PreviousPriorities;
 use crate::upstream::lb::subset::{Criteria, asked};
 use nuncio_core::Exchange;
 use nuncio_core::info::{ConnInfo, StreamInfo, StreamShared};
@@ -52,6 +53,9 @@ impl LbContext for Asking<'_> {
     }
     fn conn(&self) -> Option<&ConnInfo> {
         Some(&self.sx.conn)
+    }
+    fn retry_priority(&self) -> Option<&PreviousPriorities> {
+        self.retry?.priorities()
     }
     fn rejects(&self, host: &Arc<Host>) -> bool {
         self.retry.is_some_and(|r| r.rejects(host))

@@ -328,6 +328,9 @@ impl Attempt {
         let mut up = self.sx.info.upstream.borrow_mut();
         (up.local_address, up.remote_address) = (None, None);
         (up.connection_id, up.protocol, up.tls, up.pool_ready) = (None, None, None, None);
+        // What was tried before nobody is told, as in Envoy.
+        up.hosts_attempted.clear();
+        up.connections_attempted.clear();
         drop(up);
         self.begins();
     }

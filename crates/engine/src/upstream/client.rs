@@ -9,7 +9,7 @@ use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::address::Address;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::coverage::Covered;
-use nuncio_core::error::{BuildError, BuildResult, ResetReason};
+use nuncio_core::error::{BuildResult, ResetReason};
 use nuncio_core::exchange::Exchange;
 use nuncio_core::filter::{BuildCx, Step};
 use nuncio_core::info::{ConnInfo, Interrupt, ListenerInfo, StreamShared};
@@ -35,10 +35,12 @@ pub const COVERED: &[Covered] = &[
             "retry_back_off",
             "num_retries",
             "retry_on",
+            "retry_priority",
             "retry_host_predicate",
             "host_selection_retry_max_attempts",
         ],
     ),
+    Covered::new("envoy.config.core.v3.RetryPolicy.RetryPriority", &["name", "typed_config"]),
     Covered::new("envoy.config.core.v3.RetryPolicy.RetryHostPredicate", &["name", "typed_config"]),
     Covered::new("envoy.config.core.v3.BackoffStrategy", &["base_interval", "max_interval"]),
 ];
@@ -99,10 +101,9 @@ fn routes(o: &ClientOptions<'_>) -> BuildResult<pb::RouteConfiguration> {
 /// The policy of a client as that of a route; its back-off begins with a second unless it says otherwise.
 fn retry_policy(p: &core::RetryPolicy) -> BuildResult<pb::RetryPolicy> {
     use core::retry_policy::retry_host_predicate::ConfigType as From;
+    use core::retry_policy::retry_priority::ConfigType as FromP;
     use pb::retry_policy::retry_host_predicate::ConfigType as To;
-    if p.retry_priority.is_some() {
-        return Err(BuildError::not_implemented("RetryPolicy.retry_priority"));
-    }
+    use pb::retry_policy::retry_priority::ConfigType as ToP;
     let second = || Duration { seconds: 1, nanos: 0 };
     let back_off = p.retry_back_off;
     let back_off = back_off.unwrap_or(core::BackoffStrategy {
@@ -113,7 +114,12 @@ fn retry_policy(p: &core::RetryPolicy) -> BuildResult<pb::RetryPolicy> {
         name: h.name.clone(),
         config_type: h.config_type.clone().map(|From::TypedConfig(any)| To::TypedConfig(any)),
     };
+    let priority = p.retry_priority.as_ref().map(|r| pb::retry_policy::RetryPriority {
+        name: r.name.clone(),
+        config_type: r.config_type.clone().map(|FromP::TypedConfig(any)| ToP::TypedConfig(any)),
+    });
     Ok(pb::RetryPolicy {
+        retry_priority: priority,
         retry_on: p.retry_on.clone(),
         num_retries: p.num_retries,
         retry_host_predicate: p.retry_host_predicate.iter().map(predicate).collect(),

@@ -41,7 +41,7 @@ stats! {
 /// The longest report, in bytes.
 const MOST: u32 = 64 * 1024;
 /// The first and the longest time, in milliseconds, below which lies how long it is until a stream comes again.
-const AGAIN: (u64, u64) = (1_000, 120_000);
+const AGAIN: (u64, u64) = (1_000, 30_000);
 
 /// The reports of a cluster's hosts.
 pub struct LoadReports {

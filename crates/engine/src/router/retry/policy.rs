@@ -5,6 +5,7 @@ use crate::proto::{self, duration};
 use crate::upstream::lb::subset_config::{Criterion, criteria};
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_api::envoy::extensions::retry::host::omit_host_metadata::v3::OmitHostMetadataConfig;
+use nuncio_api::envoy::extensions::retry::priority::previous_priorities::v3::PreviousPrioritiesConfig;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -22,6 +23,7 @@ pub const COVERED: &[Covered] = &[
             "num_retries",
             "per_try_timeout",
             "per_try_idle_timeout",
+            "retry_priority",
             "retry_host_predicate",
             "host_selection_retry_max_attempts",
             "retriable_status_codes",
@@ -32,6 +34,8 @@ pub const COVERED: &[Covered] = &[
         ],
     ),
     Covered::new("envoy.config.route.v3.RetryPolicy.RetryHostPredicate", &["name", "typed_config"]),
+    Covered::new("envoy.config.route.v3.RetryPolicy.RetryPriority", &["name", "typed_config"]),
+    Covered::new(PREVIOUS_PRIORITIES, &["update_frequency"]),
     Covered::new("envoy.config.route.v3.RetryPolicy.RetryBackOff", &["base_interval", "max_interval"]),
     Covered::new(
         "envoy.config.route.v3.RetryPolicy.RateLimitedRetryBackOff",
@@ -42,6 +46,10 @@ pub const COVERED: &[Covered] = &[
     Covered::new(Predicate::ALL[1].2, &[]),
     Covered::new(Predicate::ALL[2].2, &["metadata_match"]),
 ];
+
+/// The type of the configuration of `envoy.retry_priorities.previous_priorities`.
+pub const PREVIOUS_PRIORITIES: &str =
+    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig";
 
 /// Predicates on hosts, as the registry holds them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -111,6 +119,8 @@ pub struct More {
     pub rate_limited: Option<RateLimited>,
     /// `retry_host_predicate`
     pub hosts: Hosts,
+    /// `retry_priority`: the `update_frequency` of `previous_priorities`.
+    pub priorities_every: Option<u32>,
     /// `omit_host_metadata`: hosts that have all of one of these are kept away from.
     pub omitted: Vec<Vec<Criterion>>,
 }
@@ -162,6 +172,7 @@ impl RetryPolicy {
             back_off: c.retry_back_off.as_ref().map(back_off).transpose()?,
             rate_limited: c.rate_limited_retry_back_off.as_ref().map(RateLimited::new).transpose()?,
             hosts: Hosts::default(),
+            priorities_every: priorities(c, cx)?,
             omitted: vec![],
         };
         let more = hosts(c, more, cx)?;
@@ -171,6 +182,7 @@ impl RetryPolicy {
             || more.rate_limited.is_some()
             || more.hosts.previous
             || more.hosts.canaries
+            || more.priorities_every.is_some()
             || !more.omitted.is_empty()
             || !(more.status_codes.is_empty() && more.headers.is_empty() && more.request_headers.is_empty());
         Ok(RetryPolicy {
@@ -205,6 +217,17 @@ impl RateLimited {
             max_ms: millis(&c.max_interval)?.unwrap_or(300_000),
         })
     }
+}
+
+fn priorities(c: &pb::RetryPolicy, cx: &BuildCx<'_>) -> BuildResult<Option<u32>> {
+    use pb::retry_policy::retry_priority::ConfigType::TypedConfig;
+    let Some(p) = &c.retry_priority else { return Ok(None) };
+    let Some(TypedConfig(any)) = &p.config_type else {
+        return Err(nuncio_api::extensions::unregistered(&p.name, "").into());
+    };
+    cx.registry.find::<()>(Kind::RetryPriority, &p.name, &any.type_url)?;
+    let c: PreviousPrioritiesConfig = proto::unpack(any)?;
+    Ok(Some(c.update_frequency.max(1) as u32)) // validation has seen that it is
 }
 
 fn hosts(c: &pb::RetryPolicy, mut more: More, cx: &BuildCx<'_>) -> BuildResult<More> {

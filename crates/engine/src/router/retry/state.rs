@@ -5,6 +5,7 @@ use super::policy::{Hosts, More, RetryPolicy};
 use crate::router::charge::Account;
 use crate::upstream::breakers::Breakers;
 use crate::upstream::host::Host;
+use crate::upstream::lb::previous::PreviousPriorities;
 use crate::upstream::lb::subset;
 use crate::upstream::lb::subset_config::Criterion;
 use crate::upstream::local::LocalHost;
@@ -135,6 +136,8 @@ pub struct Retry {
     /// Bytes have been sent to some host.
     pub started: bool,
     tried: Vec<Rc<LocalHost>>,
+    /// `retry_priority`
+    priorities: Option<Box<PreviousPriorities>>,
 }
 
 impl Retry {
@@ -167,6 +170,7 @@ impl Retry {
             permit: None,
             started: false,
             tried: vec![],
+            priorities: more.and_then(|m| m.priorities_every).map(|n| Box::new(PreviousPriorities::new(n))),
         };
         if let Some(m) = more.filter(|m| !m.request_headers.is_empty())
             && !m.request_headers.iter().any(|m| m.matches(head))
@@ -197,6 +201,13 @@ impl Retry {
         if self.hosts().previous {
             self.tried.push(host.clone());
         }
+        if let Some(p) = &self.priorities {
+            p.tries(host.host.clone());
+        }
+    }
+    /// Which priorities the next attempt goes to.
+    pub fn priorities(&self) -> Option<&PreviousPriorities> {
+        self.priorities.as_deref()
     }
     fn more(&self) -> Option<&More> {
         self.policy.as_ref()?.more.as_deref()

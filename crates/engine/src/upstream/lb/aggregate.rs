@@ -4,11 +4,13 @@
 use super::LbContext;
 use super::loads::{Fitness, Loads};
 use crate::upstream::cluster::ClusterPlan;
+use crate::upstream::host::Host;
 use crate::upstream::local::{Cluster, Clusters, LocalHost};
 use nuncio_api::envoy::extensions::clusters::aggregate::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::rng;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// What is read of the message.
 pub const COVERED: &[Covered] =
@@ -41,7 +43,14 @@ impl Aggregate {
         if turns.is_empty() {
             return None;
         }
-        let (i, degraded) = Loads::new(&fitness, plan.panic.threshold.get()).choose(rng::u64());
+        // Where a host is that was tried.
+        let place = |h: &Arc<Host>| {
+            let there = |c: &Cluster| c.host_set().hosts.iter().any(|o| Arc::ptr_eq(o, h));
+            turns.iter().position(|(c, priority)| *priority == h.priority() as usize && there(c))
+        };
+        let again = cx.retry_priority().and_then(|r| r.loads(&fitness, place));
+        let loads = again.unwrap_or_else(|| Loads::new(&fitness, plan.panic.threshold.get()));
+        let (i, degraded) = loads.choose(rng::u64());
         let (cluster, priority) = turns.get(i)?;
         cluster.choose_once(cx, attempt, Some((*priority, degraded)))
     }

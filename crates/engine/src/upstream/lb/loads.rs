@@ -38,12 +38,7 @@ pub struct Loads {
 impl Loads {
     /// Of these priorities, of which there is one at least. `threshold` is the panic threshold in percent.
     pub fn new(levels: &[Fitness], threshold: u64) -> Loads {
-        let available = |f: &Fitness, n: u64| match f.eligible {
-            0 => 0,
-            of => (u64::from(f.overprovisioning) * n / of).min(100) as u32, // rounded down for each, as in Envoy
-        };
-        let healthy: Vec<u32> = levels.iter().map(|f| available(f, f.healthy)).collect();
-        let degraded: Vec<u32> = levels.iter().map(|f| available(f, f.degraded)).collect();
+        let (healthy, degraded) = Loads::available(levels);
         let total = healthy.iter().chain(&degraded).sum::<u32>().min(100);
         let mut loads = Loads {
             healthy: vec![0; levels.len()],
@@ -65,6 +60,22 @@ impl Loads {
         if loads.panic.iter().all(|p| *p) {
             loads.share_by_size(levels);
         }
+        loads
+    }
+    /// What the healthy and the degraded hosts of each priority can take, in percent of all requests.
+    pub fn available(levels: &[Fitness]) -> (Vec<u32>, Vec<u32>) {
+        let available = |f: &Fitness, n: u64| match f.eligible {
+            0 => 0,
+            of => (u64::from(f.overprovisioning) * n / of).min(100) as u32, // rounded down for each, as in Envoy
+        };
+        let healthy = levels.iter().map(|f| available(f, f.healthy)).collect();
+        (healthy, levels.iter().map(|f| available(f, f.degraded)).collect())
+    }
+    /// The shares of priorities that can take so much, `total` of all but no more than 100, and more than 0.
+    pub fn shared(healthy: &[u32], degraded: &[u32], total: u32) -> Loads {
+        let none = vec![0; healthy.len()];
+        let mut loads = Loads { healthy: none.clone(), degraded: none, panic: vec![] };
+        loads.share(healthy, degraded, total);
         loads
     }
     /// As much as they can take for the healthy hosts of each priority in turn, then for the degraded ones; what

@@ -18,6 +18,7 @@ pub mod metadata_key;
 pub mod original_dst;
 pub mod over;
 pub mod pick;
+pub mod previous;
 pub mod ring;
 pub mod set;
 pub mod subset;
@@ -31,6 +32,7 @@ use hash_policy::HashPolicy;
 use nuncio_core::coverage::Covered;
 use nuncio_core::info::{ConnInfo, StreamInfo};
 use nuncio_wire::RequestHead;
+use previous::PreviousPriorities;
 use std::sync::Arc;
 use subset::Criteria;
 
@@ -66,6 +68,10 @@ pub trait LbContext {
     }
     /// Its connection.
     fn conn(&self) -> Option<&ConnInfo> {
+        None
+    }
+    /// Which priorities another attempt goes to (`retry_priority`).
+    fn retry_priority(&self) -> Option<&PreviousPriorities> {
         None
     }
     /// Another host would be better.

@@ -129,8 +129,16 @@ impl Picker {
     }
     fn spread(&mut self, s: &Spread, p: &Picking<'_>) -> Option<u32> {
         let set = p.set;
+        let again = p.cx.retry_priority().filter(|_| p.force.is_none()).and_then(|r| {
+            let fitness: Vec<_> = set.levels.iter().map(|l| l.fitness).collect();
+            r.loads(&fitness, |h| Some(h.priority() as usize))
+        });
         let (random, (priority, degraded)) = match p.force {
             Some(forced) => (None, forced),
+            None if let Some(loads) = again => {
+                let random = rng::u64();
+                (Some(random), loads.choose(random))
+            }
             None if set.loads.is_simple() => (None, (0, false)),
             None => {
                 let random = rng::u64();
