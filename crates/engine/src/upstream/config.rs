@@ -29,6 +29,7 @@ use nuncio_core::stats::sanitize;
 use nuncio_wire::{h1, h2};
 use socket2::TcpKeepalive;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -253,8 +254,8 @@ pub struct Built {
     pub dns: DnsOptions,
     /// `outlier_detection`
     pub outlier: Option<Box<outlier::Config>>,
-    /// `health_checks`, and another transport if they have one.
-    pub health: Option<Box<(health_check::Config, Option<Transports>)>>,
+    /// `health_checks`
+    pub health: Vec<health_check::Configured>,
     /// Which control plane to ask.
     pub eds: Option<EdsPlan>,
 }
@@ -317,32 +318,44 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         Some(o) => Some(Box::new(outlier::Config::new(o, &cx.server.runtime())?)),
         None => None,
     };
-    let health = match &c.health_checks[..] {
-        [] => None,
-        [h] => {
-            let config = health_check::Config::new(h, &c.name, plan.http.protocol, cx)?;
-            let own = match h.tls_options.as_ref().filter(|t| !t.alpn_protocols.is_empty()) {
-                Some(t) => Some(Transports::new(c, None, &t.alpn_protocols, &plan.scope, cx)?),
-                None => None,
-            };
-            Some(Box::new((config, own)))
-        }
-        several => {
-            if let Some(i) = several.iter().position(|h| h.name.is_empty()) {
-                return Err(BuildError(format!(
-                    "health check at index {i} is missing a name; all health checks must have a name when \
-                     multiple health checks are configured"
-                )));
-            }
-            return Err(BuildError::not_implemented("Cluster.health_checks: more than one"));
-        }
-    };
+    let health = health_checks(c, &plan, cx)?;
     let endpoints = endpoints(c, discovery)?;
     let eds = match discovery {
         Discovery::Eds => Some(EdsPlan::new(c, cx, &plan.scope)?),
         Discovery::Static | Discovery::Dns | Discovery::OriginalDst => None,
     };
     Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health, eds })
+}
+
+fn health_checks(
+    c: &pb::Cluster,
+    plan: &ClusterPlan,
+    cx: &BuildCx<'_>,
+) -> BuildResult<Vec<health_check::Configured>> {
+    let unnamed = c.health_checks.iter().position(|h| h.name.is_empty());
+    if let (Some(i), 2..) = (unnamed, c.health_checks.len()) {
+        return Err(BuildError(format!(
+            "health check at index {i} is missing a name; all health checks must have a name when multiple health \
+             checks are configured"
+        )));
+    }
+    let mut names = HashSet::new();
+    let twice = c.health_checks.iter().position(|h| !h.name.is_empty() && !names.insert(&h.name));
+    if let Some(i) = twice {
+        return Err(BuildError(format!(
+            "duplicate health check name '{}' at index {i}; all health check names must be unique within a cluster",
+            c.health_checks[i].name
+        )));
+    }
+    let each = c.health_checks.iter().map(|h| {
+        let config = health_check::Config::new(h, &c.name, plan.http.protocol, cx)?;
+        let own = match h.tls_options.as_ref().filter(|t| !t.alpn_protocols.is_empty()) {
+            Some(t) => Some(Transports::new(c, None, &t.alpn_protocols, &plan.scope, cx)?),
+            None => None,
+        };
+        Ok((config, own))
+    });
+    each.collect()
 }
 
 /// Where hosts come from, and how names are resolved.

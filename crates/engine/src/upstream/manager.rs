@@ -9,7 +9,7 @@ use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
 use super::eds::{Eds, EdsPlan};
-use super::health_check::Checker;
+use super::health_check::Checks;
 use super::host::{Host, HostSet};
 use super::lb::client_side;
 use super::lb::set::Making;
@@ -89,7 +89,7 @@ pub struct ClusterEntry {
     /// Outlier detection, when it is configured.
     pub detector: Option<Box<Detector>>,
     /// Active health checks, when they are configured.
-    pub checker: Option<Rc<Checker>>,
+    pub checker: Option<Rc<Checks>>,
     /// What its hosts report of their load, when their weights follow from that.
     reports: Option<Rc<LoadReports>>,
     /// Its first hosts are found, or it is known that there are none.
@@ -322,10 +322,7 @@ impl ClusterManager {
             tasks: RefCell::default(),
             done: RefCell::new(Some(done)),
             detector: outlier.map(|config| self.detector(&plan, *config)),
-            checker: health.map(|h| {
-                let (config, transport) = *h;
-                Rc::new(Checker::new(plan.clone(), config, transport))
-            }),
+            checker: (!health.is_empty()).then(|| Rc::new(Checks::new(&plan, health))),
             reports: LoadReports::new(&plan),
             found: Cell::new(false),
             unchecked: Cell::new(0),

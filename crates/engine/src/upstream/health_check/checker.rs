@@ -16,6 +16,7 @@ use crate::upstream::host::Host;
 use crate::upstream::transport::{Transport, Transports};
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::stats::sanitize;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -47,6 +48,8 @@ pub struct Checker {
     config: Config,
     /// With the protocols of `tls_options`.
     transports: Option<Transports>,
+    /// It is one of several: it has a view of its own of each host.
+    several: bool,
     stats: HealthCheckStats,
     sessions: RefCell<HashMap<*const Host, Session>>,
     heard: OnceCell<Heard>,
@@ -59,8 +62,21 @@ pub struct Checker {
 
 struct Session {
     host: Arc<Host>,
-    state: Rc<RefCell<State>>,
+    seen: Rc<Seen>,
     task: AbortHandle,
+}
+
+/// What a check knows of a host.
+struct Seen {
+    state: RefCell<State>,
+    /// Its own view, where there are several checks.
+    view: Option<HostHealth>,
+}
+
+impl Seen {
+    fn health<'a>(&'a self, host: &'a Host) -> &'a HostHealth {
+        self.view.as_ref().unwrap_or(&host.health)
+    }
 }
 
 /// The connection of a session.
@@ -80,10 +96,19 @@ impl Conn {
 
 impl Checker {
     /// Checks nobody yet.
-    pub fn new(plan: Arc<ClusterPlan>, config: Config, transports: Option<Transports>) -> Checker {
-        let stats = HealthCheckStats::new(&plan.scope.scope("health_check"));
+    pub fn new(
+        plan: Arc<ClusterPlan>,
+        config: Config,
+        transports: Option<Transports>,
+        several: bool,
+    ) -> Checker {
+        let scope = plan.scope.scope("health_check");
+        let stats = HealthCheckStats::new(&match &*config.name {
+            "" => scope,
+            name => scope.scope("name").scope(&sanitize(name)),
+        });
         let (sessions, heard, traffic, http1, http2) = Default::default();
-        Checker { plan, config, transports, stats, sessions, heard, traffic, http1, http2 }
+        Checker { plan, config, transports, several, stats, sessions, heard, traffic, http1, http2 }
     }
     /// Tells `f` of every result; set once.
     pub fn tells(&self, f: impl Fn(&Arc<Host>, Report) + 'static) {
@@ -99,9 +124,11 @@ impl Checker {
             let key = Arc::as_ptr(h);
             let session = old.remove(&key).unwrap_or_else(|| {
                 let before = old.values().find(|s| logical || s.host.info.address == h.info.address);
-                begin(h, before.map(|s| &s.host.health), pending);
+                let view = self.several.then(HostHealth::default);
+                let health = view.as_ref().unwrap_or(&h.health);
+                begin(health, before.map(|s| s.seen.health(&s.host)), pending);
                 h.checked_by.get_or_init(|| self.plan.name.clone());
-                self.session(h)
+                self.session(h, view)
             });
             new.insert(key, session);
         }
@@ -110,14 +137,25 @@ impl Checker {
             self.ends(&s);
         }
     }
-    fn session(self: &Rc<Self>, h: &Arc<Host>) -> Session {
-        let state = Rc::new(RefCell::new(State::new(&h.health, &self.stats)));
-        let run = run(Rc::downgrade(self), h.clone(), state.clone());
-        Session { host: h.clone(), state, task: tokio::task::spawn_local(run).abort_handle() }
+    fn session(self: &Rc<Self>, h: &Arc<Host>, view: Option<HostHealth>) -> Session {
+        let state = RefCell::new(State::new(view.as_ref().unwrap_or(&h.health), &self.stats));
+        let seen = Rc::new(Seen { state, view });
+        let run = run(Rc::downgrade(self), h.clone(), seen.clone());
+        Session { host: h.clone(), seen, task: tokio::task::spawn_local(run).abort_handle() }
+    }
+    /// What this check has found of a host, one of several checks.
+    pub fn view(&self, host: &Arc<Host>) -> u16 {
+        let sessions = self.sessions.borrow();
+        sessions.get(&Arc::as_ptr(host)).map_or(0, |s| s.seen.health(host).bits())
+    }
+    /// It has looked at a host once.
+    pub fn has_checked(&self, host: &Arc<Host>) -> bool {
+        let sessions = self.sessions.borrow();
+        sessions.get(&Arc::as_ptr(host)).is_none_or(|s| !s.seen.state.borrow().is_first())
     }
     fn ends(&self, s: &Session) {
         s.task.abort();
-        if s.state.borrow().ends(&s.host.health, &self.stats) {
+        if s.seen.state.borrow().ends(s.seen.health(&s.host), &self.stats) {
             // Somebody may wait for a check that will not come.
             let passed = !s.host.health.has(HostHealth::FAILED_ACTIVE_HC);
             self.tell(&s.host, Report { transition: Transition::Unchanged, passed });
@@ -130,9 +168,9 @@ impl Checker {
     }
     /// A host has told a request that it has failed.
     pub fn failed_passively(&self, host: &Arc<Host>) {
-        let state = self.sessions.borrow().get(&Arc::as_ptr(host)).map(|s| s.state.clone());
-        if let Some(state) = state {
-            self.result(host, &state, Err((Failure::Passive, false)));
+        let seen = self.sessions.borrow().get(&Arc::as_ptr(host)).map(|s| s.seen.clone());
+        if let Some(seen) = seen {
+            self.result(host, &seen, Err((Failure::Passive, false)));
         }
     }
     fn tell(&self, host: &Arc<Host>, r: Report) {
@@ -140,13 +178,14 @@ impl Checker {
             f(host, r);
         }
     }
-    fn result(&self, host: &Arc<Host>, state: &RefCell<State>, outcome: Outcome) -> Transition {
+    fn result(&self, host: &Arc<Host>, seen: &Seen, outcome: Outcome) -> Transition {
         let mut log = |e: Event| {
             let line = event::line(self.config.kind.pb(), &self.plan.name, host, e);
             self.config.logs.iter().for_each(|l| l(&line));
         };
-        let (rules, stats, health) = (&self.config.rules, &self.stats, &host.health);
-        if outcome.is_ok() && health.has(HostHealth::FAILED_ACTIVE_HC) {
+        let (rules, stats, health) = (&self.config.rules, &self.stats, seen.health(host));
+        let state = &seen.state;
+        if outcome.is_ok() && !self.several && health.has(HostHealth::FAILED_ACTIVE_HC) {
             host.comes_up();
         }
         let transition = match outcome {
@@ -200,7 +239,11 @@ impl Checker {
         [own, configured].into_iter().find(|n| !n.is_empty()).unwrap_or(&self.plan.name)
     }
     fn transport(&self, host: &Host) -> &Transport {
-        self.transports.as_ref().unwrap_or(&self.plan.transports).of(&host.info)
+        let all = self.transports.as_ref().unwrap_or(&self.plan.transports);
+        match &self.config.labels {
+            None => all.of(&host.info),
+            Some(labels) => all.labelled(labels),
+        }
     }
     async fn connect(&self, host: &Host) -> Result<Conn, Ended> {
         let address = address(host).ok_or(Ended)?;
@@ -229,7 +272,7 @@ impl Checker {
     pub fn end(&self) {
         for s in self.sessions.take().into_values() {
             s.task.abort();
-            s.state.borrow().ends(&s.host.health, &self.stats);
+            s.seen.state.borrow().ends(s.seen.health(&s.host), &self.stats);
         }
     }
 }
@@ -251,12 +294,12 @@ fn address(host: &Host) -> Option<Address> {
 }
 
 /// What counts of a host that is new.
-fn begin(h: &Host, before: Option<&HostHealth>, pending: bool) {
+fn begin(health: &HostHealth, before: Option<&HostHealth>, pending: bool) {
     const KEPT: u16 = HostHealth::FAILED_ACTIVE_HC
         | HostHealth::DEGRADED_ACTIVE_HC
         | HostHealth::PENDING_ACTIVE_HC
         | HostHealth::ACTIVE_HC_TIMEOUT;
-    h.health.set(match before {
+    health.set(match before {
         Some(b) => b.bits() & KEPT,
         None if pending => HostHealth::FAILED_ACTIVE_HC | HostHealth::PENDING_ACTIVE_HC,
         None => HostHealth::FAILED_ACTIVE_HC,
@@ -264,7 +307,7 @@ fn begin(h: &Host, before: Option<&HostHealth>, pending: bool) {
 }
 
 /// The task of a host.
-async fn run(checker: Weak<Checker>, host: Arc<Host>, state: Rc<RefCell<State>>) {
+async fn run(checker: Weak<Checker>, host: Arc<Host>, seen: Rc<Seen>) {
     let mut conn = None;
     let first = checker.upgrade().and_then(|c| c.config.rules.first());
     if let Some(wait) = first {
@@ -276,7 +319,7 @@ async fn run(checker: Weak<Checker>, host: Arc<Host>, state: Rc<RefCell<State>>)
         let probe = Box::pin(c.probe(&host, &mut conn));
         let outcome = clock::timeout(TimerKind::Other, c.config.timeout, probe).await;
         let outcome = outcome.unwrap_or(Err((Failure::NetworkTimeout, false)));
-        let transition = c.result(&host, &state, outcome);
+        let transition = c.result(&host, &seen, outcome);
         let wait = c.config.rules.next(outcome.is_ok(), transition, c.has_traffic());
         drop(c);
         idle(&mut conn, wait).await;

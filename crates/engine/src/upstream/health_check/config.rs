@@ -46,6 +46,7 @@ pub const COVERED: &[Covered] = &[
             "always_log_health_check_failures",
             "always_log_health_check_success",
             "tls_options",
+            "transport_socket_match_criteria",
         ],
     )
     .ignoring(&[("alt_port", "Envoy does not read it either")]),
@@ -103,6 +104,9 @@ impl Kind {
 
 /// `HealthCheck`
 pub struct Config {
+    pub(super) name: Box<str>,
+    /// `transport_socket_match_criteria`, in place of the host's own.
+    pub(super) labels: Option<prost_types::Struct>,
     pub(super) kind: Kind,
     pub(super) rules: Rules,
     pub(super) timeout: Duration,
@@ -146,6 +150,8 @@ impl Config {
         let no_traffic_interval = time(&h.no_traffic_interval, Duration::from_secs(60))?;
         let unhealthy_interval = time(&h.unhealthy_interval, interval)?;
         Ok(Config {
+            name: h.name.as_str().into(),
+            labels: h.transport_socket_match_criteria.clone(),
             kind,
             rules: Rules {
                 unhealthy_threshold: h.unhealthy_threshold.unwrap_or(0),

@@ -11,13 +11,15 @@ mod event;
 mod grpc;
 mod http;
 mod payload;
+mod several;
 mod state;
 mod tcp;
 #[cfg(test)]
 mod tests;
 
-pub use checker::{Checker, Report};
+pub use checker::Report;
 pub use config::{COVERED, Config, Target};
+pub use several::{Checks, Configured};
 pub use state::{Failure, Transition};
 
 use nuncio_core::stats;

@@ -134,6 +134,10 @@ impl State {
         }
         State { healthy: 0, unhealthy: 0, first: true }
     }
+    /// There was no check yet.
+    pub fn is_first(&self) -> bool {
+        self.first
+    }
     /// The host is no longer checked. True when it never was.
     pub fn ends(&self, host: &HostHealth, stats: &HealthCheckStats) -> bool {
         if !host.has(HostHealth::FAILED_ACTIVE_HC) {
