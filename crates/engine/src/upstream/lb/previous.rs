@@ -103,7 +103,7 @@ mod tests {
         p.tries(host(2));
         assert_eq!(next(&p, &levels), Some(vec![0, 100, 0]));
         p.tries(host(1));
-        assert_eq!(next(&p, &levels), Some(vec![50, 25, 25]), "from the beginning");
+        assert_eq!(next(&p, &levels), Some(vec![100, 0, 0]), "from the beginning");
         assert_eq!(next(&p, &levels), None, "what was tried before is forgotten");
         p.tries(host(0));
         assert_eq!(next(&p, &levels), Some(vec![0, 50, 50]));
@@ -132,6 +132,6 @@ mod tests {
         p.tries(host(0));
         assert_eq!(next(&p, &[level(1, 1), level(0, 1), level(1, 2)]), Some(vec![0, 0, 100]));
         p.tries(host(7));
-        assert_eq!(next(&p, &[level(1, 1)]), None, "fewer are left");
+        assert_eq!(next(&p, &[level(1, 1)]), Some(vec![100]), "fewer are left");
     }
 }
