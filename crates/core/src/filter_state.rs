@@ -47,6 +47,14 @@ impl StateObject for HashableString {
     }
 }
 
+/// A number (Envoy's `UInt32Accessor`).
+pub struct NumberObject(pub u32);
+impl StateObject for NumberObject {
+    fn text(&self) -> Option<String> {
+        Some(self.0.to_string())
+    }
+}
+
 /// The objects of one stream or one connection; few, so a list.
 #[derive(Default)]
 pub struct FilterState {

@@ -44,6 +44,7 @@ pub mod network_filter;
 pub mod orca;
 pub mod overload;
 pub mod pipeline;
+pub mod rate_limit;
 pub mod registry;
 pub mod rng;
 pub mod route;

@@ -1,9 +1,10 @@
 //! What a network filter is that stands before the last one of a filter chain: it decides whether a connection may go on.
 //!
-//! It is asked when the connection has come, told when the TLS handshake (if there is one) is done, and asked again
+//! It is asked when the connection has come (and may let it wait), told when the TLS handshake (if there is one) is done, and asked again
 //! when the first bytes are there; what it answers is an [`Access`]. It does not change bytes: filters that do are
 //! the last of their chain.
 
+use crate::LocalBoxFuture;
 use crate::error::BuildResult;
 use crate::filter::{BuildCx, decode};
 use crate::info::ConnInfo;
@@ -38,6 +39,14 @@ pub trait NetworkFilter: Sized + Send + Sync + 'static {
     fn on_new_connection(self: &Arc<Self>, _: &mut Self::State, _: &Rc<ConnInfo>) -> Access {
         Access::Granted
     }
+    /// Asked next, when it was granted: what is to be awaited before the connection goes on.
+    fn admits<'a>(
+        self: &'a Arc<Self>,
+        _: &'a mut Self::State,
+        _: &'a Rc<ConnInfo>,
+    ) -> Option<LocalBoxFuture<'a, Access>> {
+        None
+    }
     /// The TLS handshake is done.
     fn on_handshake(&self, _: &mut Self::State, _: &Rc<ConnInfo>) {}
     /// Bytes have come from the client: the first ones, or all when [`every_piece`](Self::every_piece).
@@ -60,6 +69,12 @@ pub trait DynNetworkFilter: Send + Sync {
     fn state(&self) -> Box<dyn Any>;
     /// [`NetworkFilter::on_new_connection`].
     fn on_new_connection(&self, st: &mut dyn Any, conn: &Rc<ConnInfo>) -> Access;
+    /// [`NetworkFilter::admits`].
+    fn admits<'a>(
+        &'a self,
+        st: &'a mut dyn Any,
+        conn: &'a Rc<ConnInfo>,
+    ) -> Option<LocalBoxFuture<'a, Access>>;
     /// [`NetworkFilter::on_handshake`].
     fn on_handshake(&self, st: &mut dyn Any, conn: &Rc<ConnInfo>);
     /// [`NetworkFilter::on_data`].
@@ -79,6 +94,13 @@ impl<F: NetworkFilter> DynNetworkFilter for Typed<F> {
     fn on_new_connection(&self, st: &mut dyn Any, conn: &Rc<ConnInfo>) -> Access {
         // The engine hands every filter the state that `state` made for it; anything else is passed over.
         st.downcast_mut().map_or(Access::Granted, |st| self.0.on_new_connection(st, conn))
+    }
+    fn admits<'a>(
+        &'a self,
+        st: &'a mut dyn Any,
+        conn: &'a Rc<ConnInfo>,
+    ) -> Option<LocalBoxFuture<'a, Access>> {
+        self.0.admits(st.downcast_mut()?, conn)
     }
     fn on_handshake(&self, st: &mut dyn Any, conn: &Rc<ConnInfo>) {
         if let Some(st) = st.downcast_mut() {

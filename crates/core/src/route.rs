@@ -3,6 +3,7 @@
 use crate::exchange::Exchange;
 use crate::info::StreamShared;
 use crate::metadata::Metadata;
+use crate::rate_limit::RateLimits;
 use nuncio_wire::{HeaderMap, RequestHead};
 use std::any::Any;
 use std::borrow::Cow;
@@ -76,6 +77,10 @@ pub trait Route: Any + Send + Sync {
     fn per_filter(&self, sx: &StreamShared) -> [Option<&PerFilter>; 4];
     /// The cluster the request goes to; `None` when the route answers by itself.
     fn cluster<'a>(&'a self, head: &'a RequestHead, sx: &StreamShared) -> Option<Cow<'a, str>>;
+    /// Its rate limits and those of its virtual host.
+    fn rate_limits(&self) -> RateLimits<'_> {
+        RateLimits::default()
+    }
     /// Adds to the headers of a local reply what the route adds to responses.
     fn finalize_reply(&self, _status: u16, _headers: &mut HeaderMap, _ex: &Exchange) {}
 }

@@ -47,6 +47,8 @@ pub trait HttpClient: Send + Sync {
 
 /// Counts what the proxy itself answers in a cluster's place. Used on workers.
 pub trait ChargeCluster: Send + Sync {
+    /// There is such a cluster now.
+    fn exists(&self, cluster: &str) -> bool;
     /// A response to a request from inside, with this status.
     fn charge_internal(&self, cluster: &str, status: u16);
 }

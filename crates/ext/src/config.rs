@@ -3,13 +3,10 @@
 use nuncio_api::envoy::config::core::v3 as pb;
 use nuncio_api::envoy::r#type::v3::FractionalPercent as PbPercent;
 use nuncio_core::filter::BuildCx;
-use nuncio_core::format::FormatCx;
-use nuncio_core::info::StreamShared;
+pub use nuncio_core::format::request_cx;
 use nuncio_core::matchers::FractionalPercent;
-use nuncio_core::route::Route;
 use nuncio_core::runtime::{Runtime, RuntimeFraction};
 use nuncio_core::stats::Scope;
-use nuncio_wire::HeaderMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,22 +54,4 @@ pub fn millis(d: Option<&prost_types::Duration>) -> Option<Duration> {
 /// The scope of stats that stand below no connection manager.
 pub fn root(scope: &Scope) -> Scope {
     scope.store().root()
-}
-
-/// What formats see in the request phase.
-pub fn request_cx<'a>(
-    headers: &'a HeaderMap,
-    sx: &'a StreamShared,
-    route: Option<&'a dyn Route>,
-) -> FormatCx<'a> {
-    FormatCx {
-        request: Some(headers),
-        response: None,
-        trailers: None,
-        info: &sx.info,
-        conn: &sx.conn,
-        route,
-        local_reply_body: b"",
-        log_type: nuncio_api::envoy::data::accesslog::v3::AccessLogType::NotSet,
-    }
 }

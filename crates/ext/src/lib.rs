@@ -64,4 +64,5 @@ pub fn register(r: &mut Registry, c: &mut Coverage) {
     // The lists that access loggers stand in; whoever has such a list builds it by the same function of `core`.
     c.add(nuncio_core::access_log::COVERED);
     c.add(nuncio_core::match_tree::COVERED);
+    c.add(nuncio_core::rate_limit::COVERED);
 }

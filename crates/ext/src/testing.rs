@@ -17,15 +17,20 @@ use nuncio_core::listener_filter::DynListenerFilter;
 use nuncio_core::network_filter::DynNetworkFilter;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::Store;
-use nuncio_core::{Registry, StreamInfo};
+use nuncio_core::upstreams::{ClientOptions, HttpClient};
+use nuncio_core::{BuildResult, Registry, StreamInfo};
 use nuncio_testkit::FilterTest;
+use nuncio_testkit::filter_test::Calls;
 use nuncio_wire::HeaderMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, MutexGuard};
 
-/// A server that has every cluster.
-struct Server;
+/// A server that has every cluster, none of which answers unless it is told to.
+#[derive(Default)]
+struct Server {
+    calls: Calls,
+}
 
 impl ServerCx for Server {
     fn has_cluster(&self, _: &str) -> bool {
@@ -36,6 +41,9 @@ impl ServerCx for Server {
     }
     fn state(&self) -> Arc<ServerState> {
         Arc::default()
+    }
+    fn http_client(&self, o: &ClientOptions<'_>, _: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        Ok(self.calls.client(o.cluster))
     }
 }
 
@@ -59,7 +67,7 @@ pub fn loggers(logs: &[AccessLog], store: &Store) -> Result<Vec<Logger>, String>
         scope: &scope,
         name: "",
         node: &node,
-        server: &Server,
+        server: &Server::default(),
         init: &Init::default(),
         validate_only: false,
     };
@@ -80,7 +88,7 @@ pub fn listener_filters(yaml: &str) -> (Vec<Arc<dyn DynListenerFilter>>, Store) 
         scope: &scope,
         name: "",
         node: &node,
-        server: &Server,
+        server: &Server::default(),
         init: &Init::default(),
         validate_only: false,
     };
@@ -95,6 +103,11 @@ pub fn listener_filters(yaml: &str) -> (Vec<Arc<dyn DynListenerFilter>>, Store) 
 
 /// Builds the network filters of a list; their stats go to the store that is returned.
 pub fn network_filters(yaml: &str) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
+    calling_network_filters(yaml, Calls::default())
+}
+
+/// As [`network_filters`], with what they ask of others.
+pub fn calling_network_filters(yaml: &str, calls: Calls) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
     let indented = yaml.replace('\n', "\n  ");
     let yaml = format!("filters:\n  {indented}");
     let loaded =
@@ -108,7 +121,7 @@ pub fn network_filters(yaml: &str) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
         scope: &scope,
         name: "",
         node: &node,
-        server: &Server,
+        server: &Server { calls },
         init: &Init::default(),
         validate_only: false,
     };

@@ -27,7 +27,7 @@ pub use operator::Operator;
 pub use time::TimeFormat;
 
 use crate::error::BuildResult;
-use crate::info::{ConnInfo, StreamInfo};
+use crate::info::{ConnInfo, StreamInfo, StreamShared};
 use crate::route::Route;
 use json::Node;
 use nuncio_api::envoy::config::core::v3 as pb;
@@ -63,6 +63,24 @@ pub struct FormatCx<'a> {
     pub local_reply_body: &'a [u8],
     /// `%ACCESS_LOG_TYPE%`.
     pub log_type: AccessLogType,
+}
+
+/// What formats see in the request phase.
+pub fn request_cx<'a>(
+    headers: &'a HeaderMap,
+    sx: &'a StreamShared,
+    route: Option<&'a dyn Route>,
+) -> FormatCx<'a> {
+    FormatCx {
+        request: Some(headers),
+        response: None,
+        trailers: None,
+        info: &sx.info,
+        conn: &sx.conn,
+        route,
+        local_reply_body: b"",
+        log_type: AccessLogType::NotSet,
+    }
 }
 
 /// Where the text of a format goes.

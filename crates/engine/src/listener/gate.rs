@@ -11,8 +11,10 @@ use nuncio_core::network_filter::{Access, DynNetworkFilter};
 use nuncio_wire::ReadBuf;
 use std::any::Any;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 /// The network filters before the last one of a chain.
@@ -45,6 +47,8 @@ pub struct Gate {
     conn: Rc<ConnInfo>,
     /// Some filter wants to see bytes still.
     watching: bool,
+    /// Some filter has let it wait.
+    waited: bool,
 }
 
 impl Gate {
@@ -55,17 +59,38 @@ impl Gate {
         }
         let states = filters.iter().map(|f| f.state()).collect();
         let watching = filters.iter().any(|f| f.wants_data());
-        Some(Box::new(Gate { filters: filters.clone(), states, conn: conn.clone(), watching }))
+        Some(Box::new(Gate { filters: filters.clone(), states, conn: conn.clone(), watching, waited: false }))
     }
     /// The connection has come. False, after some time perhaps: it is to be closed.
     pub async fn opens(&mut self) -> bool {
         for (f, st) in self.filters.iter().zip(&mut self.states) {
-            if let Access::Refused(after, why) = f.on_new_connection(&mut **st, &self.conn) {
+            let mut access = f.on_new_connection(&mut **st, &self.conn);
+            if access == Access::Granted
+                && let Some(asked) = f.admits(&mut **st, &self.conn)
+            {
+                self.waited = true;
+                access = asked.await;
+            }
+            if let Access::Refused(after, why) = access {
                 refuse(&self.conn, after, why).await;
                 return false;
             }
         }
         true
+    }
+    /// It was refused: what has come while it waited is taken in, so that its end is no reset.
+    pub async fn drain(&self, secured: impl Future<Output = Option<(Io, ReadBuf)>>) {
+        if !self.waited {
+            return;
+        }
+        let mut secured = pin!(secured);
+        poll_fn(|cx| {
+            if let Poll::Ready(Some((mut io, mut read))) = secured.as_mut().poll(cx) {
+                let _ = io.poll_read_at_least(cx, &mut read, 1);
+            }
+            Poll::Ready(())
+        })
+        .await;
     }
     /// Its TLS handshake is done, or it has none.
     pub fn secured(&mut self) {
@@ -102,6 +127,7 @@ impl Gate {
         idle: Option<Duration>,
     ) -> Result<(Io, ReadBuf), CloseReason> {
         if !self.opens().await {
+            self.drain(async { secured.await.ok() }).await;
             return Err(CloseReason::Local);
         }
         let (mut io, mut read) = secured.await?;

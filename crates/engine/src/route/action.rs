@@ -16,6 +16,7 @@ use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
 use nuncio_core::matchers::RegexSubstitution;
+use nuncio_core::rate_limit::{Place, Policy};
 use nuncio_core::route::PerFilter;
 use nuncio_core::runtime::RuntimeNumber;
 use nuncio_wire::{HeaderName, RequestHead, name};
@@ -53,6 +54,8 @@ pub const COVERED: &[Covered] = &[
             "max_grpc_timeout",
             "grpc_timeout_offset",
             "path_rewrite_policy",
+            "rate_limits",
+            "include_vh_rate_limits",
         ],
     ),
     Covered::new(
@@ -135,6 +138,8 @@ pub struct ClusterRoute {
     pub grpc: Option<GrpcTimeout>,
     /// `request_mirror_policies`
     pub shadows: Option<ShadowPolicies>,
+    /// `rate_limits` and `include_vh_rate_limits`, when there are any.
+    pub rate_limits: Option<Box<(Box<[Policy]>, bool)>>,
     /// Index of the circuit breakers: 0 default, 1 high.
     pub priority: usize,
     /// Status when the cluster does not exist.
@@ -324,6 +329,10 @@ impl ClusterRoute {
             retry: match &a.retry_policy {
                 Some(p) => Some(Arc::new(RetryPolicy::new(p, cx)?)),
                 None => host.retry.clone(),
+            },
+            rate_limits: match (&*a.rate_limits, a.include_vh_rate_limits.unwrap_or(false)) {
+                ([], false) => None,
+                (all, include) => Some(Box::new((Policy::list(all, Place::Route, cx)?, include))),
             },
             buffer_limit: None,
             upgrades: upgrades(a)?,

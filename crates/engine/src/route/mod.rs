@@ -34,6 +34,7 @@ use nuncio_core::info::StreamShared;
 use nuncio_core::match_input::Source;
 use nuncio_core::match_tree::Tree;
 use nuncio_core::metadata::{LazyMetadata, Metadata};
+use nuncio_core::rate_limit::{Place, Policy, RateLimits};
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
@@ -84,6 +85,7 @@ pub const COVERED: &[Covered] = &[
             "request_body_buffer_limit",
             "request_mirror_policies",
             "matcher",
+            "rate_limits",
         ],
     ),
     Covered::new("envoy.config.route.v3.RouteList", &["routes"]),
@@ -150,6 +152,7 @@ pub struct VirtualHostShared {
     buffer_limit: Option<u64>,
     shadows: Option<ShadowPolicies>,
     virtual_clusters: VirtualClusters,
+    rate_limits: Box<[Policy]>,
 }
 
 /// What all routes of a table share.
@@ -295,6 +298,7 @@ impl VirtualHost {
             buffer_limit: h.request_body_buffer_limit.or(h.per_request_buffer_limit_bytes.map(u64::from)),
             shadows: shadow::policies(&h.request_mirror_policies, config.shadows.as_ref(), validate, cx)?,
             virtual_clusters: VirtualClusters::new(h, cx)?,
+            rate_limits: Policy::list(&h.rate_limits, Place::Route, cx)?,
         });
         let route = |r: &pb::Route| -> BuildResult<(Matcher, Arc<RouteEntry>)> {
             let m = r
@@ -448,6 +452,12 @@ impl Route for RouteEntry {
             Action::Cluster(c) => c.cluster_name(head, sx),
             _ => None,
         }
+    }
+    fn rate_limits(&self) -> RateLimits<'_> {
+        let Action::Cluster(c) = &self.action else { return RateLimits::default() };
+        let (route, include_virtual_host) =
+            c.rate_limits.as_deref().map_or((&[][..], false), |l| (&l.0, l.1));
+        RateLimits { route, virtual_host: &self.host.rate_limits, include_virtual_host }
     }
     fn finalize_reply(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange) {
         // Other actions are replies themselves.

@@ -101,6 +101,7 @@ impl Session {
         if let Some(g) = &mut gate
             && !g.opens().await
         {
+            g.drain(client).await;
             return;
         }
         let work = pin!(self.run(client, gate));

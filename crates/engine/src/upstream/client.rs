@@ -145,6 +145,9 @@ impl HttpClient for Client {
 pub struct Charges;
 
 impl ChargeCluster for Charges {
+    fn exists(&self, cluster: &str) -> bool {
+        Clusters::here().get(cluster).is_some()
+    }
     fn charge_internal(&self, cluster: &str, status: u16) {
         if let Some(c) = Clusters::here().get(cluster) {
             c.plan.stats.rq().record(status);

@@ -19,6 +19,7 @@ extensions![
     jwt_authn,
     local_ratelimit,
     match_delegate,
+    ratelimit,
     rbac,
     set_filter_state,
     set_metadata,

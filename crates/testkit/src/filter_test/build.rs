@@ -39,7 +39,7 @@ impl ServerCx for Server {
         self.state.clone()
     }
     fn http_client(&self, o: &ClientOptions<'_>, _: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
-        Ok(Arc::new(self.calls.client(o.cluster)))
+        Ok(self.calls.client(o.cluster))
     }
 }
 

@@ -64,13 +64,14 @@ impl Calls {
     pub fn seen(&self) -> Vec<SeenCall> {
         self.state().seen.clone()
     }
-    pub(super) fn client(&self, cluster: &str) -> Fake {
-        Fake { calls: self.clone(), cluster: cluster.to_owned() }
+    /// A client whose calls these are.
+    pub fn client(&self, cluster: &str) -> Arc<dyn HttpClient> {
+        Arc::new(Fake { calls: self.clone(), cluster: cluster.to_owned() })
     }
 }
 
 /// A client that calls nobody.
-pub(super) struct Fake {
+struct Fake {
     calls: Calls,
     cluster: String,
 }

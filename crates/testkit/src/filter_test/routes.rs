@@ -5,6 +5,7 @@ use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_core::coverage::Coverage;
 use nuncio_core::filter::BuildCx;
 use nuncio_core::metadata::Metadata;
+use nuncio_core::rate_limit::{Place, Policy, RateLimits};
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::{BuildError, BuildResult, StreamShared};
 use nuncio_wire::RequestHead;
@@ -30,6 +31,9 @@ struct TestRoute {
     virtual_host: String,
     metadata: Metadata,
     cluster: Option<String>,
+    /// Of the route, and whether those of the virtual host hold too.
+    rate_limits: (Box<[Policy]>, bool),
+    host_rate_limits: Arc<[Policy]>,
     /// From the most to the least specific level.
     levels: [Arc<PerFilter>; 4],
 }
@@ -45,6 +49,7 @@ impl Routes {
         let mut hosts = vec![];
         for vh in &config.virtual_hosts {
             let host = level(&vh.typed_per_filter_config)?;
+            let host_rate_limits: Arc<[Policy]> = Policy::list(&vh.rate_limits, Place::Route, cx)?.into();
             let mut routes = vec![];
             for r in &vh.routes {
                 let levels = [
@@ -59,6 +64,8 @@ impl Routes {
                     virtual_host: vh.name.clone(),
                     metadata: metadata.unwrap_or_default(),
                     cluster: cluster(r),
+                    rate_limits: rate_limits(r, cx)?,
+                    host_rate_limits: host_rate_limits.clone(),
                     levels,
                 };
                 routes.push((matcher(r)?, Arc::new(route)));
@@ -88,6 +95,12 @@ fn cluster(r: &pb::Route) -> Option<String> {
         Some(S::WeightedClusters(w)) => w.clusters.first().map(|c| c.name.clone()),
         _ => Some(String::new()),
     }
+}
+
+fn rate_limits(r: &pb::Route, cx: &BuildCx<'_>) -> BuildResult<(Box<[Policy]>, bool)> {
+    let Some(pb::route::Action::Route(action)) = &r.action else { return Ok(Default::default()) };
+    let all = Policy::list(&action.rate_limits, Place::Route, cx)?;
+    Ok((all, action.include_vh_rate_limits.unwrap_or(false)))
 }
 
 fn matcher(r: &pb::Route) -> BuildResult<Match> {
@@ -137,6 +150,10 @@ impl Route for TestRoute {
     }
     fn cluster<'a>(&'a self, _: &'a RequestHead, _: &StreamShared) -> Option<Cow<'a, str>> {
         self.cluster.as_deref().map(Cow::Borrowed)
+    }
+    fn rate_limits(&self) -> RateLimits<'_> {
+        let (route, include_virtual_host) = (&*self.rate_limits.0, self.rate_limits.1);
+        RateLimits { route, virtual_host: &self.host_rate_limits, include_virtual_host }
     }
 }
 

@@ -105,6 +105,10 @@ async fn run(built: &Built, reply: Reply, head: RequestHead, payload: Payload) -
         seen.broken = end.is_some();
     }
     drop(run);
+    // What goes on without the stream has its turn.
+    for _ in 0..8 {
+        tokio::task::yield_now().await;
+    }
     seen.upstream = upstream.seen.into_inner();
     seen.details = sx.info.details.borrow().to_string();
     let flags: Vec<_> = sx.info.flags.get().iter().map(Flag::short).collect();

@@ -1,11 +1,11 @@
 //! The buckets of one configuration, and which of them a request must take tokens from.
 
-use super::actions::{Descriptor, Entry};
 use crate::config::millis;
 use crate::token_bucket::TokenBucket;
 use nuncio_api::envoy::extensions::common::ratelimit::v3::LocalRateLimitDescriptor;
 use nuncio_api::envoy::extensions::filters::http::local_ratelimit::v3 as pb;
 use nuncio_api::envoy::r#type::v3::TokenBucket as PbBucket;
+use nuncio_core::rate_limit::{Descriptor, Entry};
 use nuncio_core::{BuildError, BuildResult};
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, HashMap};
@@ -188,8 +188,10 @@ impl Limiter {
     }
     /// Takes tokens for a request: from the buckets of its descriptors, the slowest first, then from the default one.
     pub fn take(&self, descriptors: &[Descriptor]) -> Verdict {
-        let mut matched: SmallVec<[_; 4]> =
-            descriptors.iter().filter_map(|d| self.find(d).map(|(b, shadow)| (b, shadow, d.hits))).collect();
+        let mut matched: SmallVec<[_; 4]> = descriptors
+            .iter()
+            .filter_map(|d| self.find(d).map(|(b, shadow)| (b, shadow, d.hits.unwrap_or(1))))
+            .collect();
         matched.sort_by(|a, b| a.0.rate().total_cmp(&b.0.rate()));
         let mut shadow = false;
         for (bucket, watches, hits) in &matched {

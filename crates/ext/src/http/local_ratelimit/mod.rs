@@ -1,7 +1,9 @@
 use crate::config::{fraction, root};
 use crate::token_bucket::TokenBucket;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
-use nuncio_api::envoy::extensions::common::ratelimit::v3::XRateLimitHeadersRfcVersion;
+use nuncio_api::envoy::extensions::common::ratelimit::v3::{
+    VhRateLimitsOptions, XRateLimitHeadersRfcVersion,
+};
 use nuncio_api::envoy::extensions::filters::http::local_ratelimit::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
@@ -9,6 +11,7 @@ use nuncio_core::filter_state::{LifeSpan, StateObject};
 use nuncio_core::flags::Flag;
 use nuncio_core::format::FormatCx;
 use nuncio_core::header_rules::Rules;
+use nuncio_core::rate_limit::{Descriptor, Place, Policy, VirtualHostLimits, of_route};
 use nuncio_core::registry::Docs;
 use nuncio_core::runtime::RuntimeFraction;
 use nuncio_core::{BuildResult, Exchange, LocalReply, Registry, StreamShared, rng, stats};
@@ -16,45 +19,36 @@ use nuncio_wire::{HeaderMap, name};
 use std::rc::Rc;
 use std::sync::Arc;
 
-mod actions;
 mod limiter;
 
-use actions::{Descriptor, Policy};
 use limiter::{Limiter, Rates, Verdict};
 
 /// Its well-known name.
 pub const NAME: &str = "envoy.filters.http.local_ratelimit";
 
 /// What is read of its configuration.
-pub const COVERED: &[Covered] = &[
-    Covered::new(
-        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-        &[
-            "stat_prefix",
-            "status",
-            "token_bucket",
-            "filter_enabled",
-            "filter_enforced",
-            "request_headers_to_add_when_not_enforced",
-            "response_headers_to_add",
-            "descriptors",
-            "local_rate_limit_per_downstream_connection",
-            "enable_x_ratelimit_headers",
-            "always_consume_default_token_bucket",
-            "rate_limited_as_resource_exhausted",
-            "rate_limits",
-            "max_dynamic_descriptors",
-            "enable_retry_after_header",
-        ],
-    )
-    .ignoring(&[
-        ("stage", "chooses among rate_limits of routes, which are refused"),
-        ("vh_rate_limits", "chooses among rate_limits of routes and virtual hosts, which are refused"),
-    ]),
-    actions::COVERED[0],
-    actions::COVERED[1],
-    actions::COVERED[2],
-];
+pub const COVERED: &[Covered] = &[Covered::new(
+    "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+    &[
+        "stat_prefix",
+        "status",
+        "token_bucket",
+        "filter_enabled",
+        "filter_enforced",
+        "request_headers_to_add_when_not_enforced",
+        "response_headers_to_add",
+        "descriptors",
+        "local_rate_limit_per_downstream_connection",
+        "enable_x_ratelimit_headers",
+        "always_consume_default_token_bucket",
+        "rate_limited_as_resource_exhausted",
+        "rate_limits",
+        "max_dynamic_descriptors",
+        "enable_retry_after_header",
+        "stage",
+        "vh_rate_limits",
+    ],
+)];
 
 /// Registers the filter.
 pub(super) fn register(r: &mut Registry, docs: Docs) {
@@ -79,7 +73,10 @@ pub struct LocalRateLimit(Arc<Limit>);
 pub struct Limit {
     rates: Rates,
     limiter: Limiter,
-    policies: Vec<Policy>,
+    /// Its own `rate_limits`; where it has none, those of the route hold.
+    policies: Box<[Policy]>,
+    stage: u32,
+    of_host: VirtualHostLimits,
     per_connection: bool,
     enabled: Option<RuntimeFraction>,
     enforced: Option<RuntimeFraction>,
@@ -109,7 +106,13 @@ impl Limit {
         Ok(Limit {
             limiter: rates.limiter(),
             rates,
-            policies: c.rate_limits.iter().map(|r| Policy::new(r, cx)).collect::<BuildResult<_>>()?,
+            policies: Policy::list(&c.rate_limits, Place::FilterWithoutLimit, cx)?,
+            stage: c.stage,
+            of_host: match c.vh_rate_limits() {
+                VhRateLimitsOptions::Override => VirtualHostLimits::Override,
+                VhRateLimitsOptions::Include => VirtualHostLimits::Include,
+                VhRateLimitsOptions::Ignore => VirtualHostLimits::Ignore,
+            },
             per_connection: c.local_rate_limit_per_downstream_connection,
             enabled: c.filter_enabled.as_ref().map(|f| fraction(f, cx)),
             enforced: c.filter_enforced.as_ref().map(|f| fraction(f, cx)),
@@ -125,8 +128,7 @@ impl Limit {
         })
     }
     fn take(&self, ex: &Exchange) -> Verdict {
-        let policies = if self.rates.have_descriptors() { &self.policies[..] } else { &[] };
-        let descriptors: Vec<Descriptor> = policies.iter().filter_map(|p| p.descriptor(ex)).collect();
+        let descriptors = if self.rates.have_descriptors() { self.descriptors(ex) } else { vec![] };
         if !self.per_connection {
             return self.limiter.take(&descriptors);
         }
@@ -137,6 +139,17 @@ impl Limit {
             new
         });
         limiter.0.take(&descriptors)
+    }
+    /// Of the filter's own policies, or else of those of the route.
+    fn descriptors(&self, ex: &Exchange) -> Vec<Descriptor> {
+        if !self.policies.is_empty() {
+            let now = self.policies.iter().filter(|p| !p.on_stream_done());
+            return now.filter_map(|p| p.descriptor(ex)).collect();
+        }
+        let Some(route) = ex.route() else { return vec![] };
+        // As in Envoy one with a `disable_key` never holds here, and `apply_on_stream_done` means nothing.
+        let policies = of_route(&*route, self.stage, self.of_host).filter(|p| !p.has_disable_key());
+        policies.filter_map(|p| p.descriptor(ex)).collect()
     }
     fn refuse(&self, bucket: Option<&TokenBucket>, ex: &Exchange) -> LocalReply {
         let mut headers = HeaderMap::new();

@@ -256,6 +256,6 @@ fn routes_and_refusals() {
     );
     assert_eq!(
         test("rate_limits: [{stage: 1, actions: [{remote_address: {}}]}]").refusal(),
-        "not implemented yet: RateLimit.stage"
+        "'stage' field and 'disable_key' field are not supported"
     );
 }

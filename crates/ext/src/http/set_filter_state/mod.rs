@@ -3,7 +3,7 @@ use nuncio_api::envoy::extensions::filters::common::set_filter_state::v3 as comm
 use nuncio_api::envoy::extensions::filters::http::set_filter_state::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
-use nuncio_core::filter_state::{HashableString, LifeSpan, StateObject, StringObject};
+use nuncio_core::filter_state::{HashableString, LifeSpan, NumberObject, StateObject, StringObject};
 use nuncio_core::format::{FormatCx, Formatter, Purpose};
 use nuncio_core::registry::Docs;
 use nuncio_core::{BuildError, BuildResult, Exchange, Registry};
@@ -45,7 +45,6 @@ const KNOWN: &[&str] = &[
     "envoy.network.transport_socket.original_dst_address",
     "envoy.filters.listener.original_dst.local_ip",
     "envoy.filters.listener.original_dst.remote_ip",
-    "envoy.ratelimit.hits_addend",
     "envoy.hash_policy",
 ];
 
@@ -53,6 +52,16 @@ const KNOWN: &[&str] = &[
 pub struct SetFilterState {
     values: Vec<Value>,
     clear_route_cache: bool,
+}
+
+/// What is made of a text.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    /// A balancer may choose by it.
+    Hashable,
+    /// None, unless it is a number.
+    Number,
 }
 
 /// One object to set.
@@ -63,8 +72,7 @@ pub(crate) struct Value {
     /// `read_only`
     pub read_only: bool,
     skip_if_empty: bool,
-    /// An `envoy.hashable_string`: a balancer may choose by it.
-    hashable: bool,
+    kind: Kind,
 }
 
 impl Value {
@@ -75,10 +83,11 @@ impl Value {
         if text.is_empty() && self.skip_if_empty {
             return None;
         }
-        let text = String::from_utf8_lossy(&text).into();
-        Some(match self.hashable {
-            true => Rc::new(HashableString(text)),
-            false => Rc::new(StringObject(text)),
+        let text = String::from_utf8_lossy(&text);
+        Some(match self.kind {
+            Kind::Hashable => Rc::new(HashableString(text.into())),
+            Kind::Text => Rc::new(StringObject(text.into())),
+            Kind::Number => Rc::new(NumberObject(text.trim().parse().ok()?)),
         })
     }
     /// From configuration.
@@ -90,14 +99,15 @@ impl Value {
             return Err("field: \"key\", reason: is required".into());
         };
         let factory = if v.factory_key.is_empty() { key } else { &v.factory_key };
-        let hashable = factory == "envoy.hashable_string";
-        if !hashable && factory != "envoy.string" {
-            return Err(if KNOWN.contains(&&**factory) {
-                BuildError::not_implemented(format_args!("filter state object {factory}"))
-            } else {
-                BuildError(format!("'{key}' does not have an object factory"))
-            });
-        }
+        let kind = match &**factory {
+            "envoy.string" => Kind::Text,
+            "envoy.hashable_string" => Kind::Hashable,
+            "envoy.ratelimit.hits_addend" => Kind::Number,
+            known if KNOWN.contains(&known) => {
+                return Err(BuildError::not_implemented(format_args!("filter state object {known}")));
+            }
+            _ => return Err(BuildError(format!("'{key}' does not have an object factory"))),
+        };
         let Some(common::filter_state_value::Value::FormatString(format)) = &v.value else {
             return Err("field: \"value\", reason: is required".into());
         };
@@ -106,7 +116,7 @@ impl Value {
             format: Formatter::new(format, Purpose::Body)?,
             read_only: v.read_only,
             skip_if_empty: v.skip_if_empty,
-            hashable,
+            kind,
         })
     }
 }

@@ -1,65 +1,24 @@
-//! Descriptors of a request: what `RateLimit.actions` make of it.
+//! One action of a `RateLimit`: what it adds to the descriptor of a request.
 
-use crate::config::request_cx;
+use super::{Entry, Place};
+use crate::address::Address;
+use crate::filter::BuildCx;
+use crate::format::{HeaderFormatter, request_cx};
+use crate::match_input::{Input, Source};
+use crate::match_tree;
+use crate::matchers::{CidrRange, CidrSet, HeaderMatcher, QueryParameterMatcher, matches_all, query};
+use crate::{BuildError, BuildResult, Exchange};
+use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::config::route::v3 as pb;
 use nuncio_api::envoy::r#type::metadata::v3::{MetadataKey, metadata_key::path_segment::Segment};
-use nuncio_core::coverage::Covered;
-use nuncio_core::filter::BuildCx;
-use nuncio_core::format::HeaderFormatter;
-use nuncio_core::matchers::{CidrRange, HeaderMatcher, QueryParameterMatcher, matches_all, query};
-use nuncio_core::{BuildError, BuildResult, Exchange};
+use nuncio_api::xds::core::v3::TypedExtensionConfig as XdsExtensionConfig;
 use nuncio_wire::HeaderName;
-use pb::rate_limit::action::{ActionSpecifier as A, meta_data::Source};
+use pb::rate_limit::action::{ActionSpecifier as A, DynamicMetaData, MetaData, meta_data::Source as From};
 use prost_types::value::Kind;
 use std::net::IpAddr;
 
-/// What is read of the messages.
-pub const COVERED: &[Covered] = &[
-    Covered::new("envoy.config.route.v3.RateLimit", &["actions", "hits_addend"]),
-    Covered::new("envoy.config.route.v3.RateLimit.HitsAddend", &["number", "format"]),
-    Covered::new(
-        "envoy.config.route.v3.RateLimit.Action",
-        &[
-            "source_cluster",
-            "destination_cluster",
-            "request_headers",
-            "query_parameters",
-            "remote_address",
-            "generic_key",
-            "header_value_match",
-            "metadata",
-            "masked_remote_address",
-            "query_parameter_value_match",
-        ],
-    ),
-];
-
-/// Key and value.
-pub type Entry = (String, String);
-
-/// The entries of a request, and how many tokens it takes.
-pub struct Descriptor {
-    /// In the order of the actions.
-    pub entries: Vec<Entry>,
-    /// `hits_addend`, or 1.
-    pub hits: u64,
-}
-
-/// Of `hits_addend`.
-const MAX_HITS: f64 = 1e9;
-
-/// One `RateLimit`: a list of actions that make one descriptor.
-pub struct Policy {
-    actions: Vec<Action>,
-    hits: Hits,
-}
-
-enum Hits {
-    Fixed(u64),
-    Format(HeaderFormatter),
-}
-
-enum Action {
+/// A compiled action.
+pub(super) enum Action {
     SourceCluster(String),
     DestinationCluster,
     Header {
@@ -96,10 +55,20 @@ enum Action {
         route: bool,
         skip_if_absent: bool,
     },
+    AddressMatch {
+        value: Value,
+        ranges: CidrSet,
+        invert: bool,
+    },
+    /// A matcher's input; the key is the extension's name.
+    Input {
+        key: String,
+        input: Input,
+    },
 }
 
 /// A configured key and value.
-struct Value {
+pub(super) struct Value {
     key: String,
     /// The value as it stands, or where the runtime wants it as a format with a default for what comes out empty.
     value: Result<String, (HeaderFormatter, String)>,
@@ -119,6 +88,7 @@ impl Value {
         };
         Ok(Value { key: key.into(), value })
     }
+    /// The entry; none when its value is empty.
     fn entry(&self, ex: &Exchange) -> Option<Entry> {
         let value = match &self.value {
             Ok(v) => v.clone(),
@@ -137,52 +107,12 @@ fn lossy(b: &[u8]) -> String {
     String::from_utf8_lossy(b).into_owned()
 }
 
-impl Policy {
+impl Action {
     /// From configuration.
     ///
     /// # Errors
-    /// An action that a filter's own rate limits cannot have, a bad format or matcher.
-    pub fn new(r: &pb::RateLimit, cx: &BuildCx<'_>) -> BuildResult<Policy> {
-        let either = || BuildError::from("hits_addend must contain either a format or a number");
-        let hits = match &r.hits_addend {
-            None => Hits::Fixed(1),
-            Some(h) => match (h.number, &*h.format) {
-                (Some(n), "") => Hits::Fixed(n),
-                (None, "") | (Some(_), _) => return Err(either()),
-                (None, f) => Hits::Format(HeaderFormatter::new(f)?),
-            },
-        };
-        if r.stage.is_some() || !r.disable_key.is_empty() {
-            return Err("'stage' field and 'disable_key' field are not supported".into());
-        }
-        let actions = r.actions.iter().map(|a| Action::new(a, cx)).collect::<BuildResult<_>>()?;
-        Ok(Policy { actions, hits })
-    }
-    /// The descriptor of a request, unless an action says that there is none.
-    pub fn descriptor(&self, ex: &Exchange) -> Option<Descriptor> {
-        let mut entries = Vec::with_capacity(self.actions.len());
-        for a in &self.actions {
-            // An action that is skipped adds nothing; one that fails ends it.
-            entries.extend(a.entry(ex)?);
-        }
-        let hits = match &self.hits {
-            Hits::Fixed(n) => *n,
-            Hits::Format(f) => {
-                let mut text = vec![];
-                f.append(
-                    &request_cx(&ex.request.headers, &ex.sx, ex.sx.current_route().as_deref()),
-                    &mut text,
-                );
-                let n: f64 = std::str::from_utf8(&text).ok()?.trim().parse().ok()?;
-                (0.0..=MAX_HITS).contains(&n).then_some(n as u64)?
-            }
-        };
-        Some(Descriptor { entries, hits })
-    }
-}
-
-impl Action {
-    fn new(a: &pb::rate_limit::Action, cx: &BuildCx<'_>) -> BuildResult<Action> {
+    /// There is no such action in that place, or it is refused.
+    pub(super) fn new(a: &pb::rate_limit::Action, place: Place, cx: &BuildCx<'_>) -> BuildResult<Action> {
         Ok(match &a.action_specifier {
             Some(A::SourceCluster(_)) => Action::SourceCluster(cx.node.cluster.clone()),
             Some(A::DestinationCluster(_)) => Action::DestinationCluster,
@@ -231,39 +161,54 @@ impl Action {
                     .map(QueryParameterMatcher::new)
                     .collect::<BuildResult<_>>()?,
             },
-            Some(A::Metadata(m)) => {
-                let (namespace, path) = metadata_key(m.metadata_key.as_ref())?;
-                let route = match m.source() {
-                    Source::Dynamic => false,
-                    Source::RouteEntry => true,
-                    other => {
-                        let name = other.as_str_name();
-                        return Err(BuildError::not_implemented(format_args!(
-                            "RateLimit metadata source {name}"
-                        )));
-                    }
-                };
-                Action::Metadata {
-                    namespace,
-                    path,
-                    key: m.descriptor_key.clone(),
-                    default: m.default_value.clone(),
-                    route,
-                    skip_if_absent: m.skip_if_absent,
-                }
-            }
+            Some(A::Metadata(m)) => Action::metadata(m)?,
+            Some(A::DynamicMetadata(m)) if place == Place::Route => Action::metadata(&dynamic(m))?,
             Some(A::DynamicMetadata(_)) => return Err("Unsupported rate limit action: 7".into()),
-            Some(A::Extension(e)) => {
-                return Err(BuildError::not_implemented(format_args!("rate limit descriptor {}", e.name)));
-            }
-            Some(A::RemoteAddressMatch(_)) => {
-                return Err(BuildError::not_implemented("RateLimit.Action.remote_address_match"));
+            Some(A::Extension(e)) => Action::extension(e)?,
+            Some(A::RemoteAddressMatch(m)) => {
+                let matcher = m.address_matcher.clone().unwrap_or_default();
+                Action::AddressMatch {
+                    value: Value::new(
+                        [&m.descriptor_key, "remote_address_match"],
+                        &m.descriptor_value,
+                        &m.default_value,
+                        cx,
+                    )?,
+                    ranges: CidrSet::from_xds(&matcher.ranges)?,
+                    invert: matcher.invert_match,
+                }
             }
             None => return Err("field: \"action_specifier\", reason: is required".into()),
         })
     }
+    fn metadata(m: &MetaData) -> BuildResult<Action> {
+        let (namespace, path) = metadata_key(m.metadata_key.as_ref())?;
+        let route = match m.source() {
+            From::Dynamic => false,
+            From::RouteEntry => true,
+            other => {
+                let name = other.as_str_name();
+                return Err(BuildError::not_implemented(format_args!("RateLimit metadata source {name}")));
+            }
+        };
+        Ok(Action::Metadata {
+            namespace,
+            path,
+            key: m.descriptor_key.clone(),
+            default: m.default_value.clone(),
+            route,
+            skip_if_absent: m.skip_if_absent,
+        })
+    }
+    fn extension(e: &TypedExtensionConfig) -> BuildResult<Action> {
+        let config = XdsExtensionConfig { name: e.name.clone(), typed_config: e.typed_config.clone() };
+        match Input::new(&config)? {
+            Some(input) => Ok(Action::Input { key: e.name.clone(), input }),
+            None => Err(BuildError::not_implemented(format_args!("rate limit descriptor {}", e.name))),
+        }
+    }
     /// `None`: no descriptor; `Some(None)`: one without this action.
-    fn entry(&self, ex: &Exchange) -> Option<Option<Entry>> {
+    pub(super) fn entry(&self, ex: &Exchange) -> Option<Option<Entry>> {
         let (head, sx) = (&ex.request, &ex.sx);
         let absent = |skip: bool| if skip { Some(None) } else { None };
         let found = |key: &str, value: String| Some(Some((key.to_owned(), value)));
@@ -319,6 +264,16 @@ impl Action {
                     (value, _) => found(key, value.to_owned()),
                 }
             }
+            Action::AddressMatch { value, ranges, invert } => {
+                (ranges.contains(remote(ex)?) != *invert).then(|| value.entry(ex))?.map(Some)
+            }
+            Action::Input { key, input } => {
+                match input.value(&Source { request: head, response: None, sx }) {
+                    match_tree::Value::Some(v) if v.is_empty() => Some(None),
+                    match_tree::Value::Some(v) => found(key, lossy(&v)),
+                    _ => None,
+                }
+            }
         }
     }
 }
@@ -326,10 +281,22 @@ impl Action {
 /// The client's address, as the request says it or the connection.
 fn remote(ex: &Exchange) -> Option<IpAddr> {
     let said = ex.sx.info.remote.borrow();
-    said.as_ref().map_or_else(|| ex.sx.conn.remote.borrow().ip(), |a| a.ip())
+    said.as_ref().map_or_else(|| ex.sx.conn.remote.borrow().ip(), Address::ip)
 }
 
-fn metadata_key(k: Option<&MetadataKey>) -> BuildResult<(String, Vec<String>)> {
+/// The deprecated form of an action on metadata.
+fn dynamic(m: &DynamicMetaData) -> MetaData {
+    MetaData {
+        descriptor_key: m.descriptor_key.clone(),
+        metadata_key: m.metadata_key.clone(),
+        default_value: m.default_value.clone(),
+        source: From::Dynamic.into(),
+        skip_if_absent: false,
+    }
+}
+
+/// Name space and path in it.
+pub(super) fn metadata_key(k: Option<&MetadataKey>) -> BuildResult<(String, Vec<String>)> {
     let Some(k) = k else { return Ok(Default::default()) };
     let path = k.path.iter().map(|s| match &s.segment {
         Some(Segment::Key(k)) => Ok(k.clone()),
