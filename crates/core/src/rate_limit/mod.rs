@@ -230,11 +230,7 @@ pub enum VirtualHostLimits {
 }
 
 /// The policies of a route and its virtual host that hold at a stage.
-pub fn of_route<'a>(
-    route: &'a dyn Route,
-    stage: u32,
-    of_host: VirtualHostLimits,
-) -> impl Iterator<Item = &'a Policy> {
+pub fn of_route(route: &dyn Route, stage: u32, of_host: VirtualHostLimits) -> impl Iterator<Item = &Policy> {
     let all = route.rate_limits();
     let with_host = match of_host {
         _ if all.include_virtual_host => true,
