@@ -35,7 +35,7 @@ const ATTACKS: [(&str, &str, Attack); 5] = [
     ("never-reads", "requests", never_reads),
 ];
 
-fn config(port: u16, origin: SocketAddr) -> String {
+fn config(port: u16, origin: SocketAddr, theirs: SocketAddr) -> String {
     format!(
         "admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: ${{admin}}}}}}}}
 static_resources:
@@ -51,16 +51,17 @@ static_resources:
           route_config:
             virtual_hosts:
             - {{name: all, domains: ['*'], routes: [{{match: {{prefix: /}}, route: {{cluster: up}}}}]}}
-            # A circuit breaker of its own for those who attack with whole requests: their host is called b.
+            # A circuit breaker of their own for those who attack with whole requests, and a host apart: their host is called b.
             - {{name: theirs, domains: [b], routes: [{{match: {{prefix: /}}, route: {{cluster: theirs}}}}]}}
           http_filters: [{{name: router, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}}}]
   clusters:
   - name: up
     load_assignment: {{cluster_name: up, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {origin}}}}}}}}}]}}]}}
   - name: theirs
-    load_assignment: {{cluster_name: theirs, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {origin}}}}}}}}}]}}]}}
+    load_assignment: {{cluster_name: theirs, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {theirs}}}}}}}}}]}}]}}
 ",
-        origin = origin.port()
+        origin = origin.port(),
+        theirs = theirs.port()
     )
 }
 
@@ -193,14 +194,13 @@ fn never_reads(to: SocketAddr, stop: &AtomicBool) -> u64 {
             continue;
         }
         if let Some(mut io) = connect(to) {
-            requests += u64::from(
-                io.write_all(&b"GET /bytes/10000000 HTTP/1.1\r\nhost: b\r\n\r\n".repeat(10)).is_ok(),
-            );
+            requests +=
+                u64::from(io.write_all(&b"GET /zeros HTTP/1.1\r\nhost: b\r\n\r\n".repeat(10)).is_ok());
             all.push(io);
         }
         if let Some(mut io) = connect_h2(to, &window) {
             let mut burst = frame(8, 0, 0, &0x7fff_0000u32.to_be_bytes());
-            (0..50).for_each(|i| burst.extend(frame(1, 5, i * 2 + 1, &head("/bytes/10000000"))));
+            (0..50).for_each(|i| burst.extend(frame(1, 5, i * 2 + 1, &head("/zeros"))));
             requests += 50 * u64::from(io.write_all(&burst).is_ok());
             all.push(io);
         }
@@ -277,12 +277,12 @@ pub async fn run(bin: &str, names: &[String]) -> Result<()> {
     if let Some(unknown) = names.iter().find(|n| !ATTACKS.iter().any(|a| a.0 == n.as_str())) {
         return Err(format!("there is no attack {unknown}").into());
     }
-    let origin = origin::start().await?;
+    let (origin, theirs) = (origin::start().await?, origin::start_apart()?);
     let mut failures = vec![];
     for (name, unit, attack) in ATTACKS.iter().filter(|a| names.is_empty() || names.iter().any(|n| n == a.0))
     {
         let port = free_port()?;
-        let mut p = Proxy::start(bin, &config(port, origin)).await?;
+        let mut p = Proxy::start(bin, &config(port, origin, theirs)).await?;
         let to = SocketAddr::from(([127, 0, 0, 1], port));
         let calm = beside(&p, to, hog).await?;
         let seen = beside(&p, to, *attack).await?;

@@ -1,6 +1,6 @@
 //! The host behind the proxy: HTTP/1 and HTTP/2 on one port.
 //!
-//! `/echo` gives the body back, `/bytes/N` makes one, `/drip/N` makes one slowly, `/cut/N` ends in the middle, `/stall` never answers,
+//! `/echo` gives the body back, `/bytes/N` makes one, `/zeros` is 10 MB that cost nothing to make, `/drip/N` makes one slowly, `/cut/N` ends in the middle, `/stall` never answers,
 //! `/ws` is a WebSocket that gives back what comes, `/soak.Echo/Talk` the same for gRPC messages. Bodies follow [`crate::pattern`],
 //! with the seed from `x-seed`; requests whose body (`x-length`) does not are counted in [`WRONG`].
 
@@ -21,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::Role;
@@ -31,12 +31,36 @@ pub type Body = BoxBody<Bytes, io::Error>;
 /// Requests that arrived with a wrong body.
 pub static WRONG: AtomicU64 = AtomicU64::new(0);
 
+static ZEROS: [u8; 10_000_000] = [0; 10_000_000];
+
 /// Serves on a port of its own until the program ends.
 pub async fn start() -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let listener = listen()?;
     let addr = listener.local_addr()?;
     tokio::spawn(serve(listener));
     Ok(addr)
+}
+
+/// The same on a thread of its own, so that who is served there takes nothing from others.
+pub fn start_apart() -> Result<SocketAddr> {
+    let (told, addr) = std::sync::mpsc::channel();
+    std::thread::spawn(move || -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async move {
+            let listener = listen()?;
+            told.send(listener.local_addr()?)?;
+            serve(listener).await;
+            Ok(())
+        })
+    });
+    Ok(addr.recv()?)
+}
+
+/// With room for everybody who comes at once: who finds none tries again a second later.
+fn listen() -> Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, 1], 0).into())?;
+    Ok(socket.listen(4096)?)
 }
 
 /// The subcommand: nothing but a host.
@@ -75,6 +99,9 @@ async fn answer(rq: Request<Incoming>) -> std::result::Result<Response<Body>, In
         ("/bytes", _) => made(seed, n, Way::Whole),
         ("/drip", _) => made(seed, n, Way::Slowly),
         ("/cut", _) => made(seed, n, Way::Half),
+        (_, "/zeros") => {
+            Response::new(Full::new(Bytes::from_static(&ZEROS)).map_err(|never| match never {}).boxed())
+        }
         (_, "/echo") => echo(rq, None),
         (_, "/soak.Echo/Talk") => echo(
             rq,
