@@ -241,22 +241,24 @@ impl Mux {
         }
     }
 
-    /// Writes what waits and drops what arrives. Ready when the peer has closed.
-    pub fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Writes what waits and drops what arrives, as long as that is not more than `most` bytes. Ready when the peer has closed.
+    pub fn poll_discard(&self, cx: &mut Context<'_>, most: &mut usize) -> Poll<()> {
         if self.poll_write(cx).is_pending() {
             return Poll::Pending;
         }
-        loop {
+        while *most > 0 {
             let st = &mut *self.st.borrow_mut();
             match st.io.poll_read(cx, &mut st.read) {
                 Poll::Ready(Ok(0)) | Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(_)) => {
                     let n = st.read.len();
                     st.read.consume(n);
+                    *most = most.saturating_sub(n);
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
+        Poll::Pending
     }
     /// Ends every stream with the connection.
     pub fn close(&self, reason: ResetReason, details: &'static str) {
@@ -602,6 +604,26 @@ mod tests {
     use tokio::io::AsyncWriteExt;
     use tokio::net::UnixStream;
 
+    /// A peer that goes on talking after the end is not listened to for ever.
+    #[tokio::test]
+    async fn what_is_dropped_is_bounded() {
+        let (mut client, server) = UnixStream::pair().expect("a pair");
+        let mux = Mux::new(Io::Unix(server), ReadBuf::new(), Connection::server(Arc::default()), true);
+        let flood = tokio::spawn(async move {
+            let mut written = 0;
+            while client.write_all(&[0; 1024]).await.is_ok() {
+                written += 1024;
+            }
+            written
+        });
+        let mut most = 100_000;
+        let rest = poll_fn(|cx| mux.poll_discard(cx, &mut most));
+        tokio::time::timeout(std::time::Duration::from_millis(300), rest).await.expect_err("it goes on");
+        assert_eq!(most, 0);
+        drop(mux);
+        let written = flood.await.expect("no panic");
+        assert!(written < 1_000_000, "{written}: what was dropped, and what the socket holds");
+    }
     /// CVE-2023-44487: what is reset at once is taken up in small portions, between which others run.
     #[tokio::test]
     async fn a_burst_of_resets_comes_in_portions() {

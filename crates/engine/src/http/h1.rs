@@ -4,7 +4,7 @@ use super::codec::count;
 use super::drain::idle_kind;
 use super::stream::{Downstream, Gone, drive, half_request};
 use super::timers::Late;
-use super::{CloseReason, Hcm};
+use super::{CloseReason, Hcm, LINGER};
 use crate::flush::{Flush, Later};
 use crate::io::Io;
 use crate::slab::{Inbox, LoopPool};
@@ -436,12 +436,12 @@ impl H1Conn {
             self.shutdown().await;
             return CloseReason::Local;
         };
-        let (settled, dropped) = (Cell::new(false), Cell::new(false));
+        let (settled, dropped, most) = (Cell::new(false), Cell::new(false), Cell::new(LINGER));
         let drain = poll_fn(|cx| {
             if ready!(self.poll_write(cx)).is_err() {
                 return Poll::Ready(());
             }
-            loop {
+            while most.get() > 0 {
                 match self.poll_fill(cx, 1) {
                     Poll::Pending => {
                         settled.set(true);
@@ -452,11 +452,13 @@ impl H1Conn {
                         let read = &mut self.bufs.borrow_mut().read;
                         let n = read.len();
                         read.consume(n);
+                        most.set(most.get().saturating_sub(n));
                         // What was here when the answer was made has been read by Envoy, too.
                         dropped.set(settled.get());
                     }
                 }
             }
+            Poll::Pending
         });
         if clock::timeout(TimerKind::Other, timeout, drain).await.is_err() {
             self.hcm.stats.downstream_cx_delayed_close_timeout().inc();

@@ -4,7 +4,7 @@ use super::codec::count;
 use super::drain::idle_kind;
 use super::premature::{self, Premature};
 use super::stream::{Downstream, Gone, drive};
-use super::{CloseReason, Hcm};
+use super::{CloseReason, Hcm, LINGER};
 use crate::io::Io;
 use crate::keepalive::Keepalive;
 use crate::mux::{End, Incoming, Mux};
@@ -91,7 +91,8 @@ async fn run(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
     }
     // Delayed close: the client gets time to read why.
     if let Some(timeout) = conn.hcm.timeouts.delayed_close {
-        let rest = poll_fn(|cx| conn.mux.poll_discard(cx));
+        let mut most = LINGER;
+        let rest = poll_fn(|cx| conn.mux.poll_discard(cx, &mut most));
         if clock::timeout(TimerKind::Other, timeout, rest).await.is_err() {
             conn.hcm.stats.downstream_cx_delayed_close_timeout().inc();
         }

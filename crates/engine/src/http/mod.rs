@@ -47,6 +47,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use upgrade::Upgrades;
 
+/// Bytes of input that are dropped while a client that was refused gets time to read why. Dropping a little spares well-meaning
+/// clients a reset; who sends more is left waiting, instead of keeping a worker busy.
+const LINGER: usize = 256 << 10;
+
 /// Why a downstream connection ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CloseReason {
