@@ -26,7 +26,36 @@ pub enum Io {
     Tls(Box<crate::tls::TlsIo>),
 }
 
+/// What the kernel knows of a peer whom nobody has asked for anything.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Peer {
+    /// It is there and silent.
+    Quiet,
+    /// It has said something that nobody has read yet.
+    Speaks,
+    /// It has closed its end, or the connection broke.
+    Gone,
+}
+
 impl Io {
+    /// Asks the kernel, without waiting and without reading: one system call.
+    pub fn peer(&self) -> Peer {
+        use rustix::event::{PollFd, PollFlags, poll};
+        const NOW: rustix::event::Timespec = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        const GONE: PollFlags = PollFlags::RDHUP.union(PollFlags::HUP).union(PollFlags::ERR);
+        let asked = PollFlags::IN.union(PollFlags::RDHUP);
+        let mut fd = match self {
+            Io::Tcp(s) => [PollFd::new(s, asked)],
+            Io::Unix(s) => [PollFd::new(s, asked)],
+            Io::Tls(t) => return t.inner().peer(),
+        };
+        match poll(&mut fd, Some(&NOW)) {
+            Ok(0) => Peer::Quiet,
+            Ok(_) if fd[0].revents().intersects(GONE) => Peer::Gone,
+            // Also when the system cannot say: whoever reads will know.
+            _ => Peer::Speaks,
+        }
+    }
     /// Reads once into `buf`. `Ready(Ok(0))` is end of file.
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf) -> Poll<io::Result<usize>> {
         self.poll_read_at_least(cx, buf, 1)
@@ -152,6 +181,26 @@ impl Io {
 mod tests {
     use super::*;
     use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_kernel_knows_of_a_peer_before_the_loop_does() {
+        use std::io::Write;
+        let l = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let connect = async || {
+            let s = TcpStream::connect(l.local_addr().expect("an address")).await.expect("connected");
+            (Io::Tcp(s), l.accept().expect("accepted").0)
+        };
+        let (io, mut peer) = connect().await;
+        assert_eq!(io.peer(), Peer::Quiet);
+        peer.write_all(b"x").expect("written");
+        assert_eq!(io.peer(), Peer::Speaks);
+        drop(peer);
+        assert_eq!(io.peer(), Peer::Gone);
+        let (io, peer) = connect().await;
+        socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).expect("set");
+        drop(peer); // with RST
+        assert_eq!(io.peer(), Peer::Gone);
+    }
 
     #[tokio::test]
     async fn keepalive_is_set() {

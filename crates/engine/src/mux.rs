@@ -3,7 +3,7 @@
 //! One task drives the connection: it reads, hands frames to the streams' slots and writes. Streams append to the
 //! codec's output and wake that task, which runs after them: what one turn of the loop produced leaves in one write.
 
-use crate::io::Io;
+use crate::io::{Io, Peer};
 use nuncio_core::body::{BodyError, Frame};
 use nuncio_core::error::ResetReason;
 use nuncio_wire::buf::ChunkQueue;
@@ -42,6 +42,10 @@ struct State {
     pong: bool,
     rx: u64,
     tx: u64,
+    /// All bytes that were ever written.
+    written: u64,
+    /// We are the client.
+    client: bool,
 }
 
 /// What arrived for one stream, and what waits to be sent on it.
@@ -62,6 +66,8 @@ struct Slot {
     rest_ends: bool,
     /// Its bytes on the wire when they were looked at last: the codec forgets a stream with its last frame.
     meter: Meter,
+    /// Client: so many bytes of the connection come before its head.
+    begins_at: u64,
 }
 
 /// What the driver must act on itself.
@@ -112,6 +118,8 @@ impl Mux {
             pong: false,
             rx: 0,
             tx: 0,
+            written: 0,
+            client: first,
         };
         Mux { st: RefCell::new(st) }
     }
@@ -131,6 +139,15 @@ impl Mux {
     /// The connection has ended.
     pub fn is_closed(&self) -> bool {
         self.st.borrow().closed
+    }
+    /// Client: no byte of the stream has left.
+    pub fn is_unsent(&self, slot: u32) -> bool {
+        let st = self.st.borrow();
+        st.slots.get(slot as usize).is_some_and(|s| s.used && st.written <= s.begins_at)
+    }
+    /// What the kernel knows of the peer.
+    pub fn peer(&self) -> Peer {
+        self.st.borrow().io.peer()
     }
     /// Wakes the driver, which writes what waits.
     pub fn wake(&self) {
@@ -192,8 +209,9 @@ impl Mux {
             }
             break;
         }
-        // One attempt to say GOAWAY is enough for a peer that does not read.
-        let written = self.poll_write(cx);
+        // One attempt to say GOAWAY is enough for a peer that does not read. A host that has closed gets no more requests.
+        let deaf = self.st.borrow().client && matches!(ended, Some(End::Remote));
+        let written = if deaf { Poll::Pending } else { self.poll_write(cx) };
         if let Some(end) = ended {
             match &end {
                 End::Remote => self.close(ResetReason::ConnectionTermination, ""),
@@ -229,11 +247,12 @@ impl Mux {
             if !st.greeted || !st.codec.wants_write() {
                 return Poll::Ready(Ok(()));
             }
-            let State { io, codec, tx, .. } = &mut *st;
+            let State { io, codec, tx, written, .. } = &mut *st;
             let out = codec.out();
             let before = out.len();
             let r = io.poll_write(cx, out);
             *tx += (before - out.len()) as u64;
+            *written += (before - out.len()) as u64;
             match r {
                 Poll::Ready(Ok(())) => {}
                 r => return r,
@@ -287,6 +306,7 @@ impl Mux {
             return Err(ResetReason::ConnectionTermination);
         }
         let slot = st.new_slot(StreamId(0));
+        st.slots[slot as usize].begins_at = st.written + st.codec.waiting() as u64;
         match st.codec.open(head, end, slot) {
             Ok(id) => {
                 st.slots[slot as usize].id = id;

@@ -137,6 +137,10 @@ stats! {
         rq: Codes lazy = "upstream_rq",
         upstream_rq_time: Histogram(Milliseconds) lazy,
     }
+    /// `cluster.<name>.nuncio.`: no stats of Envoy's.
+    pub struct ReplayStats {
+        upstream_rq_replay: Counter,
+    }
     /// `cluster.<name>.retry.`: responses that were retried
     pub struct RetryStats {
         rq: Codes lazy = "upstream_rq",

@@ -8,7 +8,7 @@ use nuncio_core::error::BuildResult;
 use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
 use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
-use nuncio_core::runtime::{Runtime, ServerState};
+use nuncio_core::runtime::{Layer, Runtime, RuntimeValue, ServerState, Snapshot};
 use nuncio_core::stats::{MetricValue, Scope, Store};
 use nuncio_core::upstreams::{ChargeCluster, ClientOptions, HttpClient};
 use nuncio_core::worker::Workers;
@@ -61,6 +61,15 @@ impl Control {
             init: &Init::default(),
             validate_only: false,
         })
+    }
+    /// The runtime says this from now on, and nothing else.
+    ///
+    /// # Panics
+    /// It is no YAML.
+    pub fn set_runtime(&self, key: &str, value: &str) {
+        let value = RuntimeValue::of_text(value).expect("a value");
+        let layer = Layer { name: "test".into(), admin: false, values: [(key.to_owned(), value)].into() };
+        self.facts.runtime.set(Snapshot::new(vec![layer]));
     }
     /// Does something on every worker, soon.
     pub fn on_workers(&self, f: impl Fn() + Send + Sync + 'static) {

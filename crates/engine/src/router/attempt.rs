@@ -1,12 +1,14 @@
 //! One attempt to have a request answered by one host.
 
+use super::repeat::{Repeat, is_idempotent};
 use super::retry::state::{Decision, Verdict};
 use super::retry::{Late, RetryRuntime, Tries, Turn};
 use super::{Timeout, ahead, arm_timeout, charge::Account, replies};
 use crate::upstream::host::Host;
 use crate::upstream::lb::client_side::HostLoad;
 use crate::upstream::local::LocalHost;
-use crate::upstream::stream::{UpConn, UpResponse, UpStream, UpWriter};
+use crate::upstream::pool::Wants;
+use crate::upstream::stream::{Fate, UpConn, UpResponse, UpStream, UpWriter};
 use crate::upstream::watch;
 use nuncio_core::address::Address;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
@@ -41,8 +43,19 @@ pub struct Attempt {
     informed: Option<ResponseHead>,
     /// What a request keeps that may be tried again.
     pub tries: Option<Box<Tries>>,
+    /// What a request keeps that may be sent again when its connection had gone.
+    pub(super) repeat: Repeat,
     /// `set-cookie` of the response, made while its host was chosen (`hash_policy`).
     pub set_cookie: Option<Box<str>>,
+}
+
+/// How a request is sent.
+#[derive(Clone, Copy)]
+pub(super) struct Sending {
+    /// Its head is all of it.
+    pub complete: bool,
+    /// On which connection.
+    pub wants: Wants,
 }
 
 /// Why an attempt has no response.
@@ -85,6 +98,7 @@ impl Attempt {
             reported,
             informed,
             tries,
+            repeat: Repeat::default(),
             set_cookie,
         };
         a.begins();
@@ -136,17 +150,29 @@ impl Attempt {
         }
     }
     async fn exchange(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
-        let times = &self.sx.info.times;
         let complete = ex.request_body.is_end();
         if complete {
             arm_timeout(&self.sx, self.timeout);
         }
+        let sure = !(self.repeat.allowed && complete && is_idempotent(&ex.request));
+        let result = self.once(ex, Sending { complete, wants: Wants { sure, fresh: false } }).await;
+        match result {
+            // In a box: few requests come here, and all would carry its state.
+            Err(Failed::Reset(e)) if self.repeat.allowed && self.stream.is_some() => {
+                Box::pin(self.repeated(ex, e, complete)).await
+            }
+            result => result,
+        }
+    }
+    pub(super) async fn once(&mut self, ex: &mut Exchange, sending: Sending) -> Result<UpResponse, Failed> {
+        let times = &self.sx.info.times;
+        let Sending { complete, wants } = sending;
         let began = clock::now();
         let downstream = self.sx.info.protocol.get().unwrap_or(Version::Http11);
         let cluster = &self.account.cluster;
         let own = cluster.plan.transports.options(Some(&ex.request), &self.sx.conn);
         let own = own.map(|o| self.host.pool_for(o, cluster));
-        let got = own.as_deref().unwrap_or(&self.host.pool).acquire(downstream, self.priority);
+        let got = own.as_deref().unwrap_or(&self.host.pool).acquire(downstream, self.priority, wants);
         let got = match complete {
             true => got.await?,
             false => ahead::meanwhile(got, &mut ex.request_body, &self.sx).await?,
@@ -164,12 +190,22 @@ impl Attempt {
         let stream = self.stream.insert(got.stream);
         times.us_tx_beg.set(Some(ready));
         self.sx.info.upstream_meter.plain_header_tx.set(ex.request.headers.byte_size() as u64);
+        if self.repeat.allowed
+            && !complete
+            && stream.is_reused()
+            && self.tries.as_ref().is_none_or(|t| !t.keeps())
+        {
+            let http2 = matches!(stream.conn(), UpConn::H2(_));
+            if http2 || is_idempotent(&ex.request) {
+                self.repeat.keep(ex);
+            }
+        }
         stream.writer.send_head(&ex.request, complete)?;
         if complete {
             times.us_tx_end.set(Some(ready));
         } else {
             let (body, writer) = (ex.request_body.take(), stream.writer.clone());
-            let turn = self.tries.as_ref().and_then(|t| t.turn());
+            let turn = self.repeat.turn().or_else(|| self.tries.as_ref().and_then(|t| t.turn()));
             self.sx.side(pump(body, writer, self.sx.clone(), self.timeout, turn));
         }
         loop {
@@ -184,6 +220,7 @@ impl Attempt {
                 }
             });
             let response = response.await?;
+            self.repeat.over();
             if times.us_rx_beg.get().is_none() {
                 times.us_rx_beg.set(Some(clock::now()));
             }
@@ -308,10 +345,32 @@ impl Attempt {
         self.stream = None;
         self.informed = None;
     }
+    /// What is known of the host's part in a request that failed for `reason`.
+    pub(super) fn fate(&self, reason: ResetReason) -> Fate {
+        match &self.stream {
+            Some(s) if self.informed.is_none() => s.fate(reason),
+            _ => Fate::Unknown,
+        }
+    }
+    /// Lets go of the connection.
+    pub(super) fn drop_stream(&mut self) {
+        self.stream = None;
+    }
     /// Goes on with another host, or the same one.
     pub fn next(&mut self, host: Rc<LocalHost>) {
         self.settled = false;
         self.host = host;
+        self.forget_times();
+        {
+            // What was tried before nobody is told, as in Envoy.
+            let mut up = self.sx.info.upstream.borrow_mut();
+            up.hosts_attempted.clear();
+            up.connections_attempted.clear();
+        }
+        self.begins();
+    }
+    /// Nothing is known of the connection to come.
+    pub(super) fn forget_times(&self) {
         let times = &self.sx.info.times;
         for t in [
             &times.us_cx_beg,
@@ -328,11 +387,6 @@ impl Attempt {
         let mut up = self.sx.info.upstream.borrow_mut();
         (up.local_address, up.remote_address) = (None, None);
         (up.connection_id, up.protocol, up.tls, up.pool_ready) = (None, None, None, None);
-        // What was tried before nobody is told, as in Envoy.
-        up.hosts_attempted.clear();
-        up.connections_attempted.clear();
-        drop(up);
-        self.begins();
     }
     /// The timeout of the whole request.
     pub fn timeout(&self) -> Option<Duration> {

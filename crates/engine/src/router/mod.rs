@@ -8,6 +8,7 @@ mod ahead;
 mod asking;
 mod attempt;
 mod charge;
+mod repeat;
 mod replies;
 pub mod retry;
 pub mod shadow;
@@ -153,6 +154,7 @@ impl Router {
         }
         let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
         attempt.set_cookie = set_cookie;
+        attempt.repeat.allowed = self.retries.replay.percent();
         let mut result = match c.ends_connect(&ex.request) {
             false => attempt.run(ex).await,
             true => {

@@ -5,9 +5,9 @@ use super::host::{Host, HostCounters};
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
-use super::stream::{Charge, Facts, UpConn, UpResponse};
+use super::stream::{Charge, Facts, Fate, Fit, UpConn, UpResponse};
 use crate::flush::{Flush, Later};
-use crate::io::Io;
+use crate::io::{Io, Peer};
 use nuncio_core::body::{BodyError, ConnBody, Frame};
 use nuncio_core::clock::{self, Sleep, TimerKind};
 use nuncio_core::error::{ResetReason, StreamError};
@@ -24,6 +24,9 @@ use std::time::{Duration, Instant};
 
 /// Request bytes that may wait before no more are taken.
 const HIGH_WATER: usize = 64 * 1024;
+
+/// A connection that was seen so lately is not asked about again. One that servers close for its age idles far longer.
+const LATELY: Duration = Duration::from_millis(1);
 
 /// An HTTP/1 upstream connection.
 pub struct H1Up {
@@ -46,6 +49,9 @@ pub struct H1Up {
     /// Bytes of the request under way, and of its headers.
     tx: Cell<u64>,
     headers_tx: Cell<u64>,
+    /// Whether bytes of the request under way were handed to the kernel, and whether anything came since it began.
+    written: Cell<bool>,
+    came: Cell<bool>,
     born: Instant,
     /// Addresses and TLS facts.
     pub facts: Facts,
@@ -95,6 +101,8 @@ impl H1Up {
             charge: RefCell::new(None),
             tx: Cell::new(0),
             headers_tx: Cell::new(0),
+            written: Cell::new(false),
+            came: Cell::new(false),
             born: clock::now(),
             idle: RefCell::default(),
         })
@@ -102,13 +110,46 @@ impl H1Up {
     /// Begins a request; returns its number.
     pub fn begin(&self, charge: Charge) -> u32 {
         self.idle.borrow_mut().since = None;
+        self.written.set(false);
+        self.came.set(false);
         *self.charge.borrow_mut() = Some(charge);
         self.turn.set(self.turn.get().wrapping_add(1));
         self.turn.get()
     }
+    /// It carried requests before.
+    pub(super) fn is_used(&self) -> bool {
+        self.turn.get() > 0
+    }
     /// Still open.
     pub fn is_open(&self) -> bool {
         self.io.borrow().is_some()
+    }
+
+    /// Whether a request may go out on it now, as far as the loop knows, and the kernel where that may know more: always
+    /// when `sure`, else for a connection that has rested.
+    pub(super) fn fit(&self, sure: bool) -> Fit {
+        if !self.poll_idle() {
+            return Fit::No;
+        }
+        let lately = |t: Instant| clock::now().saturating_duration_since(t) < LATELY;
+        if !sure && self.idle.borrow().since.is_none_or(lately) {
+            return Fit::Yes;
+        }
+        match self.io.borrow().as_ref().map(Io::peer) {
+            Some(Peer::Quiet) => Fit::Yes,
+            // The loop is about to hear of it, and acts.
+            Some(_) => Fit::Later,
+            None => Fit::No,
+        }
+    }
+    /// What is known of the host's part in a request that failed.
+    pub(super) fn fate(&self, turn: u32) -> Fate {
+        match (self.came.get(), self.written.get()) {
+            _ if self.turn.get() != turn || turn == 1 => Fate::Unknown,
+            (true, _) => Fate::Unknown,
+            (false, true) => Fate::Unanswered,
+            (false, false) => Fate::Unsent,
+        }
     }
 
     /// Writes the head; flushed when the response is awaited.
@@ -166,6 +207,9 @@ impl H1Up {
             None => return Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         };
         self.later.written(&r);
+        if bufs.out.len() < before {
+            self.written.set(true);
+        }
         self.cluster.plan.stats.upstream_cx_tx_bytes_total().add((before - bufs.out.len()) as u64);
         r
     }
@@ -230,6 +274,7 @@ impl H1Up {
         let r = ready!(io.poll_read_at_least(cx, &mut self.bufs.borrow_mut().read, min));
         if let Ok(n) = &r {
             self.cluster.plan.stats.upstream_cx_rx_bytes_total().add(*n as u64);
+            self.came.set(self.came.get() || *n > 0);
         }
         Poll::Ready(r)
     }

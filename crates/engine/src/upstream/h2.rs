@@ -4,9 +4,9 @@ use super::host::Host;
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
-use super::stream::{Charge, Facts, UpConn, UpResponse};
+use super::stream::{Charge, Facts, Fate, Fit, UpConn, UpResponse};
 use crate::http::extended_connect;
-use crate::io::Io;
+use crate::io::{Io, Peer};
 use crate::keepalive::Keepalive;
 use crate::mux::{End, Incoming, Mux};
 use nuncio_core::body::{BodyError, ConnBody, Frame};
@@ -39,6 +39,8 @@ pub struct H2Up {
     promised: Cell<u32>,
     begun: Cell<u64>,
     draining: Cell<bool>,
+    /// It has answered a request.
+    answered: Cell<bool>,
     last_used: Cell<Instant>,
     born: Instant,
     keepalive: Option<RefCell<Keepalive>>,
@@ -53,6 +55,8 @@ struct Request {
     upgrade: Option<Box<[u8]>>,
     charge: Option<Charge>,
     used: bool,
+    /// The connection had answered others before it began.
+    reused: bool,
 }
 
 impl H2Up {
@@ -74,6 +78,7 @@ impl H2Up {
             promised: Cell::new(0),
             begun: Cell::new(0),
             draining: Cell::new(false),
+            answered: Cell::new(false),
             last_used: Cell::new(now),
             born: now,
             keepalive,
@@ -89,9 +94,42 @@ impl H2Up {
             && self.mux.codec(|c| c.streams() as u32 + self.promised.get() < c.max_open())
             && self.within_max_requests()
     }
+    /// Whether a request may go out on it now: as [`can_open`](Self::can_open), and by what the kernel knows of a connection that
+    /// nobody uses and that has rested, or in any case when `sure`.
+    pub(super) fn fit(&self, sure: bool) -> Fit {
+        const LATELY: std::time::Duration = std::time::Duration::from_millis(1);
+        if !self.can_open() {
+            return Fit::No;
+        }
+        let asks = self.mux.in_use() == 0
+            && (sure || clock::now().saturating_duration_since(self.last_used.get()) >= LATELY);
+        // What it says may be a PING. If it is GOAWAY, the request is sent again.
+        match asks && self.mux.peer() == Peer::Gone {
+            true => Fit::No,
+            false => Fit::Yes,
+        }
+    }
+    pub(super) fn is_reused(&self, n: u32) -> bool {
+        self.requests.borrow().get(n as usize).is_some_and(|r| r.reused)
+    }
+    /// What is known of the host's part in a request that failed for `reason`.
+    pub(super) fn fate(&self, n: u32, reason: ResetReason) -> Fate {
+        let all = self.requests.borrow();
+        let Some(r) = all.get(n as usize).filter(|r| r.reused) else { return Fate::Unknown };
+        match r.slot {
+            None => Fate::Unsent,
+            Some(_) if reason == ResetReason::RemoteRefusedStream => Fate::Refused,
+            Some(slot) if self.mux.is_unsent(slot) => Fate::Unsent,
+            Some(_) => Fate::Unknown,
+        }
+    }
     fn within_max_requests(&self) -> bool {
         let max = u64::from(self.cluster.plan.http.max_requests_per_connection);
         max == 0 || self.begun.get() + u64::from(self.promised.get()) < max
+    }
+    /// It answered requests before.
+    pub(super) fn is_used(&self) -> bool {
+        self.answered.get()
     }
     /// Keeps a place for a request that is about to begin.
     pub fn promise(&self) {
@@ -116,7 +154,8 @@ impl H2Up {
             all.push(Request::default());
             all.len() - 1
         });
-        all[n] = Request { slot: None, upgrade: None, charge: Some(charge), used: true };
+        let reused = self.answered.get();
+        all[n] = Request { slot: None, upgrade: None, charge: Some(charge), used: true, reused };
         Ok(n as u32)
     }
     /// No new requests; closes when the last one has ended.
@@ -171,6 +210,7 @@ impl H2Up {
             return Poll::Ready(Err(ResetReason::ConnectionTermination.into()));
         };
         let got = ready!(self.mux.poll_head(slot, cx));
+        self.answered.set(self.answered.get() || got.is_ok());
         self.meter(slot, sx);
         let (mut head, end) = got.inspect_err(|r| self.count_reset(*r))?;
         if let Some(kind) = self.requests.borrow().get(n as usize).and_then(|r| r.upgrade.as_deref()) {

@@ -7,7 +7,7 @@ use super::lb::config::Policy;
 use super::lb::pick::{Picked, Picker, Picking};
 use super::pool::HostPool;
 use super::transport::TransportOptions;
-use crate::stats::{AltStats, Http1Stats, Http2Stats, RetryStats, ZoneStats};
+use crate::stats::{AltStats, Http1Stats, Http2Stats, ReplayStats, RetryStats, ZoneStats};
 use nuncio_core::hash::TrustedMap;
 use nuncio_core::stats::{OVERFLOW, sanitize};
 use nuncio_core::worker;
@@ -24,6 +24,7 @@ pub struct Cluster {
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
     retry: OnceCell<RetryStats>,
+    replay: OnceCell<ReplayStats>,
     alt: RefCell<HashMap<Box<str>, AltStats>>,
 }
 
@@ -87,6 +88,7 @@ impl Cluster {
             http1: OnceCell::new(),
             http2: OnceCell::new(),
             retry: OnceCell::new(),
+            replay: OnceCell::new(),
             alt: RefCell::default(),
         })
     }
@@ -180,6 +182,10 @@ impl Cluster {
     /// Responses that were retried.
     pub fn retry_stats(&self) -> &RetryStats {
         self.retry.get_or_init(|| RetryStats::new(&self.plan.scope.scope("retry")))
+    }
+    /// Requests that were sent again because their connection had gone: no stat of Envoy's, so there is none before the first.
+    pub fn replay_stats(&self) -> &ReplayStats {
+        self.replay.get_or_init(|| ReplayStats::new(&self.plan.scope.scope("nuncio")))
     }
     /// Stats under a name that a request asks for.
     pub fn alt_stats(&self, name: &str) -> AltStats {

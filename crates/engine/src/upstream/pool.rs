@@ -10,7 +10,7 @@ use super::h1::H1Up;
 use super::h2::H2Up;
 use super::host::{Host, HostCounters};
 use super::local::Cluster;
-use super::stream::{Charge, UpConn, UpStream};
+use super::stream::{Charge, Fit, UpConn, UpStream};
 use super::transport::TransportOptions;
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
@@ -54,6 +54,8 @@ struct Lane {
 
 struct Waiter {
     state: RefCell<Wait>,
+    /// It takes no connection that was used before.
+    fresh: Cell<bool>,
 }
 
 enum Wait {
@@ -61,6 +63,15 @@ enum Wait {
     Ready(UpConn),
     Failed(StreamError),
     Over,
+}
+
+/// What a request asks of a connection.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Wants {
+    /// It cannot be sent again: the kernel is asked whether the host is still there.
+    pub sure: bool,
+    /// None that was used before, if another can be had.
+    pub fresh: bool,
 }
 
 /// How a connection was come by, for `%UPSTREAM_…%` timings.
@@ -136,11 +147,18 @@ impl HostPool {
     ///
     /// # Errors
     /// A breaker is open, or connecting failed.
-    pub async fn acquire(&self, downstream: Version, priority: usize) -> Result<Acquired, StreamError> {
+    pub async fn acquire(
+        &self,
+        downstream: Version,
+        priority: usize,
+        wants: Wants,
+    ) -> Result<Acquired, StreamError> {
         let inner = &self.inner;
         let Some(cluster) = inner.cluster.upgrade() else { return Err(ResetReason::LocalReset.into()) };
         let lane = inner.lane(&cluster, downstream);
-        if let Some(conn) = lane.take_ready() {
+        if !wants.fresh
+            && let Some(conn) = lane.take_ready(wants.sure)
+        {
             return begin(&cluster, inner, conn, priority)
                 .map(|stream| Acquired { stream, connected: false });
         }
@@ -152,10 +170,18 @@ impl HostPool {
         }
         stats.upstream_rq_pending_total().inc();
         stats.upstream_rq_pending_active().inc();
-        let waiter = Rc::new(Waiter { state: RefCell::new(Wait::Waiting(None)) });
+        let waiter =
+            Rc::new(Waiter { state: RefCell::new(Wait::Waiting(None)), fresh: Cell::new(wants.fresh) });
         lane.waiting.borrow_mut().push_back(waiter.clone());
         let guard = Pending { inner: inner.clone(), cluster: cluster.clone(), waiter, downstream, priority };
         inner.connect_for_waiting(&cluster, lane);
+        if wants.fresh && lane.connecting.get() == 0 {
+            // There may be no more of them.
+            guard.waiter.fresh.set(false);
+            if let Some(conn) = lane.take_ready(true).and_then(|conn| lane.hand_over(conn)) {
+                inner.put_back(conn);
+            }
+        }
         let got = poll_fn(|cx| guard.poll(cx.waker())).await;
         drop(guard);
         begin(&cluster, inner, got?, priority).map(|stream| Acquired { stream, connected: true })
@@ -206,22 +232,37 @@ fn begin(
 }
 
 impl Lane {
-    fn take_ready(&self) -> Option<UpConn> {
-        loop {
-            let conn = self.ready.borrow_mut().pop()?;
-            let usable = match &conn {
-                UpConn::H1(c) => c.is_open(),
-                UpConn::H2(c) => c.can_open(),
+    /// The connection used last that may take a request.
+    fn take_ready(&self, sure: bool) -> Option<UpConn> {
+        let mut doubtful = vec![];
+        let found = loop {
+            let Some(conn) = self.ready.borrow_mut().pop() else { break None };
+            let fit = match &conn {
+                UpConn::H1(c) => c.fit(sure),
+                UpConn::H2(c) => c.fit(sure),
             };
-            if usable {
-                return Some(conn);
+            match fit {
+                Fit::Yes => break Some(conn),
+                Fit::Later => doubtful.push(conn),
+                Fit::No => {}
             }
+        };
+        if !doubtful.is_empty() {
+            doubtful.reverse();
+            self.ready.borrow_mut().splice(0..0, doubtful);
         }
+        found
     }
     /// Hands a connection to the request that waits longest; gives it back when none waits.
     fn hand_over(&self, conn: UpConn) -> Option<UpConn> {
         loop {
-            let Some(w) = self.waiting.borrow_mut().pop_front() else { return Some(conn) };
+            let w = {
+                let mut waiting = self.waiting.borrow_mut();
+                let used = |w: &Rc<Waiter>| !w.fresh.get() || !conn.is_used();
+                let Some(at) = waiting.iter().position(used) else { return Some(conn) };
+                waiting.remove(at)
+            };
+            let Some(w) = w else { return Some(conn) };
             let mut s = w.state.borrow_mut();
             if let Wait::Waiting(waker) = &mut *s {
                 let waker = waker.take();

@@ -7,7 +7,7 @@ use super::local::Cluster;
 use crate::io::Io;
 use nuncio_core::address::Address;
 use nuncio_core::body::Body;
-use nuncio_core::error::StreamError;
+use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::info::{StreamShared, TlsInfo};
 use nuncio_wire::{Chunk, HeaderMap, RequestHead, ResponseHead};
 use std::rc::Rc;
@@ -48,6 +48,51 @@ pub enum UpConn {
     H2(Rc<H2Up>),
 }
 
+/// Whether a connection may take a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fit {
+    /// It may.
+    Yes,
+    /// Something is amiss; what it is will show.
+    Later,
+    /// Never again.
+    No,
+}
+
+/// What is known of the host's part in a request that failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Nothing of it was sent, on a connection that was used before.
+    Unsent,
+    /// The host said that it did nothing with it, on a connection that was used before.
+    Refused,
+    /// It was sent on a connection that was used before, and no byte of an answer came.
+    Unanswered,
+    /// The host may have acted on it; or the connection was made for it, and what happened says something of the host.
+    Unknown,
+}
+
+impl Fate {
+    /// Sending the request again does no more than sending it once; `idempotent`: its method allows repetition.
+    pub fn may_repeat(self, idempotent: bool) -> bool {
+        match self {
+            Fate::Unsent | Fate::Refused => true,
+            Fate::Unanswered => idempotent,
+            Fate::Unknown => false,
+        }
+    }
+}
+
+impl UpConn {
+    /// It carried requests before.
+    pub fn is_used(&self) -> bool {
+        match self {
+            UpConn::H1(c) => c.is_used(),
+            UpConn::H2(c) => c.is_used(),
+        }
+    }
+}
+
 /// One request under way. Dropping it before its response was taken over resets it.
 pub struct UpStream {
     /// Writes the request.
@@ -85,6 +130,20 @@ impl UpStream {
     /// The response's body; afterwards the stream lives as long as the body does.
     pub fn into_body(self) -> Body {
         self.body
+    }
+    /// What is known of the host's part in it, when it failed for `reason`.
+    pub fn fate(&self, reason: ResetReason) -> Fate {
+        match &self.writer.conn {
+            UpConn::H1(c) => c.fate(self.writer.id),
+            UpConn::H2(c) => c.fate(self.writer.id, reason),
+        }
+    }
+    /// The connection carried other requests before.
+    pub fn is_reused(&self) -> bool {
+        match &self.writer.conn {
+            UpConn::H1(_) => self.writer.id > 1,
+            UpConn::H2(c) => c.is_reused(self.writer.id),
+        }
     }
     /// The connection, for its facts.
     pub fn conn(&self) -> &UpConn {

@@ -11,7 +11,8 @@
 //! * [`floods`] – peers that do not read, and tiny frames.
 //! * [`grpc`] – messages that go both ways in turn.
 //! * [`panics`] – filters that panic.
-//! * [`retries`] – requests that are sent again.
+//! * [`repeats`] – requests that are sent again because their connection had gone.
+//! * [`retries`] – requests that are sent again by a policy.
 //! * [`tcp`] – the TCP proxy.
 //! * [`balance`] – which host gets a request.
 //! * [`tls`] – TLS on either side.
@@ -31,6 +32,7 @@ mod overload;
 mod pairings;
 mod panics;
 mod peers;
+mod repeats;
 mod retries;
 mod tcp;
 mod tls;

@@ -19,6 +19,7 @@ use crate::upstream::local::LocalHost;
 use nuncio_core::LocalReply;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::clock::{self, Sleep, TimerKind};
+use nuncio_core::error::ResetReason;
 use nuncio_core::info::StreamShared;
 use nuncio_wire::{IdSet, RequestHead, name};
 pub use policy::{Predicate, RetryPolicy};
@@ -117,7 +118,7 @@ impl Tries {
     }
     /// Tells a pump whether its attempt is still the present one.
     pub fn turn(&self) -> Option<Turn> {
-        self.replay.as_ref().map(|r| Turn { turn: r.turn(), replay: r.clone() })
+        self.replay.as_ref().map(Turn::of)
     }
     /// The retries, unless more of the request came than could be kept.
     pub fn retry(&mut self) -> Option<&mut Retry> {
@@ -125,6 +126,18 @@ impl Tries {
             self.retry = None;
         }
         self.retry.as_mut()
+    }
+    /// The request's body is kept, as far as it was sent.
+    pub fn keeps(&self) -> bool {
+        self.replay.is_some()
+    }
+    /// More of the body came than could be kept.
+    pub fn is_spent(&self) -> bool {
+        self.replay.as_ref().is_some_and(|r| r.is_spent())
+    }
+    /// The policy has the request sent again after its exchange ended so.
+    pub fn will_retry(&mut self, reason: ResetReason) -> bool {
+        self.retry().is_some_and(|r| r.will_retry(reason))
     }
     /// An attempt begins.
     pub fn begin(&mut self, host: &Rc<LocalHost>) {
@@ -188,6 +201,10 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// The present one.
+    pub fn of(replay: &Rc<Replay>) -> Turn {
+        Turn { turn: replay.turn(), replay: replay.clone() }
+    }
     /// Another attempt reads now.
     pub fn is_over(&self) -> bool {
         self.replay.turn() != self.turn

@@ -21,7 +21,8 @@ const PIECES: usize = 64;
 
 /// A body that can be read from its beginning more than once.
 pub struct Replay {
-    stats: ClusterStats,
+    /// Who counts that too much came.
+    stats: Option<ClusterStats>,
     inner: RefCell<Inner>,
     /// Number of the attempt that reads; what earlier ones left behind has ended.
     turn: Cell<u32>,
@@ -46,6 +47,13 @@ struct Inner {
 impl Replay {
     /// Keeps up to `limit` bytes of `body`.
     pub fn new(body: Body, limit: usize, stats: ClusterStats) -> Rc<Replay> {
+        Replay::with(body, limit, Some(stats))
+    }
+    /// The same; nobody counts when more came.
+    pub fn unaccounted(body: Body, limit: usize) -> Rc<Replay> {
+        Replay::with(body, limit, None)
+    }
+    fn with(body: Body, limit: usize, stats: Option<ClusterStats>) -> Rc<Replay> {
         let inner = Inner {
             kept: VecDeque::new(),
             next: 0,
@@ -105,7 +113,9 @@ impl Replay {
     }
     fn overflow(&self, i: &mut Inner) {
         self.spent.set(true);
-        self.stats.retry_or_shadow_abandoned().inc();
+        if let Some(s) = &self.stats {
+            s.retry_or_shadow_abandoned().inc();
+        }
         i.release();
     }
 }

@@ -25,6 +25,8 @@ pub struct RetryRuntime {
     pub base_ms: RuntimeNumber,
     /// `upstream.use_retry`, in percent.
     pub use_retry: RuntimeNumber,
+    /// `nuncio.upstream.replay`, in percent: requests whose connection had gone are sent again.
+    pub replay: RuntimeNumber,
 }
 
 impl RetryRuntime {
@@ -33,6 +35,7 @@ impl RetryRuntime {
         RetryRuntime {
             base_ms: r.number("upstream.base_retry_backoff_ms", 25),
             use_retry: r.number("upstream.use_retry", 100),
+            replay: r.number("nuncio.upstream.replay", 100),
         }
     }
 }
@@ -195,6 +198,10 @@ impl Retry {
     /// The request may be sent more than once, so what was sent must be kept.
     pub fn enabled(&self) -> bool {
         !self.on.is_empty()
+    }
+    /// The end of an exchange for `reason` leads to a retry, if the breakers allow one.
+    pub fn will_retry(&self, reason: ResetReason) -> bool {
+        self.remaining > 0 && self.on_reset(reason) != Decision::Final
     }
     /// A host is about to be tried.
     pub fn tries(&mut self, host: &Rc<LocalHost>) {
