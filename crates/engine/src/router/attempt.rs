@@ -6,7 +6,7 @@ use super::retry::{Late, RetryRuntime, Tries, Turn};
 use super::{Timeout, ahead, arm_timeout, charge::Account, replies};
 use crate::upstream::host::Host;
 use crate::upstream::lb::client_side::HostLoad;
-use crate::upstream::local::LocalHost;
+use crate::upstream::local::{LocalHost, PoolKey};
 use crate::upstream::pool::Wants;
 use crate::upstream::stream::{Fate, UpConn, UpResponse, UpStream, UpWriter};
 use crate::upstream::watch;
@@ -171,8 +171,20 @@ impl Attempt {
         let downstream = self.sx.info.protocol.get().unwrap_or(Version::Http11);
         let cluster = &self.account.cluster;
         let own = cluster.plan.transports.options(Some(&ex.request), &self.sx.conn);
-        let own = own.map(|o| self.host.pool_for(o, cluster));
-        let got = own.as_deref().unwrap_or(&self.host.pool).acquire(downstream, self.priority, wants);
+        let client = cluster.plan.pool_per_connection.then(|| self.sx.conn.id.get());
+        let key = PoolKey { options: own, priority: self.priority, client };
+        let own = (!key.is_usual()).then(|| self.host.pool_for(key, cluster));
+        let pool = own.as_deref().unwrap_or(&self.host.pool);
+        if !self.host.admits(pool, cluster) {
+            {
+                let mut up = self.sx.info.upstream.borrow_mut();
+                up.host = None;
+                up.hosts_attempted.pop();
+            }
+            self.account.reply(None, ex, 503);
+            return Err(Failed::Reply(Box::new(replies::no_healthy_upstream())));
+        }
+        let got = pool.acquire(downstream, self.priority, wants);
         let got = match complete {
             true => got.await?,
             false => ahead::meanwhile(got, &mut ex.request_body, &self.sx).await?,

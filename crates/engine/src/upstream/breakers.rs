@@ -22,6 +22,12 @@ impl Resource {
             passed: AtomicBool::new(false),
         }
     }
+    /// A resource that is only counted.
+    pub fn unlimited() -> Resource {
+        let r = Resource::new(u32::MAX);
+        r.set_max(u64::MAX);
+        r
+    }
     /// Takes one unless the limit is reached.
     pub fn try_take(&self) -> bool {
         self.try_take_of(self.max())
@@ -88,11 +94,19 @@ pub struct Breakers {
     pub requests: Resource,
     /// `max_retries`
     pub retries: Resource,
+    /// `max_connection_pools`; `None`: there is no limit, and nobody asks how many there are.
+    pub pools: Option<Resource>,
+    /// `per_host_thresholds`, `max_connections` of each host.
+    pub per_host: Option<u32>,
     /// `retry_budget`, which replaces `max_retries`.
     pub budget: Option<Box<RetryBudget>>,
 }
 
 impl Breakers {
+    /// Takes a connection to a host that has `active`, unless there are too many: to it, or in all.
+    pub fn try_take_connection(&self, active: u64) -> bool {
+        self.per_host.is_none_or(|max| active < max.into()) && self.connections.try_take()
+    }
     /// How many retries may be under way.
     pub fn max_retries(&self) -> u64 {
         match &self.budget {
@@ -125,6 +139,8 @@ impl Default for Breakers {
             pending: Resource::new(1024),
             requests: Resource::new(1024),
             retries: Resource::new(3),
+            pools: None,
+            per_host: None,
             budget: None,
         }
     }

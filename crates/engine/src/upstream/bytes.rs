@@ -38,7 +38,7 @@ pub struct BytesUp {
 
 impl Drop for BytesUp {
     fn drop(&mut self) {
-        idle::closed(&self.cluster, &self.host, self.born, 1, !self.served.get(), self.remote.get());
+        idle::closed(&self.cluster, &self.host, 0, self.born, 1, !self.served.get(), self.remote.get());
     }
 }
 

@@ -77,6 +77,10 @@ pub struct ClusterPlan {
     pub transports: Transports,
     /// `upstream_bind_config.source_address`
     pub source: Option<SocketAddr>,
+    /// `preconnect_policy.per_upstream_preconnect_ratio`, if it is above 1: so many connections are kept for each request under way.
+    pub preconnect: Option<f64>,
+    /// `connection_pool_per_downstream_connection`: clients share no connections.
+    pub pool_per_connection: bool,
     /// Limits for default and high priority.
     pub breakers: [Arc<Breakers>; 2],
     /// `cluster.<name>.`

@@ -59,6 +59,8 @@ pub const COVERED: &[Covered] = &[
             "cleanup_interval",
             "load_assignment",
             "circuit_breakers",
+            "preconnect_policy",
+            "connection_pool_per_downstream_connection",
             "http2_protocol_options",
             "typed_extension_protocol_options",
             "cluster_type",
@@ -92,7 +94,11 @@ pub const COVERED: &[Covered] = &[
         &["keepalive_probes", "keepalive_time", "keepalive_interval"],
     ),
     Covered::new("envoy.config.cluster.v3.Cluster.CustomClusterType", &["name", "typed_config"]),
-    Covered::new("envoy.config.cluster.v3.CircuitBreakers", &["thresholds"]),
+    Covered::new("envoy.config.cluster.v3.CircuitBreakers", &["thresholds", "per_host_thresholds"]),
+    Covered::new(
+        "envoy.config.cluster.v3.Cluster.PreconnectPolicy",
+        &["per_upstream_preconnect_ratio", "predictive_preconnect_ratio"],
+    ),
     Covered::new(
         "envoy.config.cluster.v3.CircuitBreakers.Thresholds",
         &[
@@ -101,6 +107,7 @@ pub const COVERED: &[Covered] = &[
             "max_pending_requests",
             "max_requests",
             "max_retries",
+            "max_connection_pools",
             "track_remaining",
             "retry_budget",
         ],
@@ -273,7 +280,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let runtime = cx.server.runtime().snapshot();
     let http = http(c, &runtime)?;
-    let breakers = breakers(c.circuit_breakers.as_ref());
+    let breakers = breakers(c.circuit_breakers.as_ref())?;
     let remaining = [0, 1].map(|priority: usize| {
         let thresholds =
             c.circuit_breakers.as_ref()?.thresholds.iter().find(|t| t.priority == priority as i32);
@@ -302,6 +309,8 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         transports: Transports::new(c, auto(c)?.as_ref(), &[], &scope, cx)?,
         source: source(c)?,
         http,
+        preconnect: preconnect(c)?,
+        pool_per_connection: c.connection_pool_per_downstream_connection,
         breakers,
         stats: ClusterStats::new(&scope),
         remaining,
@@ -415,9 +424,31 @@ fn merge_window(c: &pb::Cluster) -> BuildResult<Duration> {
     c.common_lb_config.as_ref().map_or(Ok(default), |l| duration_or(&l.update_merge_window, default))
 }
 
-fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
+/// `preconnect_policy.per_upstream_preconnect_ratio`; `None` unless more connections are wanted than requests need.
+fn preconnect(c: &pb::Cluster) -> BuildResult<Option<f64>> {
+    let Some(p) = &c.preconnect_policy else { return Ok(None) };
+    if p.predictive_preconnect_ratio.is_some_and(|r| r > 1.0) {
+        return Err(BuildError::not_implemented(
+            "Cluster.PreconnectPolicy.predictive_preconnect_ratio above 1",
+        ));
+    }
+    Ok(p.per_upstream_preconnect_ratio.filter(|r| *r > 1.0))
+}
+
+fn breakers(c: Option<&pb::CircuitBreakers>) -> BuildResult<[Arc<Breakers>; 2]> {
     let thresholds = c.map(|c| &c.thresholds[..]).unwrap_or_default();
-    [0, 1].map(|priority| {
+    let per_host = c.map(|c| &c.per_host_thresholds[..]).unwrap_or_default();
+    // Envoy's words.
+    if per_host.iter().any(|t| {
+        t.max_pending_requests.is_some()
+            || t.max_requests.is_some()
+            || t.max_retries.is_some()
+            || t.max_connection_pools.is_some()
+            || t.retry_budget.is_some()
+    }) {
+        return Err("Unsupported field in per_host_thresholds".into());
+    }
+    Ok([0, 1].map(|priority| {
         let t = thresholds.iter().find(|t| t.priority == priority);
         let max = |v: Option<Option<u32>>, default| Resource::new(v.flatten().unwrap_or(default));
         Arc::new(Breakers {
@@ -425,6 +456,13 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
             pending: max(t.map(|t| t.max_pending_requests), 1024),
             requests: max(t.map(|t| t.max_requests), 1024),
             retries: max(t.map(|t| t.max_retries), 3),
+            // Nobody counts them where nobody asks.
+            pools: t.and_then(|t| match (t.max_connection_pools, t.track_remaining) {
+                (None, false) => None,
+                (None, true) => Some(Resource::unlimited()),
+                (Some(max), _) => Some(Resource::new(max)),
+            }),
+            per_host: per_host.iter().find(|t| t.priority == priority).and_then(|t| t.max_connections),
             budget: t.and_then(|t| t.retry_budget.as_ref()).map(|b| {
                 Box::new(RetryBudget {
                     percent: b.budget_percent.as_ref().map_or(20.0, |p| p.value),
@@ -432,7 +470,7 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> [Arc<Breakers>; 2] {
                 })
             }),
         })
-    })
+    }))
 }
 
 /// `upstream_http_protocol_options`, where it stands now or where it stood.

@@ -421,6 +421,7 @@ impl H1Up {
         idle::closed(
             &self.cluster,
             &self.host,
+            self.pool.priority(),
             self.born,
             u64::from(self.turn.get()),
             active,

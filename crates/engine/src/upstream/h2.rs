@@ -131,6 +131,16 @@ impl H2Up {
     pub(super) fn is_used(&self) -> bool {
         self.answered.get()
     }
+    /// It carries requests.
+    pub(super) fn is_busy(&self) -> bool {
+        self.load().0 > 0
+    }
+    /// Requests that it carries, and how many more it would.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let promised = self.promised.get() as usize;
+        let (used, most) = self.mux.codec(|c| (c.streams() + promised, c.max_open() as usize));
+        (used, most.saturating_sub(used))
+    }
     /// Keeps a place for a request that is about to begin.
     pub fn promise(&self) {
         self.promised.set(self.promised.get() + 1);
@@ -317,7 +327,7 @@ async fn run(up: Rc<H2Up>) {
     let active = requests > 0 && !protocol;
     up.mux.close(if protocol { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }, "");
     up.draining.set(true);
-    idle::closed(&up.cluster, &up.host, up.born, up.begun.get(), active, remote);
+    idle::closed(&up.cluster, &up.host, up.pool.priority(), up.born, up.begun.get(), active, remote);
     up.pool.lost(&UpConn::H2(up.clone()));
 }
 

@@ -109,7 +109,15 @@ async fn run(woken: Arc<Mutex<Woken>>) {
 }
 
 /// Stats of a connection that has ended.
-pub fn closed(cluster: &Cluster, host: &Host, born: Instant, requests: u64, active: bool, remote: bool) {
+pub fn closed(
+    cluster: &Cluster,
+    host: &Host,
+    priority: usize,
+    born: Instant,
+    requests: u64,
+    active: bool,
+    remote: bool,
+) {
     let s = &cluster.plan.stats;
     s.upstream_cx_active().dec();
     s.upstream_cx_destroy().inc();
@@ -127,5 +135,5 @@ pub fn closed(cluster: &Cluster, host: &Host, born: Instant, requests: u64, acti
     s.upstream_rq_per_cx().record(requests);
     s.upstream_cx_length_ms().record(clock::now().saturating_duration_since(born).as_millis() as u64);
     HostCounters::dec(&host.counters.cx_active);
-    cluster.plan.breakers[0].connections.give();
+    cluster.plan.breakers[priority].connections.give();
 }

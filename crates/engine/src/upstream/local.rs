@@ -48,10 +48,28 @@ pub struct LocalHost {
     pub host: Arc<Host>,
     /// This thread's connections to it.
     pub pool: HostPool,
-    /// The same for requests that ask something of their connections.
-    others: RefCell<HashMap<TransportOptions, Rc<HostPool>>>,
+    /// The same for requests that are kept apart from others.
+    others: RefCell<HashMap<PoolKey, Rc<HostPool>>>,
     /// Between our zone and its; made with the first request when both are known.
     pub zone: OnceCell<ZoneStats>,
+}
+
+/// What sets a request's connections apart from those of others.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
+pub struct PoolKey {
+    /// What it asks of them.
+    pub options: Option<TransportOptions>,
+    /// Its priority: 0, or 1 for high.
+    pub priority: usize,
+    /// The client's connection, when clients share none.
+    pub client: Option<u64>,
+}
+
+impl PoolKey {
+    /// The key of most requests.
+    pub fn is_usual(&self) -> bool {
+        self.options.is_none() && self.priority == 0 && self.client.is_none()
+    }
 }
 
 /// So many pools of a host are kept that nobody uses.
@@ -59,16 +77,30 @@ const MOST_UNUSED_POOLS: usize = 64;
 
 impl LocalHost {
     /// The connections that are what `options` asks for; `cluster` is the host's.
-    pub fn pool_for(&self, options: TransportOptions, cluster: &Rc<Cluster>) -> Rc<HostPool> {
+    pub fn pool_for(&self, key: PoolKey, cluster: &Rc<Cluster>) -> Rc<HostPool> {
         let mut others = self.others.borrow_mut();
-        if others.len() >= MOST_UNUSED_POOLS && !others.contains_key(&options) {
+        if others.len() >= MOST_UNUSED_POOLS && !others.contains_key(&key) {
             // Clients choose what they ask for.
             others.retain(|_, p| !p.is_empty());
         }
-        let new = |o: &TransportOptions| {
-            Rc::new(HostPool::new(cluster.clone(), self.host.clone(), Some(o.clone())))
+        let new = |k: &PoolKey| {
+            Rc::new(HostPool::new(cluster.clone(), self.host.clone(), k.options.clone(), k.priority))
         };
-        others.entry(options).or_insert_with_key(new).clone()
+        others.entry(key).or_insert_with_key(new).clone()
+    }
+    /// Whether `pool`, which is of this host, may be used: it is, or there may be one more in the cluster
+    /// (`max_connection_pools`), perhaps in the place of one that nobody needs at the moment.
+    pub fn admits(&self, pool: &HostPool, cluster: &Cluster) -> bool {
+        if pool.admitted(cluster) {
+            return true;
+        }
+        let gives_way = |p: &HostPool| p.gives_way_to(pool);
+        let freed = gives_way(&self.pool) || self.others.borrow().values().any(|p| gives_way(p));
+        if freed && pool.admitted(cluster) {
+            return true;
+        }
+        cluster.plan.stats.upstream_cx_pool_overflow().inc();
+        false
     }
     fn drain(&self) {
         self.pool.drain();
@@ -165,7 +197,7 @@ impl Cluster {
         host: &Arc<Host>,
     ) -> Rc<LocalHost> {
         let new = || {
-            let pool = HostPool::new(self.clone(), host.clone(), None);
+            let pool = HostPool::new(self.clone(), host.clone(), None, 0);
             let others = RefCell::default();
             Rc::new(LocalHost { host: host.clone(), pool, others, zone: OnceCell::new() })
         };

@@ -65,13 +65,16 @@ impl Members {
 impl DeriveGauges for Members {
     fn derive(&self, gauges: &mut DerivedGauges<'_>) {
         let [default, high] = &self.breakers;
-        // A breaker that is closed counts as never used, and there is no limit of pools.
+        // A breaker that is closed counts as never used.
         let mut open = |gauge, open: bool| {
             if open {
                 gauges.set(gauge, 1);
             }
         };
         open("default_cx_open", default.connections.is_open());
+        let pools = |b: &Breakers| b.pools.as_ref().is_some_and(Resource::is_open);
+        open("default_cx_pool_open", pools(default));
+        open("high_cx_pool_open", pools(high));
         open("default_rq_open", default.requests.is_open());
         open("default_rq_pending_open", default.pending.is_open());
         open("default_rq_retry_open", default.retries.is_open());
@@ -99,7 +102,7 @@ pub fn derive_remaining(stats: &RemainingStats, breakers: &Arc<Breakers>) {
         let left = |r: &Resource| r.max().saturating_sub(r.used());
         let b = &breakers;
         gauges.set("remaining_cx", left(&b.connections));
-        gauges.set("remaining_cx_pools", u64::MAX); // there is no limit of pools
+        gauges.set("remaining_cx_pools", b.pools.as_ref().map_or(u64::MAX, left));
         gauges.set("remaining_pending", left(&b.pending));
         // As in Envoy: with a budget it depends on what changes without it.
         gauges.set("remaining_retries", if b.budget.is_some() { 0 } else { left(&b.retries) });

@@ -4,10 +4,12 @@
 //! connection is made, unless the breaker for connections is open. Whichever connection is ready first serves the
 //! request that waits longest.
 
+use super::breakers::Resource;
 use super::cluster::UpstreamProtocol;
 use super::connect::connect;
 use super::h1::H1Up;
 use super::h2::H2Up;
+use super::health::Health;
 use super::host::{Host, HostCounters};
 use super::local::Cluster;
 use super::stream::{Charge, Fit, UpConn, UpStream};
@@ -20,6 +22,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Poll, Waker};
 
 /// A pool, per HTTP version spoken.
@@ -32,6 +35,9 @@ pub(super) struct Inner {
     host: Arc<Host>,
     /// What the requests of this pool ask of their connections.
     options: Option<TransportOptions>,
+    priority: usize,
+    /// It is one of the pools that are limited (`max_connection_pools`).
+    counted: Cell<bool>,
     h1: Lane,
     h2: Lane,
     draining: Cell<bool>,
@@ -87,9 +93,14 @@ pub struct Acquired {
 pub struct PoolRef {
     pool: Weak<Inner>,
     epoch: u32,
+    priority: usize,
 }
 
 impl PoolRef {
+    /// The priority of the requests in the pool.
+    pub(super) fn priority(&self) -> usize {
+        self.priority
+    }
     /// The connection can take another request.
     pub(super) fn offer(&self, conn: UpConn) {
         match self.pool.upgrade() {
@@ -105,6 +116,7 @@ impl PoolRef {
             lane.ready.borrow_mut().retain(|c| !same(c, conn));
             if let Some(cluster) = inner.cluster.upgrade() {
                 inner.connect_for_waiting(&cluster, lane);
+                inner.settle(&cluster);
             }
         }
     }
@@ -126,15 +138,30 @@ fn close(conn: &UpConn) {
     }
 }
 
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(cluster) = self.cluster.upgrade() {
+            self.uncount(&cluster);
+        }
+    }
+}
+
 impl HostPool {
     /// An empty pool, for requests that ask the same of their connections.
-    pub fn new(cluster: Rc<Cluster>, host: Arc<Host>, options: Option<TransportOptions>) -> HostPool {
+    pub fn new(
+        cluster: Rc<Cluster>,
+        host: Arc<Host>,
+        options: Option<TransportOptions>,
+        priority: usize,
+    ) -> HostPool {
         let (h1, h2) = Default::default();
         let (cluster, draining) = (Rc::downgrade(&cluster), Cell::new(false));
         let inner = Inner {
             cluster,
             host,
             options,
+            priority,
+            counted: Cell::new(false),
             h1,
             h2,
             draining,
@@ -159,8 +186,11 @@ impl HostPool {
         if !wants.fresh
             && let Some(conn) = lane.take_ready(wants.sure)
         {
-            return begin(&cluster, inner, conn, priority)
-                .map(|stream| Acquired { stream, connected: false });
+            let begun = begin(&cluster, inner, conn, priority);
+            if cluster.plan.preconnect.is_some() {
+                inner.connect_for_waiting(&cluster, lane);
+            }
+            return begun.map(|stream| Acquired { stream, connected: false });
         }
         let stats = &cluster.plan.stats;
         let breakers = &cluster.plan.breakers[priority];
@@ -186,10 +216,41 @@ impl HostPool {
         drop(guard);
         begin(&cluster, inner, got?, priority).map(|stream| Acquired { stream, connected: true })
     }
+    /// It is one of the pools that the cluster allows, from now on if it may.
+    pub fn admitted(&self, cluster: &Cluster) -> bool {
+        let inner = &self.inner;
+        let Some(pools) = &cluster.plan.breakers[inner.priority].pools else { return true };
+        if !inner.counted.get() {
+            inner.counted.set(pools.try_take());
+        }
+        inner.counted.get()
+    }
+    /// Makes room for another pool, if this one is counted as that would be and serves nobody now.
+    pub fn gives_way_to(&self, other: &HostPool) -> bool {
+        let inner = &self.inner;
+        let serves = |l: &Lane| {
+            let busy = |c: &UpConn| matches!(c, UpConn::H2(c) if c.is_busy());
+            l.connecting.get() > 0
+                || !l.waiting.borrow().is_empty()
+                || l.open.get() > l.ready.borrow().len()
+                || l.ready.borrow().iter().any(busy)
+        };
+        if !inner.counted.get()
+            || inner.priority != other.inner.priority
+            || serves(&inner.h1)
+            || serves(&inner.h2)
+        {
+            return false;
+        }
+        self.drain_existing();
+        if let Some(cluster) = inner.cluster.upgrade() {
+            inner.uncount(&cluster);
+        }
+        true
+    }
     /// True while nobody uses it: no connection is there or on its way, and nobody waits.
     pub fn is_empty(&self) -> bool {
-        let unused = |l: &Lane| l.open.get() + l.connecting.get() == 0 && l.waiting.borrow().is_empty();
-        unused(&self.inner.h1) && unused(&self.inner.h2)
+        self.inner.is_empty()
     }
     /// The host has failed: no connection there is takes another request; new ones may.
     pub fn drain_existing(&self) {
@@ -297,24 +358,66 @@ impl Inner {
         };
         if http2 { &self.h2 } else { &self.h1 }
     }
-    /// Starts to connect unless enough connections are on their way for those that wait.
+    fn is_empty(&self) -> bool {
+        let unused = |l: &Lane| l.open.get() + l.connecting.get() == 0 && l.waiting.borrow().is_empty();
+        unused(&self.h1) && unused(&self.h2)
+    }
+    /// A pool without connections is none.
+    fn settle(&self, cluster: &Cluster) {
+        if self.counted.get() && self.is_empty() {
+            self.uncount(cluster);
+        }
+    }
+    fn uncount(&self, cluster: &Cluster) {
+        if self.counted.replace(false) {
+            cluster.plan.breakers[self.priority].pools.iter().for_each(Resource::give);
+        }
+    }
+    /// Starts to connect unless enough connections are there or on their way.
     fn connect_for_waiting(self: &Rc<Self>, cluster: &Rc<Cluster>, lane: &Lane) {
+        // As many at once as Envoy makes.
+        for _ in 0..3 {
+            if !self.connect_one(cluster, lane) {
+                break;
+            }
+        }
+    }
+    /// Whether the requests that wait, and those to come (`preconnect_policy`), need one more connection.
+    fn lacks(&self, cluster: &Cluster, lane: &Lane) -> bool {
         let http2 = std::ptr::eq(lane, &self.h2);
         let waiting = lane.waiting.borrow().len();
         // One HTTP/2 connection carries many requests.
-        let per_connection =
-            if http2 { cluster.plan.http.h2.max_concurrent_streams.max(1) as usize } else { 1 };
-        if lane.connecting.get() * per_connection >= waiting {
-            return;
+        let each = if http2 { cluster.plan.http.h2.max_concurrent_streams.max(1) as usize } else { 1 };
+        let coming = lane.connecting.get().saturating_mul(each);
+        match cluster.plan.preconnect {
+            Some(ratio) if self.host.health.get() == Health::Healthy => {
+                let ready = lane.ready.borrow();
+                let (mut active, mut room) = (lane.open.get().saturating_sub(ready.len()), coming);
+                for c in ready.iter() {
+                    let (used, free) = c.load();
+                    active += used;
+                    room = room.saturating_add(free);
+                }
+                (waiting + active) as f64 * ratio > room.saturating_add(active) as f64
+            }
+            _ => coming < waiting,
         }
-        let connections = &cluster.plan.breakers[0].connections;
-        if !connections.try_take() {
+    }
+    /// True when it has begun to connect, and the breaker allows more.
+    fn connect_one(self: &Rc<Self>, cluster: &Rc<Cluster>, lane: &Lane) -> bool {
+        if self.draining.get() || !self.lacks(cluster, lane) {
+            return false;
+        }
+        let http2 = std::ptr::eq(lane, &self.h2);
+        let breakers = &cluster.plan.breakers[self.priority];
+        let allowed = breakers.try_take_connection(self.host.counters.cx_active.load(Relaxed));
+        if !allowed {
             cluster.plan.stats.upstream_cx_overflow().inc();
             // A pool without any connection may always have one, or its requests would wait for ever.
             if lane.connecting.get() + lane.open.get() > 0 {
-                return;
+                return false;
             }
-            connections.take();
+            breakers.connections.take();
         }
         lane.connecting.set(lane.connecting.get() + 1);
         cluster.plan.stats.upstream_cx_total().inc();
@@ -327,6 +430,7 @@ impl Inner {
         HostCounters::inc(&self.host.counters.cx_total);
         HostCounters::inc(&self.host.counters.cx_active);
         tokio::task::spawn_local(establish(self.clone(), cluster.clone(), http2));
+        allowed
     }
     fn lane_of(&self, conn: &UpConn) -> &Lane {
         match conn {
@@ -356,7 +460,8 @@ async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
                 .upstream_cx_connect_ms()
                 .record(clock::now().saturating_duration_since(began).as_millis() as u64);
             lane.open.set(lane.open.get() + 1);
-            let pool = PoolRef { pool: Rc::downgrade(&inner), epoch: inner.epoch.get() };
+            let pool =
+                PoolRef { pool: Rc::downgrade(&inner), epoch: inner.epoch.get(), priority: inner.priority };
             let conn = if http2 {
                 UpConn::H2(H2Up::start(io, cluster.clone(), inner.host.clone(), pool))
             } else {
@@ -376,9 +481,10 @@ async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
             stats.upstream_cx_active().dec();
             HostCounters::inc(&inner.host.counters.cx_connect_fail);
             HostCounters::dec(&inner.host.counters.cx_active);
-            cluster.plan.breakers[0].connections.give();
+            cluster.plan.breakers[inner.priority].connections.give();
             let failed = lane.fail_all(&e);
             stats.upstream_rq_pending_failure_eject().add(failed as u64);
+            inner.settle(&cluster);
         }
     }
 }

@@ -84,6 +84,13 @@ impl Fate {
 }
 
 impl UpConn {
+    /// Requests that it carries, and how many more it would.
+    pub fn load(&self) -> (usize, usize) {
+        match self {
+            UpConn::H1(_) => (0, 1), // of those that are ready
+            UpConn::H2(c) => c.load(),
+        }
+    }
     /// It carried requests before.
     pub fn is_used(&self) -> bool {
         match self {

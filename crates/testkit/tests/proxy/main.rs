@@ -11,6 +11,7 @@
 //! * [`floods`] – peers that do not read, and tiny frames.
 //! * [`grpc`] – messages that go both ways in turn.
 //! * [`panics`] – filters that panic.
+//! * [`pools`] – how many connections and pools a cluster has.
 //! * [`repeats`] – requests that are sent again because their connection had gone.
 //! * [`retries`] – requests that are sent again by a policy.
 //! * [`tcp`] – the TCP proxy.
@@ -32,6 +33,7 @@ mod overload;
 mod pairings;
 mod panics;
 mod peers;
+mod pools;
 mod repeats;
 mod retries;
 mod tcp;
