@@ -11,7 +11,8 @@ use crate::init::Init;
 use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
-use crate::upstreams::{ChargeCluster, ClientOptions, HttpClient};
+use crate::upstreams::{ChargeCluster, ClientOptions, DnsCache, HttpClient};
+use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use std::any::Any;
 use std::borrow::Cow;
@@ -102,6 +103,13 @@ pub trait ServerCx {
     /// Counts responses in the stats of clusters; a server without clusters has none.
     fn charges(&self) -> Option<Arc<dyn ChargeCluster>> {
         None
+    }
+    /// The cache of this configuration: all that name it share it.
+    ///
+    /// # Errors
+    /// Another configuration has its name, its resolver is not built, or this server resolves nothing (a test's).
+    fn dns_cache(&self, c: &DnsCacheConfig, _cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
+        Err(BuildError(format!("nobody resolves names for {} here", c.name)))
     }
     /// The static secret of this name (`static_resources.secrets`).
     fn secret(&self, _name: &str) -> Option<Arc<Secret>> {

@@ -2,12 +2,14 @@
 //! cluster without seeing the engine. gRPC stands on top of it ([`crate::grpc`]).
 
 use crate::LocalBoxFuture;
+use crate::address::Address;
 use crate::body::Body;
 use crate::error::ResetReason;
 use crate::info::StreamShared;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_wire::{RequestHead, ResponseHead};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Whom to call, and how; fixed with the configuration.
@@ -52,6 +54,31 @@ pub trait ChargeCluster: Send + Sync {
     /// A response to a request from inside, with this status.
     fn charge_internal(&self, cluster: &str, status: u16);
 }
+
+/// Names that requests bring, resolved when somebody asks for the first time (`DnsCacheConfig`). One for all configurations
+/// that name it; used on workers.
+pub trait DnsCache: Send + Sync {
+    /// The port of requests that name none, if this cluster sends them wherever they want to go
+    /// (`envoy.clusters.dynamic_forward_proxy`): 443 with TLS, else 80.
+    fn default_port(&self, cluster: &str) -> Option<u16>;
+    /// What is known of `host` (as in an authority, perhaps with a port of its own).
+    fn look_up(&self, host: &str, port: u16) -> Lookup;
+}
+
+/// What a cache knows of a name.
+pub enum Lookup {
+    /// It was resolved, or could not be: now, or by an earlier request.
+    Known(Resolved),
+    /// It is being resolved.
+    Loading(LocalBoxFuture<'static, Resolved>),
+    /// The cache holds as many names as it may (`max_hosts`).
+    Full,
+    /// As many requests wait as may (`dns_cache_circuit_breaker`).
+    Busy,
+}
+
+/// Its first address, or what `%RESPONSE_CODE_DETAILS%` says of the failure.
+pub type Resolved = Result<Address, Arc<str>>;
 
 /// A call under way.
 pub type Call = LocalBoxFuture<'static, Result<Answer, CallError>>;

@@ -69,6 +69,11 @@ pub fn register(r: &mut Registry) {
             "Other clusters, which stand in for each other.",
         ),
         (
+            "envoy.clusters.dynamic_forward_proxy",
+            &["envoy.extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig"],
+            "To where a request's authority leads (`sub_clusters_config` and `allow_coalesced_connections` are refused).",
+        ),
+        (
             "envoy.cluster.dns",
             &["envoy.extensions.clusters.dns.v3.DnsCluster"][..],
             "Either of the two before.",

@@ -137,6 +137,22 @@ stats! {
         rq: Codes lazy = "upstream_rq",
         upstream_rq_time: Histogram(Milliseconds) lazy,
     }
+    /// `dns_cache.<name>.`
+    pub struct DnsCacheStats {
+        cache_load: SharedCounter,
+        dns_query_attempt: SharedCounter,
+        dns_query_failure: SharedCounter,
+        dns_query_success: SharedCounter,
+        dns_query_timeout: SharedCounter,
+        dns_rq_pending_overflow: SharedCounter,
+        host_added: SharedCounter,
+        host_address_changed: SharedCounter,
+        host_overflow: SharedCounter,
+        host_removed: SharedCounter,
+        num_hosts: SetGauge,
+        rq_pending_open: Derived = "circuit_breakers.rq_pending_open",
+        rq_pending_remaining: Derived = "circuit_breakers.rq_pending_remaining",
+    }
     /// `cluster.<name>.nuncio.`: no stats of Envoy's.
     pub struct ReplayStats {
         upstream_rq_replay: Counter,

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::probe;
+use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::load::{Format, LoadOptions, UnknownFields, load_bootstrap, parse_message};
 use nuncio_core::address::Address;
 use nuncio_core::error::BuildResult;
@@ -10,7 +11,7 @@ use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Layer, Runtime, RuntimeValue, ServerState, Snapshot};
 use nuncio_core::stats::{MetricValue, Scope, Store};
-use nuncio_core::upstreams::{ChargeCluster, ClientOptions, HttpClient};
+use nuncio_core::upstreams::{ChargeCluster, ClientOptions, DnsCache, HttpClient};
 use nuncio_core::worker::Workers;
 use nuncio_engine::upstream::client::Charges;
 use nuncio_engine::{Change, ClusterManager, ListenerManager, Revision};
@@ -146,6 +147,9 @@ impl ServerCx for Facts {
     }
     fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         self.clusters.http_client(o, cx)
+    }
+    fn dns_cache(&self, c: &DnsCacheConfig, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
+        self.clusters.dns_cache(c, cx)
     }
     fn charges(&self) -> Option<Arc<dyn ChargeCluster>> {
         Some(Arc::new(Charges))

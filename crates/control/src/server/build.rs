@@ -7,6 +7,7 @@ use crate::overload::{self, OverloadManager};
 use crate::xds::Xds;
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
+use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::load::LoadedParts;
 use nuncio_core::coverage::Coverage;
@@ -17,7 +18,7 @@ use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{Scope, Store};
-use nuncio_core::upstreams::{ChargeCluster, ClientOptions, HttpClient};
+use nuncio_core::upstreams::{ChargeCluster, ClientOptions, DnsCache, HttpClient};
 use nuncio_core::{log, log_lines};
 use nuncio_engine::upstream::client::Charges;
 use nuncio_engine::{ClusterManager, ListenerManager};
@@ -135,6 +136,9 @@ impl ServerCx for Facts {
     }
     fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         self.clusters.http_client(o, cx)
+    }
+    fn dns_cache(&self, c: &DnsCacheConfig, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
+        self.clusters.dns_cache(c, cx)
     }
     fn discovery(&self) -> Option<Rc<dyn Discovery>> {
         Some(self.discovery.clone())

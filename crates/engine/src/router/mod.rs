@@ -18,6 +18,7 @@ use crate::http::timers;
 use crate::route::action::GrpcTimeout;
 use crate::route::{Action, ClusterRoute, Redirect, RouteEntry};
 use crate::stats::RouterStats;
+use crate::upstream::lb::config::Policy;
 use crate::upstream::local::{Cluster, Clusters};
 use asking::Asking;
 use attempt::Attempt;
@@ -124,12 +125,22 @@ impl Router {
         }
         ex.sx.info.attempts.set(1);
         let asking = Asking::new(ex, c, None);
-        let host = cluster.choose(&asking);
+        let mut host = cluster.choose(&asking);
         let set_cookie = asking.into_cookie();
+        let mut none = replies::no_healthy_upstream();
+        if host.is_none()
+            && let Policy::Forward(f) = &cluster.plan.lb.policy
+        {
+            // In a box: that happens once for a name.
+            match Box::pin(f.resolve(f.destination(&Asking::new(ex, c, None)))).await {
+                Ok(()) => host = cluster.choose(&Asking::new(ex, c, None)),
+                Err(why) => none.details = why.to_string().into(),
+            }
+        }
         let Some(host) = host else {
             cluster.plan.stats.upstream_cx_none_healthy().inc();
             account.reply(None, ex, 503);
-            return counted(with_cookie(replies::no_healthy_upstream(), set_cookie), c, &ex.sx);
+            return counted(with_cookie(none, set_cookie), c, &ex.sx);
         };
         let grpc = c.grpc.filter(|_| ex.request.is_grpc());
         let (timeout, each) = timeouts(&mut ex.request.headers, c, grpc);

@@ -8,6 +8,7 @@ use crate::io::Io;
 use crate::listener::gate::Gate;
 use crate::upstream::bytes::{self, BytesUp};
 use crate::upstream::lb::LbContext;
+use crate::upstream::lb::config::Policy;
 use crate::upstream::lb::hash_policy::{self, HashPolicy};
 use crate::upstream::lb::subset::{Criteria, asked};
 use crate::upstream::local::{Cluster, Clusters};
@@ -194,7 +195,15 @@ impl Session {
                 stats.upstream_cx_overflow().inc();
                 return self.failed(Some(Flag::UpstreamOverflow), Failure::ResourceLimitExceeded);
             }
-            let Some(host) = cluster.choose(&Asking { session: self, target }) else {
+            let asking = Asking { session: self, target };
+            let mut host = cluster.choose(&asking);
+            if host.is_none()
+                && let Policy::Forward(f) = &cluster.plan.lb.policy
+                && f.resolve(f.destination(&asking)).await.is_ok()
+            {
+                host = cluster.choose(&asking);
+            }
+            let Some(host) = host else {
                 stats.upstream_cx_none_healthy().inc();
                 return self.failed(Some(Flag::NoHealthyUpstream), Failure::NoHealthyUpstream);
             };

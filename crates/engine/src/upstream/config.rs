@@ -4,6 +4,7 @@ use super::breakers::{Breakers, Resource, RetryBudget};
 use super::cluster::{ClusterPlan, UpstreamHttp, UpstreamProtocol};
 use super::dns::DnsOptions;
 use super::eds::EdsPlan;
+use super::forward;
 use super::health::PanicPolicy;
 use super::health_check;
 use super::host::Wanted;
@@ -173,6 +174,8 @@ pub enum Discovery {
     Eds,
     /// Wherever a request or a connection wanted to go.
     OriginalDst,
+    /// Wherever the name in a request leads.
+    Forward,
 }
 
 /// One configured endpoint.
@@ -265,6 +268,8 @@ pub struct Built {
     pub health: Vec<health_check::Configured>,
     /// Which control plane to ask.
     pub eds: Option<EdsPlan>,
+    /// The name of the cache that its hosts come from.
+    pub forward: Option<Arc<str>>,
 }
 
 /// Builds a cluster; `added_via_api` says that it comes from a control plane.
@@ -276,6 +281,9 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     if discovery == Discovery::Eds && c.eds_cluster_config.is_none() {
         return Err("cannot create an EDS cluster without an EDS config".into());
     }
+    let forward = forward::config::of_cluster(c)?;
+    let ours = forward.as_ref().map(|_| safe_by_default(c));
+    let c = ours.as_ref().unwrap_or(c);
     let alt = if c.alt_stat_name.is_empty() { &c.name } else { &c.alt_stat_name };
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let runtime = cx.server.runtime().snapshot();
@@ -331,9 +339,10 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     let endpoints = endpoints(c, discovery)?;
     let eds = match discovery {
         Discovery::Eds => Some(EdsPlan::new(c, cx, &plan.scope)?),
-        Discovery::Static | Discovery::Dns | Discovery::OriginalDst => None,
+        Discovery::Static | Discovery::Dns | Discovery::OriginalDst | Discovery::Forward => None,
     };
-    Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health, eds })
+    let forward = forward.map(|(_, cache)| cache.name.into());
+    Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health, eds, forward })
 }
 
 fn health_checks(
@@ -386,6 +395,9 @@ fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
                 Ok((Discovery::Dns, DnsOptions::of_extension(&proto::unpack(any)?)?))
             }
             ("envoy.cluster.eds", None) => Ok((Discovery::Eds, DnsOptions::default())),
+            (_, Some(any)) if any.type_url.ends_with(forward::config::TYPE) => {
+                Ok((Discovery::Forward, DnsOptions::default()))
+            }
             // It has no hosts of its own.
             (_, Some(any)) if any.type_url.ends_with(lb::config::AGGREGATE) => {
                 Ok((Discovery::Static, DnsOptions::default()))
@@ -408,6 +420,21 @@ fn discovery(c: &pb::Cluster) -> BuildResult<(Discovery, DnsOptions)> {
         }
     }
     Ok(found)
+}
+
+/// A cluster that sends requests wherever they want to go asks for the names in them, and checks certificates by those,
+/// unless it says something itself.
+fn safe_by_default(c: &pb::Cluster) -> pb::Cluster {
+    let mut c = c.clone();
+    if c.upstream_http_protocol_options.is_none() {
+        let auto = core::UpstreamHttpProtocolOptions {
+            auto_sni: true,
+            auto_san_validation: true,
+            ..Default::default()
+        };
+        c.upstream_http_protocol_options = Some(auto);
+    }
+    c
 }
 
 fn panic_policy(c: &pb::Cluster, runtime: &Runtime) -> PanicPolicy {
@@ -474,7 +501,7 @@ fn breakers(c: Option<&pb::CircuitBreakers>) -> BuildResult<[Arc<Breakers>; 2]> 
 }
 
 /// `upstream_http_protocol_options`, where it stands now or where it stood.
-fn auto(c: &pb::Cluster) -> BuildResult<Option<core::UpstreamHttpProtocolOptions>> {
+pub fn auto(c: &pb::Cluster) -> BuildResult<Option<core::UpstreamHttpProtocolOptions>> {
     let any =
         c.typed_extension_protocol_options.get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
     let o: Option<up::HttpProtocolOptions> = any.map(proto::unpack).transpose()?;

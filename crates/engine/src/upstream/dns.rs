@@ -57,6 +57,20 @@ pub enum Family {
     All,
 }
 
+impl Family {
+    /// A number of `Cluster.DnsLookupFamily`.
+    pub fn of(number: i32) -> Family {
+        use pb::cluster::DnsLookupFamily as F;
+        match F::try_from(number) {
+            Ok(F::V4Only) => Family::V4Only,
+            Ok(F::V6Only) => Family::V6Only,
+            Ok(F::V4Preferred) => Family::V4Preferred,
+            Ok(F::All) => Family::All,
+            _ => Family::Auto,
+        }
+    }
+}
+
 /// How a cluster's names are resolved.
 #[derive(Clone, Debug, Default)]
 pub struct DnsOptions {
@@ -129,15 +143,8 @@ impl DnsOptions {
         jitter: &Option<prost_types::Duration>,
         resolver: Option<&core::TypedExtensionConfig>,
     ) -> BuildResult<DnsOptions> {
-        use pb::cluster::DnsLookupFamily as F;
         let mut o = DnsOptions {
-            family: match F::try_from(family) {
-                Ok(F::V4Only) => Family::V4Only,
-                Ok(F::V6Only) => Family::V6Only,
-                Ok(F::V4Preferred) => Family::V4Preferred,
-                Ok(F::All) => Family::All,
-                _ => Family::Auto,
-            },
+            family: Family::of(family),
             refresh: proto::duration_or(refresh, Duration::from_secs(5))?,
             jitter: proto::duration_or(jitter, Duration::ZERO)?,
             ..DnsOptions::default()

@@ -145,6 +145,10 @@ impl Host {
             self.place.used.store(true, Relaxed);
         }
     }
+    /// True when it was chosen since this was last asked.
+    pub fn take_chosen(&self) -> bool {
+        self.place.used.swap(false, Relaxed)
+    }
     /// True when it was chosen since this was last asked, or has connections.
     pub fn take_used(&self) -> bool {
         self.place.used.swap(false, Relaxed) || self.counters.cx_active.load(Relaxed) > 0

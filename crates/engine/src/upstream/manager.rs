@@ -9,6 +9,7 @@ use super::cluster::ClusterPlan;
 use super::config::{self, Built, Discovery, Endpoint, Target};
 use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
 use super::eds::{Eds, EdsPlan};
+use super::forward;
 use super::health_check::Checks;
 use super::host::{Host, HostSet};
 use super::lb::client_side;
@@ -27,13 +28,14 @@ use crate::stats::RouterStats;
 
 use bytes::Bytes;
 use nuncio_api::envoy::config::cluster::v3 as pb;
+use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, EventLog};
 use nuncio_core::init::Init;
 use nuncio_core::runtime::Snapshot;
 use nuncio_core::stats::Scope;
-use nuncio_core::upstreams::{ClientOptions, HttpClient};
+use nuncio_core::upstreams::{ClientOptions, DnsCache, HttpClient};
 use nuncio_core::worker::Workers;
 use nuncio_core::{log, stats};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -78,6 +80,8 @@ pub struct ClusterEntry {
     discovery: Discovery,
     /// Which control plane says who its hosts are.
     pub eds: Option<EdsPlan>,
+    /// The cache that its hosts come from.
+    forward: Option<Arc<str>>,
     subscription: RefCell<Option<Eds>>,
     begun: Cell<bool>,
     /// What it waits for besides its hosts: secrets.
@@ -302,7 +306,7 @@ impl ClusterManager {
                 (None, _) => self.0.stats.cluster_added().inc(),
             }
         });
-        let Built { plan, discovery, endpoints, mut dns, outlier, health, eds } = built?;
+        let Built { plan, discovery, endpoints, mut dns, outlier, health, eds, forward } = built?;
         if c.typed_dns_resolver_config.is_none() && dns.servers == Servers::default() {
             dns.servers = self.0.servers.borrow().clone();
         }
@@ -315,6 +319,7 @@ impl ClusterManager {
             endpoints: RefCell::new(endpoints),
             discovery,
             eds,
+            forward,
             subscription: RefCell::default(),
             begun: Cell::new(false),
             init,
@@ -395,6 +400,17 @@ impl ClusterManager {
             let (active, warming) = (self.0.clusters.borrow(), self.0.warming.borrow());
             active.values().chain(warming.values()).for_each(|c| c.plan.apply_runtime(s));
         }
+    }
+    /// The cache of names of this configuration.
+    ///
+    /// # Errors
+    /// Another configuration has its name, or it is refused.
+    pub fn dns_cache(&self, c: &DnsCacheConfig, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
+        let resolver = |o: &forward::config::Options| match &o.servers {
+            Some(own) => self.resolver(own),
+            None => self.resolver(&self.0.servers.borrow().clone()),
+        };
+        forward::cache::get(self, c, resolver, &cx.scope.store().root())
     }
     /// True when there is a cluster of this name, warming or not.
     pub fn has(&self, name: &str) -> bool {
@@ -490,6 +506,7 @@ impl ClusterManager {
         }
         match (c.discovery, &c.eds) {
             (Discovery::OriginalDst, _) => original::start(self, c),
+            (Discovery::Forward, _) => forward::cache::attach(self, c, c.forward.as_deref().unwrap_or("")),
             (Discovery::Dns, _) => resolve::start(self, c, &self.resolver(&c.dns.servers)),
             (Discovery::Eds, Some(plan)) => {
                 let eds = Eds::start(self, c, plan);
@@ -524,7 +541,12 @@ impl ClusterManager {
         self.on_all(move |here| here.set(plan.clone(), hosts.clone()), old, done);
     }
     /// Changes the clusters here and on the workers. `kept` is freed, and `done` runs, when all have done so.
-    fn on_all(&self, f: impl Fn(&Clusters) + Send + Sync + 'static, kept: impl Send + 'static, done: Done) {
+    pub(super) fn on_all(
+        &self,
+        f: impl Fn(&Clusters) + Send + Sync + 'static,
+        kept: impl Send + 'static,
+        done: Done,
+    ) {
         let workers = self.0.workers.borrow().clone();
         if self.0.here.get() {
             f(&Clusters::here());

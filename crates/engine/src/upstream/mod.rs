@@ -13,6 +13,7 @@ pub mod config;
 pub mod connect;
 pub mod dns;
 pub mod eds;
+pub mod forward;
 pub mod h1;
 pub mod h2;
 pub mod health;

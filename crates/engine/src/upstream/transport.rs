@@ -169,6 +169,17 @@ impl Transports {
     }
 }
 
+/// True without a transport socket, or with one that sends bytes as they are.
+pub fn is_plain(socket: Option<&core::TransportSocket>) -> bool {
+    use core::transport_socket::ConfigType::TypedConfig;
+    match socket.and_then(|s| s.config_type.as_ref()) {
+        None => true,
+        Some(TypedConfig(any)) => {
+            any.type_url.ends_with("/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer")
+        }
+    }
+}
+
 /// A number that changes when the files or secrets of one of the transports do.
 pub fn fingerprint_of(c: &pb::Cluster, find: Find<'_>) -> u64 {
     let others = c.transport_socket_matches.iter().map(|m| fingerprint(m.transport_socket.as_ref(), find));

@@ -9,6 +9,8 @@ use super::original_dst::OriginalDst;
 use super::over::OverrideHost;
 use super::subset_config::SubsetLb;
 use crate::proto::{self, duration};
+use crate::upstream::forward::config::of_cluster as of_cluster_config;
+use crate::upstream::forward::policy::Forward;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::extensions::load_balancing_policies as lb;
@@ -162,6 +164,8 @@ pub enum Policy {
     Override(Box<OverrideHost>),
     /// To where it wanted to go before it was sent here.
     OriginalDst(Box<OriginalDst>),
+    /// Wherever the name in the request leads.
+    Forward(Box<Forward>),
     /// As other clusters say, one after the other.
     Aggregate(Aggregate),
     /// The cluster should know, but there is none that does.
@@ -300,7 +304,7 @@ impl Lb {
             Policy::Hash(h) => h.locality_weighted,
             Policy::Subset(s) => s.inner.weighs_localities() || s.scale_locality_weight,
             Policy::Override(o) => o.inner.weighs_localities(),
-            Policy::OriginalDst(_) | Policy::Aggregate(_) | Policy::Provided => false,
+            Policy::OriginalDst(_) | Policy::Forward(_) | Policy::Aggregate(_) | Policy::Provided => false,
         }
     }
 }
@@ -357,7 +361,11 @@ pub fn of_cluster(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Lb> {
             first_known(list, cx, missing)?
         }
     };
-    if let Some(a) = aggregate(c)? {
+    let own = match aggregate(c)? {
+        Some(a) => Some(Policy::Aggregate(a)),
+        None => forward(c, cx)?.map(Policy::Forward),
+    };
+    if let Some(own) = own {
         if !matches!(policy, Policy::Provided) {
             return Err(BuildError(format!(
                 "cluster manager: cluster provided LB not specified but cluster '{}' provided one. Check cluster \
@@ -365,7 +373,7 @@ pub fn of_cluster(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Lb> {
                 cx.cluster
             )));
         }
-        return Ok(lb_of(Policy::Aggregate(a), cx));
+        return Ok(lb_of(own, cx));
     }
     if matches!(policy, Policy::Provided) {
         return Err(BuildError(format!(
@@ -384,6 +392,21 @@ fn aggregate(c: &pb::Cluster) -> BuildResult<Option<Aggregate>> {
     };
     let any = t.typed_config.as_ref().filter(|a| a.type_url.ends_with(AGGREGATE));
     any.map(|any| Ok(Aggregate::new(&proto::unpack(any)?))).transpose()
+}
+
+/// Of a cluster of the type `envoy.clusters.dynamic_forward_proxy`.
+fn forward(c: &pb::Cluster, cx: PolicyCx<'_>) -> BuildResult<Option<Box<Forward>>> {
+    let Some((config, cache)) = of_cluster_config(c)? else { return Ok(None) };
+    let cache = cx.build.server.dns_cache(&cache, cx.build)?;
+    let safe = |o: &core::UpstreamHttpProtocolOptions| o.auto_sni && o.auto_san_validation;
+    let options = crate::upstream::config::auto(c)?;
+    if !config.allow_insecure_cluster_options && !options.as_ref().is_some_and(safe) {
+        return Err("dynamic_forward_proxy cluster must have auto_sni and auto_san_validation true unless \
+                    allow_insecure_cluster_options is set."
+            .into());
+    }
+    let plain = crate::upstream::transport::is_plain(c.transport_socket.as_ref());
+    Ok(Some(Box::new(Forward { cache, default_port: if plain { 80 } else { 443 } })))
 }
 
 /// The type of an aggregate's configuration.

@@ -45,6 +45,7 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(original_dst::COVERED)
         .chain(aggregate::COVERED)
         .chain(client_side::COVERED)
+        .chain(super::forward::config::COVERED)
         .chain(subset_config::COVERED)
 }
 

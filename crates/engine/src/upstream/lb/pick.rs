@@ -124,6 +124,7 @@ impl Picker {
             Policy::Subset(s) => super::subset::pick(self, s, p),
             Policy::Override(o) => o.pick(self, p),
             Policy::OriginalDst(o) => o.pick(self, p),
+            Policy::Forward(f) => f.pick(p),
             Policy::Aggregate(_) | Policy::Provided => None,
         }
     }

@@ -33,6 +33,8 @@ pub struct HostSet {
     pub subsets: Option<Box<Subsets>>,
     /// Hosts by address, where requests name those.
     pub by_address: Option<HashMap<SocketAddr, u32>>,
+    /// Hosts by name and port, where requests name those.
+    pub by_name: Option<HashMap<Arc<str>, u32>>,
     /// When the host that is up for the shortest time came up, for slow start.
     pub latest_up: u64,
 }
@@ -179,6 +181,10 @@ impl HostSet {
             Policy::Subset(s) => self.subsets = Some(Box::new(Subsets::new(self, s, m))),
             Policy::Override(o) => self.finish(&Making { lb: &o.inner, ..*m }),
             Policy::OriginalDst(_) => self.by_address = Some(self.addresses()),
+            Policy::Forward(_) => {
+                let named = self.hosts.iter().enumerate().map(|(i, h)| (h.info.hostname.clone(), i as u32));
+                self.by_name = Some(named.collect());
+            }
             Policy::Aggregate(_) | Policy::Provided => {}
         }
     }
