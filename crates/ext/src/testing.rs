@@ -5,6 +5,7 @@ use nuncio_api::envoy::config::listener::v3::{
     Filter, FilterChain, Listener, ListenerFilter, filter, listener_filter::ConfigType,
 };
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
+use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::access_log::{self, Logger};
 use nuncio_core::address::Address;
@@ -17,10 +18,10 @@ use nuncio_core::listener_filter::DynListenerFilter;
 use nuncio_core::network_filter::DynNetworkFilter;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::Store;
-use nuncio_core::upstreams::{ClientOptions, HttpClient};
+use nuncio_core::upstreams::{ClientOptions, DnsCache, HttpClient};
 use nuncio_core::{BuildResult, Registry, StreamInfo};
 use nuncio_testkit::FilterTest;
-use nuncio_testkit::filter_test::Calls;
+use nuncio_testkit::filter_test::{Calls, FakeNames};
 use nuncio_wire::HeaderMap;
 use std::path::Path;
 use std::process::Command;
@@ -38,6 +39,9 @@ impl ServerCx for Server {
     }
     fn runtime(&self) -> Arc<Runtime> {
         Arc::default()
+    }
+    fn dns_cache(&self, _: &DnsCacheConfig, _: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
+        Ok(Arc::new(FakeNames))
     }
     fn state(&self) -> Arc<ServerState> {
         Arc::default()

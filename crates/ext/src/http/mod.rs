@@ -8,6 +8,7 @@ extensions![
     cors,
     csrf,
     decompressor,
+    dynamic_forward_proxy,
     ext_authz,
     fault,
     grpc_http1_bridge,

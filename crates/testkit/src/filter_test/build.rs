@@ -2,7 +2,9 @@
 
 use super::FilterTest;
 use super::calls::Calls;
+use super::names::FakeNames;
 use super::routes::Routes;
+use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::filters::http::router::v3::Router;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
@@ -13,7 +15,7 @@ use nuncio_core::pipeline::{Chain, ChainFilter};
 use nuncio_core::route::FilterId;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{MetricValue, Store};
-use nuncio_core::upstreams::{ClientOptions, HttpClient};
+use nuncio_core::upstreams::{ClientOptions, DnsCache, HttpClient};
 use nuncio_core::{BuildError, BuildResult, Registry};
 use prost::{Message, Name};
 use std::rc::Rc;
@@ -40,6 +42,9 @@ impl ServerCx for Server {
     }
     fn http_client(&self, o: &ClientOptions<'_>, _: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         Ok(self.calls.client(o.cluster))
+    }
+    fn dns_cache(&self, _: &DnsCacheConfig, _: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
+        Ok(Arc::new(FakeNames))
     }
 }
 

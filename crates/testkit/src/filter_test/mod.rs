@@ -17,11 +17,13 @@
 mod build;
 mod calls;
 mod message;
+mod names;
 mod routes;
 mod upstream;
 
 pub use calls::{Calls, SeenCall};
 pub use message::{Payload, Reply, Request, Seen, SeenRequest};
+pub use names::FakeNames;
 
 pub use build::counters;
 use build::{Built, Server};
