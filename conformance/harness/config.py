@@ -45,6 +45,10 @@ ALIASES = {
     "DownstreamTlsContext": "extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     "UpstreamTlsContext": "extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     "CaresDnsResolverConfig": "extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+    "ForwardProxy": "extensions.filters.http.dynamic_forward_proxy.v3.FilterConfig",
+    "ForwardProxyPerRoute": "extensions.filters.http.dynamic_forward_proxy.v3.PerRouteConfig",
+    "SniForwardProxy": "extensions.filters.network.sni_dynamic_forward_proxy.v3.FilterConfig",
+    "ForwardCluster": "extensions.clusters.dynamic_forward_proxy.v3.ClusterConfig",
     "TlsInspector": "extensions.filters.listener.tls_inspector.v3.TlsInspector",
 }
 PARTS = {"routes", "virtual_hosts", "filters", "hcm", "listener", "listeners", "clusters", "bootstrap", "access_log"}

@@ -294,7 +294,11 @@ impl Lb {
             Policy::Spread(s) => s.client_side.as_ref(),
             Policy::Subset(s) => s.inner.client_side(),
             Policy::Override(o) => o.inner.client_side(),
-            Policy::Hash(_) | Policy::OriginalDst(_) | Policy::Aggregate(_) | Policy::Provided => None,
+            Policy::Hash(_)
+            | Policy::OriginalDst(_)
+            | Policy::Forward(_)
+            | Policy::Aggregate(_)
+            | Policy::Provided => None,
         }
     }
     /// Localities take turns by weight.
