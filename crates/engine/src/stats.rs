@@ -140,6 +140,7 @@ stats! {
     /// `dns_cache.<name>.`
     pub struct DnsCacheStats {
         cache_load: SharedCounter,
+        dns_address_filter_out: SharedCounter,
         dns_query_attempt: SharedCounter,
         dns_query_failure: SharedCounter,
         dns_query_success: SharedCounter,

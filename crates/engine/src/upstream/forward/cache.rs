@@ -284,6 +284,15 @@ enum Found {
     Failed(String),
 }
 
+/// Whether a name may be asked for: clients choose them.
+fn is_name(host: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'/' | b'*'))
+    };
+    host.len() <= 253 && host.strip_suffix('.').unwrap_or(host).split('.').all(label)
+}
+
 fn addresses(a: &Answer, port: u16) -> Arc<[Address]> {
     let mut all: Vec<Address> = vec![];
     for ip in &a.addresses {
@@ -308,6 +317,7 @@ async fn keep(cache: Weak<Main>, key: Arc<str>, default_port: u16) {
         let ask = async {
             match host.parse::<IpAddr>() {
                 Ok(ip) => Found::Answer(Ok(Answer { addresses: vec![ip], ttl: Duration::ZERO })),
+                Err(_) if !is_name(&host) => Found::Failed("cares_failure:Misformatted domain name".into()),
                 Err(_) => match resolver.resolve(&host, family).await {
                     Ok(a) if a.addresses.is_empty() => Found::Answer(Err("cares_norecords".into())),
                     Ok(a) => Found::Answer(Ok(a)),
@@ -336,6 +346,20 @@ async fn keep(cache: Weak<Main>, key: Arc<str>, default_port: u16) {
         if clock::now().saturating_duration_since(last) > main.options.host_ttl {
             // The last thing done here: the task ends with its entry.
             return main.forget(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_that_may_be_asked_for() {
+        for good in ["a", "a.test", "a.test.", "_x._tcp.a-b.test", "10.test"] {
+            assert!(super::is_name(good), "{good}");
+        }
+        let (label, name) = ("a".repeat(64), "a.".repeat(130));
+        for bad in ["", ".", "a..b", "a b", "${x}", "a\u{e9}", &label, &name] {
+            assert!(!super::is_name(bad), "{bad}");
         }
     }
 }
