@@ -1,7 +1,7 @@
 //! Long runs against a real Nuncio process: mixed traffic, attacks, hosts that restart. `soak --help` says which.
 //!
 //! [`proxy`] starts Nuncio and reads its counters, memory and descriptors; [`origin`] is the host behind it; [`pattern`] makes
-//! bodies whose every byte is known; [`clients`] are those who talk to it. [`mixed`], [`attack`] and [`restart`] are the runs.
+//! bodies whose every byte is known; [`clients`] are those who talk to it. [`mixed`], [`attack`], [`restart`] and [`xds`] are the runs.
 
 mod attack;
 mod clients;
@@ -11,6 +11,7 @@ mod pattern;
 mod pipe;
 mod proxy;
 mod restart;
+mod xds;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ Long runs against a real Nuncio. Each ends by itself, prints what it measured, a
   soak [--bin PATH] mixed [MINUTES]      HTTP/1, HTTP/2, TLS, WebSocket and gRPC, slow and rude peers (10 minutes)
   soak [--bin PATH] attack [NAME]...     slowloris, tiny-headers, continuation, rapid-reset, never-reads (all, some minutes)
   soak [--bin PATH] restart [SECONDS]    three hosts are killed and started again under load, four policies (120 s each)
+  soak [--bin PATH] xds [UPDATES]        a control plane changes everything under load, by delta and as state of the world (1000)
   soak origin PORT                       a host alone
 
   --bin PATH   the binary to test (target/release/nuncio)
@@ -47,6 +49,10 @@ async fn main() -> ExitCode {
         Some("attack") => attack::run(&bin, rest).await,
         Some("restart") => match number(rest, 120) {
             Ok(seconds) => restart::run(&bin, Duration::from_secs(seconds)).await,
+            Err(e) => Err(e),
+        },
+        Some("xds") => match number(rest, 1000) {
+            Ok(updates) => xds::run(&bin, updates as usize).await,
             Err(e) => Err(e),
         },
         Some("origin") => match number(rest, 0) {

@@ -20,11 +20,19 @@ pub struct Identity {
 pub struct Trust(Arc<RootCertStore>);
 
 pub fn identity() -> Result<(Identity, Trust)> {
-    let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(made.cert.der().to_vec()))?;
-    let own = Identity { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() };
-    Ok((own, Trust(Arc::new(roots))))
+    let (mut all, trust) = several(1)?;
+    Ok((all.remove(0), trust))
+}
+
+/// Some, and who trusts each of them.
+pub fn several(n: usize) -> Result<(Vec<Identity>, Trust)> {
+    let (mut all, mut roots) = (vec![], RootCertStore::empty());
+    for _ in 0..n {
+        let made = rcgen::generate_simple_self_signed([NAME.to_owned()])?;
+        roots.add(CertificateDer::from(made.cert.der().to_vec()))?;
+        all.push(Identity { certificate: made.cert.pem(), key: made.signing_key.serialize_pem() });
+    }
+    Ok((all, Trust(Arc::new(roots))))
 }
 
 impl Trust {
