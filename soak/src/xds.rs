@@ -164,11 +164,12 @@ impl World {
         )
     }
     fn secrets(&self, n: usize, broken: bool) -> String {
-        let one = &self.identities[n % self.identities.len()];
+        // Another one than the last time.
+        let one = &self.identities[(n / KINDS.len() + 1) % self.identities.len()];
         let quoted = |pem: &str| format!("{{inline_string: \"{}\"}}", pem.replace('\n', "\\n"));
         let chain = if broken { format!("{{inline_string: nonsense{n}}}") } else { quoted(&one.certificate) };
         format!(
-            "# {n}\n{TYPE}.extensions.transport_sockets.tls.v3.Secret
+            "{TYPE}.extensions.transport_sockets.tls.v3.Secret
   name: own
   tls_certificate: {{certificate_chain: {chain}, private_key: {}}}
 ",
