@@ -165,7 +165,7 @@ impl World {
     }
     fn secrets(&self, n: usize, broken: bool) -> String {
         // Another one than the last time.
-        let one = &self.identities[(n / KINDS.len() + 1) % self.identities.len()];
+        let one = &self.identities[n.div_ceil(KINDS.len()) % self.identities.len()];
         let quoted = |pem: &str| format!("{{inline_string: \"{}\"}}", pem.replace('\n', "\\n"));
         let chain = if broken { format!("{{inline_string: nonsense{n}}}") } else { quoted(&one.certificate) };
         format!(
