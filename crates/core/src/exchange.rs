@@ -1,9 +1,10 @@
 //! The exchange: one request and its response. Lives on one worker, never `Send`.
 
 use crate::body::Body;
+use crate::filter_state::LifeSpan;
 use crate::flags::Flag;
 use crate::info::StreamShared;
-use crate::route::{AnyConfig, FilterId, Route};
+use crate::route::{AnyConfig, FilterId, Route, RouteSource};
 use nuncio_wire::{Chunk, HeaderMap, RequestHead, ResponseHead, name};
 use std::any::Any;
 use std::borrow::Cow;
@@ -68,6 +69,30 @@ impl Exchange {
             (r.resolved, r.route) = (true, route);
         }
         r.route.clone()
+    }
+    /// The request has been read to its end.
+    pub fn is_complete(&self) -> bool {
+        self.sx.info.times.ds_rx_end.get().is_some()
+    }
+    /// The same request as another exchange, in whose log this one has no part: what is known of the client's side goes
+    /// over, and the filter state that outlives an internal redirect.
+    pub fn again(
+        request: RequestHead,
+        body: Body,
+        before: &StreamShared,
+        routes: Rc<dyn RouteSource>,
+    ) -> Exchange {
+        let sx = StreamShared::new(before.conn.clone(), Some(routes));
+        let (from, to) = (&before.info, &sx.info);
+        to.protocol.set(from.protocol.get());
+        to.times.ds_rx_end.set(from.times.ds_rx_end.get());
+        // Envoy counts a body each time that it is read.
+        to.bytes_received.set(from.bytes_received.get() + body.known_len().unwrap_or(0) as u64);
+        to.remote.replace(from.remote.borrow().clone());
+        let mut state = from.filter_state.take();
+        state.keep_from(LifeSpan::Request);
+        to.filter_state.replace(state);
+        Exchange::new(request, body, sx)
     }
     /// Lets the next [`route`](Self::route) choose again.
     pub fn clear_route_cache(&self) {

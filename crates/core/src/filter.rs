@@ -27,8 +27,8 @@ pub enum Step<'a> {
     /// Answer with this. In the request phase all response hooks see it; from a response hook it goes straight to
     /// the codec.
     Reply(Box<LocalReply>),
-    /// Begin again with the changed request, as a new pass through the chain (internal redirects). Refused, and taken
-    /// as `Next`, unless the request was read to its end.
+    /// Begin again with the changed request, as a new exchange with an entry of its own in the access log (internal
+    /// redirects). What `request_body` is, is its body. Refused, and taken as `Next`, unless the request was read to its end.
     Restart,
     /// Wait for the future, then do what it says.
     Wait(LocalBoxFuture<'a, Step<'static>>),

@@ -54,6 +54,8 @@ pub enum Outcome {
     Respond,
     /// The stream is to be reset.
     Reset,
+    /// The request, as it is now, is to be served again by a new run ([`Exchange::again`]).
+    Restart,
 }
 
 /// One exchange on its way through a chain, until it is dropped.
@@ -77,23 +79,17 @@ impl Run {
     /// Runs all hooks. Afterwards the response is to be written and its body pulled, by the caller.
     pub async fn hooks(&mut self, terminal: &impl Terminal) -> Outcome {
         self.switch_off();
-        loop {
-            let step = match self.request_phase(terminal).await {
-                Ok(s) => s,
-                Err(i) => match self.interrupted(i) {
-                    Some(o) => return o,
-                    None => Step::Next,
-                },
-            };
-            match step {
-                Step::Reply(r) => self.ex.reply(*r),
-                Step::Restart => {
-                    self.ex.clear_route_cache();
-                    continue;
-                }
-                _ => {}
-            }
-            break;
+        let step = match self.request_phase(terminal).await {
+            Ok(s) => s,
+            Err(i) => match self.interrupted(i) {
+                Some(o) => return o,
+                None => Step::Next,
+            },
+        };
+        match step {
+            Step::Reply(r) => self.ex.reply(*r),
+            Step::Restart if self.ex.is_complete() => return Outcome::Restart,
+            _ => {}
         }
         self.response_phase().await
     }
@@ -166,6 +162,7 @@ impl Run {
                     self.ex.reply(*r);
                     return Outcome::Respond;
                 }
+                Ok(Step::Restart) if self.ex.is_complete() => return Outcome::Restart,
                 Ok(_) => {}
                 Err(Interrupt::Reply(r)) => self.ex.reply(*r),
                 Err(Interrupt::Reset(_)) => return Outcome::Reset,

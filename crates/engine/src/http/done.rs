@@ -1,6 +1,7 @@
 //! The end of an exchange: stats and access log.
 
 use super::Hcm;
+use super::stream::RESTARTED;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::Exchange;
 use nuncio_core::clock;
@@ -15,7 +16,7 @@ impl Finalizer for Hcm {
         self.stats.downstream_rq_time().record(took.as_millis() as u64);
         // A stream that ends before both its directions did is reset by the codec, which Envoy counts here.
         let (sent, received) = (info.times.ds_tx_end.get().is_some(), info.times.ds_rx_end.get().is_some());
-        if !sent || !received {
+        if (!sent || !received) && *info.details.borrow() != RESTARTED {
             self.stats.downstream_rq_rx_reset().inc();
         }
         // What a filter's buffer has no room for.

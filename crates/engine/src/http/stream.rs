@@ -74,9 +74,36 @@ pub enum Gone {
 pub async fn drive<D: Downstream>(
     d: &D,
     hcm: &Rc<Hcm>,
+    ex: Exchange,
+    early: Option<Box<LocalReply>>,
+) -> bool {
+    let mut passed = pass(d, hcm, ex, early).await;
+    let at_once = passed.at_once;
+    while let Some(ex) = passed.again.take() {
+        hcm.count_request_begun();
+        match ex.sx.info.protocol.get() {
+            Some(Version::Http2) => hcm.stats.downstream_rq_http2_total().inc(),
+            _ => hcm.stats.downstream_rq_http1_total().inc(),
+        }
+        // In a box: few requests come here, and all would carry its state.
+        passed = Box::pin(pass(d, hcm, *ex, None)).await;
+    }
+    at_once
+}
+
+/// What came of one pass through the chain.
+struct Passed {
+    at_once: bool,
+    /// The request begins again (internal redirects).
+    again: Option<Box<Exchange>>,
+}
+
+async fn pass<D: Downstream>(
+    d: &D,
+    hcm: &Rc<Hcm>,
     mut ex: Exchange,
     mut early: Option<Box<LocalReply>>,
-) -> bool {
+) -> Passed {
     let sx = ex.sx.clone();
     ex.rewriter.clone_from(&hcm.rewriter);
     let (mut chain, mut terminal) = (&hcm.chain, &hcm.terminal);
@@ -138,7 +165,15 @@ pub async fn drive<D: Downstream>(
             .await
         }
     };
+    let mut again = None;
     match outcome {
+        Ok(Outcome::Restart) => {
+            sx.info.set_details(RESTARTED);
+            if let Some(r) = &run.ex.response {
+                sx.info.response_code.set(r.status);
+            }
+            again = Some((run.ex.request.clone(), run.ex.request_body.take()));
+        }
         Ok(Outcome::Respond) => {
             // What came while the request waited was received, though a reply of ours does not need it.
             // A reply given at once is to the head alone, as in Envoy.
@@ -154,8 +189,16 @@ pub async fn drive<D: Downstream>(
     d.meter(&sx.info.downstream);
     whole.1 = true;
     drop(upgraded);
-    !waited
+    let again = again.map(|(request, body)| {
+        drop(whole);
+        drop(run); // its log is written before the next one's
+        Box::new(Exchange::again(request, body, &sx, hcm.routes()))
+    });
+    Passed { at_once: !waited && again.is_none(), again }
 }
+
+/// `%RESPONSE_CODE_DETAILS%` of an exchange whose request begins again.
+pub(super) const RESTARTED: &str = "internal_redirect";
 
 /// A stream that is dropped before its end was cut by us, with its connection: the listener is removed or the process
 /// ends.

@@ -4,6 +4,7 @@ use super::headers::HeaderRules;
 use super::{VirtualHostShared, matching, per_filter};
 use crate::http::timers::{MaxDuration, RouteTimers};
 use crate::proto::duration;
+use crate::router::redirect::{self, RedirectPolicy};
 use crate::router::retry::RetryPolicy;
 use crate::router::shadow::{self, ShadowPolicies};
 use crate::upstream::lb::hash_policy::{self, HashPolicy};
@@ -56,6 +57,9 @@ pub const COVERED: &[Covered] = &[
             "path_rewrite_policy",
             "rate_limits",
             "include_vh_rate_limits",
+            "internal_redirect_policy",
+            "internal_redirect_action",
+            "max_internal_redirects",
         ],
     ),
     Covered::new(
@@ -136,6 +140,8 @@ pub struct ClusterRoute {
     /// `max_grpc_timeout` and `grpc_timeout_offset`, where `max_stream_duration` does not replace them: gRPC requests say
     /// their timeout themselves.
     pub grpc: Option<GrpcTimeout>,
+    /// `internal_redirect_policy`
+    pub redirects: Option<Box<RedirectPolicy>>,
     /// `request_mirror_policies`
     pub shadows: Option<ShadowPolicies>,
     /// `rate_limits` and `include_vh_rate_limits`, when there are any.
@@ -208,6 +214,7 @@ impl Action {
                     .request_body_buffer_limit
                     .or(host.buffer_limit)
                     .or(r.per_request_buffer_limit_bytes.map(u64::from));
+                c.redirects = RedirectPolicy::of(a, &r.name)?.map(Box::new);
                 Ok(Action::Cluster(Box::new(c)))
             }
             Some(pb::route::Action::Redirect(a)) => Ok(Action::Redirect(Box::new(Redirect::new(a, r)?))),
@@ -335,6 +342,7 @@ impl ClusterRoute {
                 (all, include) => Some(Box::new((Policy::list(all, Place::Route, cx)?, include))),
             },
             buffer_limit: None,
+            redirects: None,
             upgrades: upgrades(a)?,
             connect: connect(a)?,
             hash_policy: HashPolicy::new(&a.hash_policy)?,
@@ -612,6 +620,7 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(super::headers::COVERED)
         .chain(super::virtual_clusters::COVERED)
         .chain(super::rewrite::COVERED)
+        .chain(redirect::COVERED)
         .chain(crate::router::retry::policy::COVERED)
         .chain(hash_policy::COVERED)
         .chain(shadow::COVERED)

@@ -9,6 +9,7 @@ mod asking;
 mod attempt;
 mod charge;
 mod repeat;
+pub mod redirect;
 mod replies;
 pub mod retry;
 pub mod shadow;
@@ -156,7 +157,7 @@ impl Router {
         route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
         // After that, since the route may add a header that asks for retries.
         let mut tries =
-            Tries::new(c.retry.as_ref(), &mut ex.request, each, c.priority, &account, &self.retries);
+            Tries::new(c.retry.as_ref(), &mut ex.request, each, c.priority, &account, &self.retries, c.redirects.is_some());
         if let Some(all) = &c.shadows {
             self.mirror(ex, all, timeout, buffer_limit(ex.sx.conn.buffer_limit.get(), c));
         }
@@ -177,6 +178,14 @@ impl Router {
         if let Some(wait) = attempt.again(ex, &result, &self.retries) {
             // In a box: few requests come here, and all would carry its state.
             result = Box::pin(self.again(ex, route, c, &mut attempt, wait, result)).await;
+        }
+        if let (Some(policy), Ok(r)) = (&c.redirects, &result)
+            && policy.takes(r.head.status)
+        {
+            if self.redirect(ex, policy, &mut attempt, &r.head) {
+                ex.response = result.ok().map(|r| r.head);
+                return Step::Restart;
+            }
         }
         match result {
             Ok(mut response) => {

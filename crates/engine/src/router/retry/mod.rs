@@ -76,6 +76,8 @@ impl Late {
 pub struct Tries {
     /// `None`: it is tried once.
     retry: Option<Retry>,
+    /// Its response may send it elsewhere (`internal_redirect_policy`).
+    redirects: bool,
     replay: Option<Rc<Replay>>,
     timeout: Option<Duration>,
     idle: Option<Duration>,
@@ -91,9 +93,10 @@ impl Tries {
         priority: usize,
         account: &Account,
         rt: &RetryRuntime,
+        redirects: bool,
     ) -> Option<Box<Tries>> {
         let asks = head.headers.iter().any(|h| ASKING.has(h.id));
-        if policy.is_none() && timeout.is_none() && !asks {
+        if policy.is_none() && timeout.is_none() && !asks && !redirects {
             return None;
         }
         let idle = policy.and_then(|p| p.more.as_ref()).and_then(|m| m.per_try_idle_timeout);
@@ -101,8 +104,8 @@ impl Tries {
         if asks {
             head.headers.remove_all(&ASKING);
         }
-        (retry.is_some() || timeout.is_some() || idle.is_some())
-            .then(|| Box::new(Tries { retry, replay: None, timeout, idle, timers: None }))
+        (retry.is_some() || timeout.is_some() || idle.is_some() || redirects)
+            .then(|| Box::new(Tries { retry, redirects, replay: None, timeout, idle, timers: None }))
     }
     /// The timeout of each try.
     pub fn timeout(&self) -> Option<Duration> {
@@ -110,7 +113,7 @@ impl Tries {
     }
     /// Keeps what is read of `body` from now on, up to `limit` bytes, if it may be needed again.
     pub fn keep(&mut self, body: &mut Body, limit: usize, account: &Account) {
-        if self.retry.as_ref().is_some_and(Retry::enabled) && !body.is_end() {
+        if (self.redirects || self.retry.as_ref().is_some_and(Retry::enabled)) && !body.is_end() {
             let replay = Replay::new(body.take(), limit, account.cluster.plan.stats.clone());
             *body = replay.reader();
             self.replay = Some(replay);
@@ -162,6 +165,14 @@ impl Tries {
     /// The request's body from its beginning.
     pub fn body(&self) -> Option<Body> {
         self.replay.as_ref().map(Replay::reader)
+    }
+    /// All data of the request's body, once it was read to its end.
+    pub fn whole(&self) -> Body {
+        self.replay.as_ref().map(|r| r.whole()).unwrap_or_default()
+    }
+    /// More of the request came than could be kept.
+    pub fn is_spent(&self) -> bool {
+        self.replay.as_ref().is_some_and(|r| r.is_spent())
     }
     /// An attempt is given up.
     pub fn leave(&mut self) {

@@ -74,6 +74,13 @@ impl Replay {
         (i.next, i.trailers_handed) = (0, false);
         Body::source(Reader(self.clone()))
     }
+    /// All data of a body that was read to its end, for another exchange.
+    pub fn whole(&self) -> Body {
+        let i = self.inner.borrow();
+        let mut all = Vec::with_capacity(i.bytes);
+        i.kept.iter().for_each(|c| all.extend_from_slice(c));
+        Body::full(all)
+    }
     /// The attempt that reads is given up.
     pub fn leave(&self) {
         self.turn.set(self.turn.get() + 1);
