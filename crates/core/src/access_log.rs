@@ -98,7 +98,7 @@ enum Kind {
     StatusCode(Comparison),
     Duration(Comparison),
     NotHealthCheck,
-    /// Of requests that are traced: none is.
+    /// Of requests that are traced.
     Traceable,
     Runtime(Sampling),
     And(Vec<AccessLogFilter>),
@@ -163,7 +163,7 @@ impl AccessLogFilter {
                 let end = cx.info.times.ds_tx_end.get().unwrap_or_else(clock::now);
                 c.holds(end.saturating_duration_since(cx.info.start).as_millis() as u64)
             }
-            Kind::Traceable => false,
+            Kind::Traceable => cx.info.trace_reason.get().is_traced() && !cx.info.health_check.get(),
             Kind::NotHealthCheck => !cx.info.health_check.get(),
             Kind::Runtime(s) => s.hits(cx),
             Kind::And(fs) => fs.iter().all(|f| f.matches(cx)),

@@ -121,6 +121,17 @@ impl From<SocketAddr> for Address {
     }
 }
 
+/// The address of this machine as Envoy finds it: the first that is not loopback, else 127.0.0.1.
+pub fn local_ip() -> IpAddr {
+    // Connecting a datagram socket sends nothing; it only asks the kernel which address would be used.
+    let probe = || {
+        let s = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+        s.connect("192.0.2.1:9").ok()?; // TEST-NET-1 (RFC 5737)
+        Some(s.local_addr().ok()?.ip())
+    };
+    probe().unwrap_or(IpAddr::from([127, 0, 0, 1]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -82,7 +82,10 @@ impl Exchange {
         before: &StreamShared,
         routes: Rc<dyn RouteSource>,
     ) -> Exchange {
-        let sx = StreamShared::new(before.conn.clone(), Some(routes));
+        let mut sx = StreamShared::new(before.conn.clone(), Some(routes));
+        if let Some(new) = Rc::get_mut(&mut sx) {
+            (new.info.start, new.info.start_wall) = (before.info.start, before.info.start_wall);
+        }
         let (from, to) = (&before.info, &sx.info);
         to.protocol.set(from.protocol.get());
         to.times.ds_rx_end.set(from.times.ds_rx_end.get());

@@ -13,6 +13,7 @@ use crate::filter_state::FilterState;
 use crate::flags::{Flag, Flags};
 use crate::metadata::{LazyMetadata, Metadata};
 use crate::route::{Route, RouteSource};
+use crate::tracing::{Active, Reason};
 use nuncio_wire::{ResponseHead, Version};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -319,6 +320,10 @@ pub struct StreamInfo {
     pub filter_state: RefCell<FilterState>,
     /// Dynamic metadata; `None` until the first is set.
     pub metadata: RefCell<Option<Box<Metadata>>>,
+    /// Why it is traced.
+    pub trace_reason: Cell<Reason>,
+    /// Its span; `None` where nothing is traced.
+    pub trace: RefCell<Option<Box<Active>>>,
 }
 
 impl StreamInfo {
@@ -352,6 +357,8 @@ impl StreamInfo {
             stream_id: RefCell::default(),
             filter_state: RefCell::default(),
             metadata: RefCell::default(),
+            trace_reason: Cell::default(),
+            trace: RefCell::default(),
         }
     }
     /// Sets a response flag.
@@ -491,7 +498,7 @@ impl StreamShared {
     }
     /// Runs `f` on this worker, also after the stream has ended. For mirrored requests and the like.
     pub fn detach(&self, f: impl Future<Output = ()> + 'static) {
-        tokio::task::spawn_local(f);
+        crate::worker::spawn(f);
     }
     /// Ends the stream from outside; the first interrupt wins.
     pub fn interrupt(&self, i: Interrupt) {

@@ -50,6 +50,7 @@ pub mod rng;
 pub mod route;
 pub mod runtime;
 pub mod stats;
+pub mod tracing;
 pub mod upstreams;
 pub mod worker;
 

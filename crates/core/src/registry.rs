@@ -9,6 +9,7 @@ use crate::kinds::{self, AccessLogger, AccessLoggerFactory, DynAccessLogger};
 use crate::listener_filter::{self, DynListenerFilter, ListenerFilter, ListenerFilterFactory};
 use crate::network_filter::{self, DynNetworkFilter, NetworkFilter, NetworkFilterFactory};
 use crate::route::AnyConfig;
+use crate::tracing::{self, DynTracer, Tracer, TracerFactory};
 use nuncio_api::extensions::Origin;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -46,6 +47,8 @@ pub enum Kind {
     HeaderFormatter,
     /// `envoy.resource_monitors`
     ResourceMonitor,
+    /// `envoy.tracers`
+    Tracer,
 }
 
 impl Kind {
@@ -66,6 +69,7 @@ impl Kind {
             Kind::RetryPriority => "envoy.retry_priorities",
             Kind::HeaderFormatter => "envoy.http.stateful_header_formatters",
             Kind::ResourceMonitor => "envoy.resource_monitors",
+            Kind::Tracer => "envoy.tracers",
         }
     }
 }
@@ -129,6 +133,11 @@ impl Registry {
     pub fn access_logger<L: AccessLogger>(&mut self, name: &'static str, docs: Docs) {
         let f: Arc<dyn AccessLoggerFactory> = Arc::new(kinds::LoggerFactory::<L>(PhantomData));
         self.insert(Kind::AccessLogger, name, vec![<L::Config as prost::Name>::full_name()], docs, f);
+    }
+    /// Registers a tracer.
+    pub fn tracer<T: Tracer>(&mut self, name: &'static str, docs: Docs) {
+        let f: Arc<dyn TracerFactory> = Arc::new(tracing::Factory::<T>(PhantomData));
+        self.insert(Kind::Tracer, name, vec![<T::Config as prost::Name>::full_name()], docs, f);
     }
     /// Registers a listener filter.
     pub fn listener_filter<F: ListenerFilter>(&mut self, name: &'static str, docs: Docs) {
@@ -226,6 +235,19 @@ impl Registry {
         cx: &BuildCx<'_>,
     ) -> BuildResult<Arc<dyn DynAccessLogger>> {
         let f: Arc<dyn AccessLoggerFactory> = self.find(Kind::AccessLogger, name, &any.type_url)?;
+        f.build(&any.value, &BuildCx { name, ..*cx })
+    }
+    /// Builds a tracer.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), or the tracer refuses its config.
+    pub fn build_tracer(
+        &self,
+        name: &str,
+        any: &prost_types::Any,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Arc<dyn DynTracer>> {
+        let f: Arc<dyn TracerFactory> = self.find(Kind::Tracer, name, &any.type_url)?;
         f.build(&any.value, &BuildCx { name, ..*cx })
     }
     /// Builds a listener filter.

@@ -63,6 +63,11 @@ pub fn retire<T: Send + 'static>(t: T) {
     drop((rest, t)); // main is gone: the process is ending
 }
 
+/// Runs `f` on this thread, beside everything else.
+pub fn spawn(f: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(f);
+}
+
 /// Runs `job` on main.
 pub fn post_to_main(job: impl FnOnce() + Send + 'static) {
     // A thread that is ending has no way to main any more.

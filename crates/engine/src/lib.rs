@@ -50,6 +50,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(http::header_case::COVERED);
     c.add(keepalive::COVERED);
     c.add(http::local_reply::COVERED);
+    c.add(http::tracing::COVERED);
     c.add(route::action::covered());
     c.add(upstream::config::COVERED);
     c.add(upstream::client::COVERED);

@@ -1,7 +1,7 @@
 //! What every extension of this crate owes: documentation, an example that loads, tests, its stats in the docs, and a
 //! page in `docs/` that is current.
 
-use crate::testing::{filters, listener_filters, loggers, network_filters, registered};
+use crate::testing::{filters, listener_filters, loggers, network_filters, registered, tracer_of};
 use nuncio_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::registry::Kind;
@@ -40,6 +40,11 @@ fn load(kind: Kind, example: &str) -> Vec<String> {
             assert!(!built.is_empty());
             counters(&store).into_iter().map(|(name, _)| name).collect()
         }
+        Kind::Tracer => {
+            let store = Store::new();
+            tracer_of(example, &store).unwrap_or_else(|e| panic!("{e}\n{example}"));
+            counters(&store).into_iter().map(|(name, _)| name).collect()
+        }
         other => panic!("say here how an example of kind {other:?} is loaded"),
     }
 }
@@ -63,9 +68,14 @@ fn every_extension_is_documented_and_its_example_loads() {
 
 #[test]
 fn every_extension_has_tests() {
-    let folders =
-        [crate::http::FOLDERS, crate::listener::FOLDERS, crate::network::FOLDERS, crate::access_log::FOLDERS]
-            .concat();
+    let folders = [
+        crate::http::FOLDERS,
+        crate::listener::FOLDERS,
+        crate::network::FOLDERS,
+        crate::access_log::FOLDERS,
+        crate::tracers::FOLDERS,
+    ]
+    .concat();
     assert_eq!(folders.len(), registered().0.iter().count());
     for (name, tests) in folders {
         assert!(tests.contains("#[test]"), "{name}/tests.rs tests nothing");

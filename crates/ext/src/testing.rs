@@ -4,6 +4,8 @@ use nuncio_api::envoy::config::accesslog::v3::AccessLog;
 use nuncio_api::envoy::config::listener::v3::{
     Filter, FilterChain, Listener, ListenerFilter, filter, listener_filter::ConfigType,
 };
+use nuncio_api::envoy::config::trace::v3::tracing::Http;
+use nuncio_api::envoy::config::trace::v3::tracing::http::ConfigType as TracerConfig;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
@@ -18,6 +20,7 @@ use nuncio_core::listener_filter::DynListenerFilter;
 use nuncio_core::network_filter::DynNetworkFilter;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::Store;
+use nuncio_core::tracing::DynTracer;
 use nuncio_core::upstreams::{ClientOptions, DnsCache, HttpClient};
 use nuncio_core::{BuildResult, Registry, StreamInfo};
 use nuncio_testkit::FilterTest;
@@ -27,15 +30,18 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, MutexGuard};
 
-/// A server that has every cluster, none of which answers unless it is told to.
+/// A server that has every cluster but one, none of which answers unless it is told to.
 #[derive(Default)]
 struct Server {
     calls: Calls,
 }
 
+/// A cluster that is not there.
+const NO_CLUSTER: &str = "no-such-cluster";
+
 impl ServerCx for Server {
-    fn has_cluster(&self, _: &str) -> bool {
-        true
+    fn has_cluster(&self, name: &str) -> bool {
+        name != NO_CLUSTER
     }
     fn runtime(&self) -> Arc<Runtime> {
         Arc::default()
@@ -144,6 +150,33 @@ pub fn logger(message: &str, config: &str) -> Result<Logger, String> {
     let log = parse_message::<AccessLog>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse)
         .map_err(|e| e.envoy_phrase().to_owned())?;
     Ok(loggers(&[log.message], &Store::new())?.remove(0))
+}
+
+/// A tracer with a config of this message (`a: b, c: d`), or why it is refused.
+pub fn tracer(message: &str, config: &str) -> Result<Arc<dyn DynTracer>, String> {
+    let yaml = format!("name: x\ntyped_config: {{'@type': type.googleapis.com/{message}, {config}}}");
+    tracer_of(&yaml, &Store::new())
+}
+
+/// The tracer of a `provider`; its stats go to `store`.
+pub fn tracer_of(yaml: &str, store: &Store) -> Result<Arc<dyn DynTracer>, String> {
+    let http = parse_message::<Http>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse)
+        .map_err(|e| e.envoy_phrase().to_owned())?;
+    let Some(TracerConfig::TypedConfig(any)) = &http.message.config_type else { panic!("{yaml}") };
+    let (registry, coverage) = registered();
+    let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
+    assert!(unread.is_empty(), "{unread:?}");
+    let (node, scope) = (NodeInfo::default(), store.root());
+    let cx = BuildCx {
+        registry: &registry,
+        scope: &scope,
+        name: "",
+        node: &node,
+        server: &Server::default(),
+        init: &Init::default(),
+        validate_only: false,
+    };
+    registry.build_tracer(&http.message.name, any, &cx).map_err(|e| e.0)
 }
 
 /// Calls `f` with an entry: `GET /p`, answered with 200.

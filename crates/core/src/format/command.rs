@@ -126,10 +126,10 @@ fn plain(name: &str) -> BuildResult<Option<Op>> {
         "RESPONSE_HEADERS_BYTES" => return Ok(Some(Op::HeadersBytes(HeadersOf::Response))),
         "RESPONSE_TRAILERS_BYTES" => return Ok(Some(Op::HeadersBytes(HeadersOf::Trailers))),
         "GRPC_STATUS_NUMBER" => return Ok(Some(Op::GrpcStatus(GrpcForm::Number))),
-        // Tracing, QUIC acknowledgements, TCP round-trip times and TLS fingerprints: nothing here sets them yet.
-        "TRACE_ID"
-        | "SPAN_ID"
-        | "ROUNDTRIP_DURATION"
+        "TRACE_ID" => S::TraceId,
+        "SPAN_ID" => S::SpanId,
+        // QUIC acknowledgements, TCP round-trip times and TLS fingerprints: nothing here sets them yet.
+        "ROUNDTRIP_DURATION"
         | "DOWNSTREAM_CX_RTT"
         | "TLS_JA3_FINGERPRINT"
         | "TLS_JA4_FINGERPRINT" => return Ok(Some(Op::Unset)),

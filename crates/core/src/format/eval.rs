@@ -251,6 +251,15 @@ fn simple(s: Simple, cx: &FormatCx<'_>, out: &mut Out<'_>) -> bool {
         }
         S::RouteName => cx.route.is_some_and(|r| out.nonempty(r.name().as_bytes())),
         S::StreamId => info.stream_id.borrow().as_ref().is_some_and(|id| out.text(id.as_bytes(), None)),
+        S::TraceId => {
+            let active = info.trace.borrow();
+            active.as_ref().and_then(|a| a.traced()).is_some_and(|(t, s)| out.nonempty(t.trace_id(s).as_bytes()))
+        }
+        S::SpanId => {
+            let active = info.trace.borrow();
+            let id = active.as_ref().and_then(|a| a.traced()).and_then(|(t, s)| t.span_id(s));
+            id.is_some_and(|id| out.nonempty(id.as_bytes()))
+        }
         S::UniqueId => out.text(&crate::rng::uuid4(), None),
         S::VirtualClusterName => {
             info.virtual_cluster.borrow().as_ref().is_some_and(|n| out.text(n.as_bytes(), None))

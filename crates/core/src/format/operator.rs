@@ -103,6 +103,8 @@ pub(super) enum Simple {
     Retransmitted,
     RouteName,
     StreamId,
+    TraceId,
+    SpanId,
     UniqueId,
     UpstreamAttempts,
     UpstreamCluster,

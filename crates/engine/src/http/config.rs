@@ -3,10 +3,11 @@
 use super::codec::CodecType;
 use super::forwarded_cert::ForwardedCert;
 use super::local_reply::LocalReplies;
-use super::origin::{Origin, pack_trace_reason};
+use super::origin::{Origin, trace_reasons};
 use super::path::PathRules;
 use super::premature::PrematureLimits;
 use super::rds::{RouteProviders, RouteSlot};
+use super::tracing::TracingPlan;
 use super::upgrade::UpgradePlan;
 use super::{Hcm, Last, Timeouts};
 use crate::keepalive::KeepalivePlan;
@@ -17,6 +18,7 @@ use crate::stats::{HttpStats, ListenerHttpStats, TracingStats};
 use nuncio_api::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
 use nuncio_api::envoy::extensions::filters::http::router::v3::Router as RouterConfig;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use nuncio_core::address::local_ip;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, NodeInfo};
@@ -84,6 +86,7 @@ pub const COVERED: &[Covered] = &[
             "local_reply_config",
             "upgrade_configs",
             "append_local_overload",
+            "tracing",
         ],
     ),
     Covered::new(
@@ -147,9 +150,8 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.core.v3.Http2ProtocolOptions.SettingsParameter", &["identifier", "value"]),
     Covered::new(
         "envoy.extensions.filters.http.router.v3.Router",
-        &["suppress_envoy_headers", "dynamic_stats"],
-    )
-    .ignoring(&[("start_child_span", "makes a trace span; nothing is traced")]),
+        &["suppress_envoy_headers", "dynamic_stats", "start_child_span"],
+    ),
     Covered::new(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions",
         &["flush_access_log_on_new_request"],
@@ -275,6 +277,8 @@ pub struct HcmPlan {
     router: Option<Arc<Router>>,
     /// `http.<stat_prefix>.tracing.`, but not of the admin interface.
     pub(super) tracing: Option<TracingStats>,
+    /// `tracing`
+    pub(super) traces: Option<Arc<TracingPlan>>,
 }
 
 impl HcmPlan {
@@ -363,7 +367,9 @@ impl HcmPlan {
             .as_ref()
             .map_or(c.flush_access_log_on_new_request, |o| o.flush_access_log_on_new_request);
         plan.origin = Origin::new(c)?.map(Arc::new);
-        plan.pack_trace_reason = pack_trace_reason(c.request_id_extension.as_ref())?;
+        let ids = trace_reasons(c.request_id_extension.as_ref())?;
+        plan.pack_trace_reason = ids.0;
+        plan.traces = c.tracing.as_ref().map(|t| TracingPlan::new(t, ids, &cx)).transpose()?.map(Arc::new);
         plan.forwarded_cert =
             ForwardedCert::new(c.forward_client_cert_details, c.set_current_client_cert_details.as_ref());
         plan.server_header = match hcm::ServerHeaderTransformation::try_from(c.server_header_transformation) {
@@ -435,7 +441,7 @@ impl HcmPlan {
             use_remote_address: false,
             xff_num_trusted_hops: 0,
             skip_xff_append: false,
-            local_address: local_address(),
+            local_address: local_ip(),
             internal_addresses: InternalAddresses::default(),
             user_agent: None,
             node: Arc::new(cx.node.clone()),
@@ -460,6 +466,7 @@ impl HcmPlan {
             filters: vec![],
             router: None,
             tracing: None,
+            traces: None,
         }
     }
 
@@ -669,15 +676,4 @@ fn custom_settings(o: &Http2ProtocolOptions, s: &mut h2::Settings) -> BuildResul
         .into());
     }
     Ok(())
-}
-
-/// The address of this machine as Envoy finds it: the first that is not loopback, else 127.0.0.1.
-pub fn local_address() -> IpAddr {
-    // Connecting a datagram socket sends nothing; it only asks the kernel which address would be used.
-    let probe = || {
-        let s = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
-        s.connect("192.0.2.1:9").ok()?;
-        Some(s.local_addr().ok()?.ip())
-    };
-    probe().unwrap_or(IpAddr::from([127, 0, 0, 1]))
 }

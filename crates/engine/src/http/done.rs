@@ -27,6 +27,7 @@ impl Finalizer for Hcm {
             self.plan.tracing.iter().for_each(|t| t.health_check().inc());
         }
         self.log(ex, AccessLogType::DownstreamEnd);
+        self.end_span(ex);
     }
 }
 

@@ -24,6 +24,7 @@ mod request;
 mod response;
 pub mod stream;
 pub mod timers;
+pub mod tracing;
 mod upgrade;
 
 use crate::route::RouteTable;

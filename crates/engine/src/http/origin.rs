@@ -35,8 +35,10 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.filters.network.http_connection_manager.v3.RequestIDExtension",
         &["typed_config"],
     ),
-    Covered::new("envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", &["pack_trace_reason"])
-        .ignoring(&[("use_request_id_for_trace_sampling", "nothing is traced")]),
+    Covered::new(
+        "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+        &["pack_trace_reason", "use_request_id_for_trace_sampling"],
+    ),
 ];
 
 /// The longest `x-forwarded-for` that is gone through.
@@ -128,17 +130,18 @@ impl Origin {
     }
 }
 
-/// Whether ids say that a request is traced; UUIDs are the one kind of id there is.
+/// Whether ids say that a request is traced, and whether they decide it; UUIDs are the one kind of id there is.
 ///
 /// # Errors
 /// The extension is another.
-pub fn pack_trace_reason(e: Option<&RequestIdExtension>) -> BuildResult<bool> {
-    let Some(any) = e.and_then(|e| e.typed_config.as_ref()) else { return Ok(true) };
+pub fn trace_reasons(e: Option<&RequestIdExtension>) -> BuildResult<(bool, bool)> {
+    let Some(any) = e.and_then(|e| e.typed_config.as_ref()) else { return Ok((true, true)) };
     let kind = any.type_url.rsplit('/').next().unwrap_or_default();
     if kind != UuidRequestIdConfig::full_name() {
         return Err(format!("Didn't find a registered implementation for type: '{kind}'").into());
     }
-    Ok(proto::unpack::<UuidRequestIdConfig>(any)?.pack_trace_reason.unwrap_or(true))
+    let c: UuidRequestIdConfig = proto::unpack(any)?;
+    Ok((c.pack_trace_reason.unwrap_or(true), c.use_request_id_for_trace_sampling.unwrap_or(true)))
 }
 
 impl Detection {

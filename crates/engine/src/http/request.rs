@@ -5,6 +5,7 @@ use super::Hcm;
 use super::origin::Detected;
 use nuncio_core::address::{Address, IpText};
 use nuncio_core::info::StreamShared;
+use nuncio_core::tracing::Reason;
 use nuncio_core::{LocalReply, rng};
 use nuncio_wire::{HeaderMap, IdSet, RequestHead, name};
 use std::net::IpAddr;
@@ -191,7 +192,8 @@ impl Hcm {
             {
                 h.set(name::X_REQUEST_ID, &rng::uuid4());
             } else if edge && p.pack_trace_reason {
-                forget_trace_reason(h);
+                Reason::NotTraceable.pack(h); // a stranger's id does not say that its request is traced
+
             }
         }
         p.forwarded_cert.apply(h, conn.tls.get().map(|t| &**t));
@@ -206,16 +208,6 @@ impl Hcm {
         let Some(ip) = peer.ip() else { return };
         let shown = if ip.is_loopback() { self.plan.local_address } else { ip };
         h.append_to(name::X_FORWARDED_FOR, b",", &IpText::of(shown));
-    }
-}
-
-/// A client's own id does not say that its request is traced (the 15th character of a UUID says so).
-fn forget_trace_reason(h: &mut HeaderMap) {
-    const PLACE: usize = 14;
-    let id = h.get(name::X_REQUEST_ID).filter(|id| id.len() == 36 && id[PLACE] != b'4');
-    if let Some(mut id) = id.map(<[u8]>::to_vec) {
-        id[PLACE] = b'4';
-        h.set(name::X_REQUEST_ID, &id);
     }
 }
 

@@ -60,6 +60,7 @@ impl Hcm {
         if info.times.ds_rx_end.get().is_none() {
             self.stats.downstream_rq_response_before_rq_complete().inc();
         }
+        self.answer_tracing(&mut head.headers, ex);
         // Health checks are no traffic (`envoy.filters.http.health_check`).
         if !info.health_check.get() {
             self.count_code(head.status);

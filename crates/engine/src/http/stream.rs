@@ -77,7 +77,7 @@ pub async fn drive<D: Downstream>(
     ex: Exchange,
     early: Option<Box<LocalReply>>,
 ) -> bool {
-    let mut passed = pass(d, hcm, ex, early).await;
+    let mut passed = pass(d, hcm, ex, early, true).await;
     let at_once = passed.at_once;
     while let Some(ex) = passed.again.take() {
         hcm.count_request_begun();
@@ -86,7 +86,7 @@ pub async fn drive<D: Downstream>(
             _ => hcm.stats.downstream_rq_http1_total().inc(),
         }
         // In a box: few requests come here, and all would carry its state.
-        passed = Box::pin(pass(d, hcm, *ex, None)).await;
+        passed = Box::pin(pass(d, hcm, *ex, None, false)).await;
     }
     at_once
 }
@@ -103,6 +103,7 @@ async fn pass<D: Downstream>(
     hcm: &Rc<Hcm>,
     mut ex: Exchange,
     mut early: Option<Box<LocalReply>>,
+    first: bool,
 ) -> Passed {
     let sx = ex.sx.clone();
     ex.rewriter.clone_from(&hcm.rewriter);
@@ -116,6 +117,9 @@ async fn pass<D: Downstream>(
     if early.is_none() {
         // As in Envoy the route is chosen before the first filter runs.
         ex.route();
+        if first {
+            hcm.decide_tracing(&mut ex);
+        }
         match hcm.upgrade(&ex) {
             Verdict::Plain => {}
             Verdict::Taken(own) => {
@@ -136,6 +140,9 @@ async fn pass<D: Downstream>(
     }
     if hcm.plan.log_beginnings && early.is_none() {
         hcm.log(&ex, AccessLogType::DownstreamStart);
+    }
+    if early.is_none() {
+        hcm.begin_span(&mut ex);
     }
     sx.conn.streams.set(sx.conn.streams.get() + 1);
     let mut run = Run::new(chain.clone(), ex, Some(hcm.clone()));
@@ -171,6 +178,7 @@ async fn pass<D: Downstream>(
             sx.info.set_details(RESTARTED);
             if let Some(r) = &run.ex.response {
                 sx.info.response_code.set(r.status);
+                hcm.count_tracing(&sx.info);
             }
             again = Some((run.ex.request.clone(), run.ex.request_body.take()));
         }

@@ -620,6 +620,7 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(super::headers::COVERED)
         .chain(super::virtual_clusters::COVERED)
         .chain(super::rewrite::COVERED)
+        .chain(super::tracing::COVERED)
         .chain(redirect::COVERED)
         .chain(crate::router::retry::policy::COVERED)
         .chain(hash_policy::COVERED)

@@ -12,6 +12,7 @@ mod matching;
 mod rewrite;
 #[cfg(test)]
 mod tests;
+mod tracing;
 mod tree;
 mod virtual_clusters;
 
@@ -40,6 +41,7 @@ use nuncio_core::stats::sanitize;
 use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
 use std::borrow::Cow;
 use std::sync::Arc;
+pub use tracing::RouteTracing;
 use tree::Routes;
 use virtual_clusters::{VirtualCluster, VirtualClusters};
 
@@ -107,12 +109,10 @@ pub const COVERED: &[Covered] = &[
             "non_forwarding_action",
             "per_request_buffer_limit_bytes",
             "request_body_buffer_limit",
+            "decorator",
+            "tracing",
         ],
-    )
-    .ignoring(&[
-        ("decorator", "names trace spans; there is no tracing that would show it"),
-        ("tracing", "says how often a request is traced; nothing is traced"),
-    ]),
+    ),
     Covered::new("envoy.config.route.v3.FilterConfig", &["config", "is_optional", "disabled"]),
     Covered::new("envoy.config.route.v3.NonForwardingAction", &[]),
 ];
@@ -183,6 +183,8 @@ pub struct RouteEntry {
     rewrite: rewrite::Rewrite,
     /// `vhost.<name>.route.<stat_prefix>.`, where the route has one.
     stats: Option<RequestStats>,
+    /// `decorator` and `tracing`
+    pub tracing: Option<Box<RouteTracing>>,
 }
 
 impl RouteTable {
@@ -371,6 +373,7 @@ impl RouteEntry {
                 let scope = virtual_clusters::scope(&host.name, cx).scope("route");
                 RequestStats::new(&scope.scope(&sanitize(&r.stat_prefix)))
             }),
+            tracing: RouteTracing::of(r)?,
         })
     }
     /// What `require_tls` answers.
@@ -384,6 +387,7 @@ impl RouteEntry {
             action: Action::Redirect(Box::new(Redirect::https())),
             rewrite: rewrite::Rewrite::default(),
             stats: None,
+            tracing: None,
         }
     }
     /// Header rules from the most to the least specific level, or the other way round.

@@ -3,7 +3,7 @@
 use super::repeat::{Repeat, is_idempotent};
 use super::retry::state::{Decision, Verdict};
 use super::retry::{Late, RetryRuntime, Tries, Turn};
-use super::{Timeout, ahead, arm_timeout, charge::Account, replies};
+use super::{Timeout, ahead, arm_timeout, charge::Account, replies, span};
 use crate::upstream::host::Host;
 use crate::upstream::lb::client_side::HostLoad;
 use crate::upstream::local::{LocalHost, PoolKey};
@@ -130,6 +130,13 @@ impl Attempt {
     }
     /// Tells outlier detection how it went.
     pub(super) fn report(&self, ex: &Exchange, result: &Result<UpResponse, Failed>) {
+        if self.sx.info.trace.borrow().is_some() {
+            match result {
+                Ok(r) => span::answered(&self.sx, &r.head),
+                Err(Failed::Reset(e)) => span::reset(&self.sx, e.reason),
+                Err(_) => {}
+            }
+        }
         if let Some(cluster) = self.host.host.checked_by.get()
             && let Ok(r) = result
             && r.head.headers.contains(name::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL)
@@ -351,6 +358,7 @@ impl Attempt {
     /// Lets go of the host. What is left of the attempt is nobody's concern.
     pub fn leave(&mut self) {
         self.settled = true;
+        span::over(&self.sx);
         if let Some(t) = &mut self.tries {
             t.leave(); // before the stream: a pump must not write on
         }

@@ -13,6 +13,7 @@ pub mod redirect;
 mod replies;
 pub mod retry;
 pub mod shadow;
+mod span;
 mod tunnel;
 
 use crate::http::timers;
@@ -47,6 +48,8 @@ pub struct Router {
     dynamic_stats: bool,
     /// `node.locality.zone`, for stats by zone.
     zone: String,
+    /// `start_child_span`
+    child_spans: bool,
     retries: RetryRuntime,
 }
 
@@ -58,6 +61,7 @@ impl Router {
             stats: RouterStats::new(cx.scope),
             dynamic_stats: c.dynamic_stats.unwrap_or(true),
             zone: sanitize(&cx.node.zone),
+            child_spans: c.start_child_span,
             retries: RetryRuntime::new(&cx.server.runtime()),
         }
     }
@@ -164,6 +168,7 @@ impl Router {
         if let Some(t) = &mut tries {
             t.keep(&mut ex.request_body, buffer_limit(ex.sx.conn.buffer_limit.get(), c), &account);
         }
+        span::begin(ex, &account.cluster, self.child_spans);
         let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
         attempt.set_cookie = set_cookie;
         attempt.repeat.allowed = self.retries.replay.percent();

@@ -104,7 +104,7 @@ impl ShadowPolicy {
             fraction,
             keep_host: p.disable_shadow_host_suffix_append,
             host: p.host_rewrite_literal.as_str().into(),
-            from: crate::http::config::local_address(),
+            from: nuncio_core::address::local_ip(),
             stats: RouterStats::new(&cx.scope.store().root().scope("http").scope("async-client")),
         })
     }

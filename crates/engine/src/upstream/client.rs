@@ -6,7 +6,7 @@ use crate::route::{RouteTable, TableSource};
 use crate::router::Router;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::route::v3 as pb;
-use nuncio_core::address::Address;
+use nuncio_core::address::{Address, local_ip};
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildResult, ResetReason};
@@ -21,7 +21,6 @@ use nuncio_core::worker;
 use nuncio_wire::{RequestHead, Version, name};
 use prost_types::Duration;
 use std::future::poll_fn;
-use std::net::UdpSocket;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -252,12 +251,5 @@ struct Own(Rc<ConnInfo>);
 /// The address of this machine towards others, for `x-forwarded-for`: that of the way to a public address, over which nothing is sent.
 fn own_address() -> &'static str {
     static OWN: OnceLock<String> = OnceLock::new();
-    OWN.get_or_init(|| {
-        let towards = || {
-            let s = UdpSocket::bind("0.0.0.0:0")?;
-            s.connect("192.0.2.1:9")?; // TEST-NET-1 (RFC 5737)
-            s.local_addr()
-        };
-        towards().map_or_else(|_: std::io::Error| "127.0.0.1".to_owned(), |a| a.ip().to_string())
-    })
+    OWN.get_or_init(|| local_ip().to_string())
 }

@@ -4,7 +4,7 @@ use super::replay::back_off;
 use crate::route::{ClusterRoute, RouteEntry};
 use crate::router::asking::Asking;
 use crate::router::attempt::{Attempt, Failed};
-use crate::router::{Router, replies};
+use crate::router::{Router, replies, span};
 use crate::upstream::local::{Clusters, LocalHost};
 use crate::upstream::stream::UpResponse;
 use nuncio_core::{Exchange, clock};
@@ -76,6 +76,7 @@ impl Router {
             }
         }
         route.host_changed(&mut ex.request, &host.host, !self.suppress_envoy_headers);
+        span::begin(ex, &attempt.account().cluster, self.child_spans);
         if let Some(body) = attempt.tries.as_ref().and_then(|t| t.body()) {
             ex.request_body = body;
         }

@@ -1,0 +1,100 @@
+//! The spans of what is sent to hosts: begun with each attempt, written into its headers, and completed with its stream.
+
+use crate::upstream::local::Cluster;
+use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
+use nuncio_core::error::ResetReason;
+use nuncio_core::format::FormatCx;
+use nuncio_core::info::StreamShared;
+use nuncio_core::tracing::{Start, UpstreamSpan, tags};
+use nuncio_core::{Exchange, clock};
+use nuncio_wire::ResponseHead;
+
+/// An attempt begins: its request carries the trace along. `child`: the attempt has a span of its own, whatever the
+/// connection manager says (`start_child_span`).
+pub fn begin(ex: &mut Exchange, cluster: &Cluster, child: bool) {
+    if ex.sx.info.trace.borrow().is_some() {
+        begin_traced(ex, cluster, child);
+    }
+}
+
+#[cold]
+fn begin_traced(ex: &mut Exchange, cluster: &Cluster, child: bool) {
+    let sx = ex.sx.clone();
+    let mut active = sx.info.trace.borrow_mut();
+    let Some(active) = active.as_deref_mut() else { return };
+    let Some((tracer, span)) = active.traced() else { return };
+    let tracer = tracer.clone();
+    if !active.settings.upstream_spans && !child {
+        if active.settings.propagates {
+            tracer.inject(span, &mut ex.request.headers);
+        }
+        return;
+    }
+    let formatted = active.route_upstream_operation.as_deref().or(active.settings.upstream_operation.as_ref());
+    let operation = match formatted {
+        None => format!("router {} egress", cluster.plan.observability_name),
+        Some(f) => {
+            let route = sx.current_route();
+            let cx = FormatCx {
+                request: Some(&ex.request.headers),
+                response: None,
+                trailers: None,
+                info: &sx.info,
+                conn: &sx.conn,
+                route: route.as_deref(),
+                local_reply_body: b"",
+                log_type: AccessLogType::NotSet,
+            };
+            let mut text = vec![];
+            f.append(&cx, &mut text);
+            String::from_utf8_lossy(&text).into_owned()
+        }
+    };
+    let start = Start {
+        operation: &operation,
+        host: "",
+        start: clock::wall(),
+        began: clock::now(),
+        egress: active.egress,
+        independent: active.settings.upstream_spans,
+        sampled: span.sampled,
+    };
+    let mut span = tracer.child(span, &start);
+    let attempts = sx.info.attempts.get();
+    if attempts > 1 {
+        span.tag("retry.count", (attempts - 1).to_string());
+    }
+    if active.settings.propagates {
+        tracer.inject(&span, &mut ex.request.headers);
+    }
+    active.upstream.push(UpstreamSpan { span, status: 0, over: false });
+}
+
+fn last(sx: &StreamShared, f: impl FnOnce(&mut UpstreamSpan)) {
+    if let Some(active) = &mut *sx.info.trace.borrow_mut()
+        && let Some(last) = active.upstream.last_mut().filter(|u| !u.over)
+    {
+        f(last);
+    }
+}
+
+/// The response's head came.
+pub fn answered(sx: &StreamShared, head: &ResponseHead) {
+    last(sx, |u| {
+        u.status = head.status;
+        tags::grpc_answer(&mut u.span, Some(&head.headers));
+    });
+}
+
+/// The stream was reset.
+pub fn reset(sx: &StreamShared, reason: ResetReason) {
+    last(sx, |u| {
+        u.span.tag("error", "true");
+        u.span.tag("error.reason", reason.text());
+    });
+}
+
+/// The attempt is given up.
+pub fn over(sx: &StreamShared) {
+    last(sx, |u| u.end(&sx.info));
+}
