@@ -50,11 +50,11 @@ mod guard;
 pub mod http;
 pub mod listener;
 pub mod network;
-pub mod tracers;
 #[cfg(test)]
 mod testing;
 mod throttle;
 mod token_bucket;
+pub mod tracers;
 
 /// Registers every extension of this crate, and what each reads of its configuration.
 pub fn register(r: &mut Registry, c: &mut Coverage) {

@@ -129,10 +129,9 @@ fn plain(name: &str) -> BuildResult<Option<Op>> {
         "TRACE_ID" => S::TraceId,
         "SPAN_ID" => S::SpanId,
         // QUIC acknowledgements, TCP round-trip times and TLS fingerprints: nothing here sets them yet.
-        "ROUNDTRIP_DURATION"
-        | "DOWNSTREAM_CX_RTT"
-        | "TLS_JA3_FINGERPRINT"
-        | "TLS_JA4_FINGERPRINT" => return Ok(Some(Op::Unset)),
+        "ROUNDTRIP_DURATION" | "DOWNSTREAM_CX_RTT" | "TLS_JA3_FINGERPRINT" | "TLS_JA4_FINGERPRINT" => {
+            return Ok(Some(Op::Unset));
+        }
         "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_1"
         | "DOWNSTREAM_PEER_CHAIN_FINGERPRINTS_256"
         | "DOWNSTREAM_PEER_CHAIN_SERIALS"

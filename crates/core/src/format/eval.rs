@@ -253,7 +253,10 @@ fn simple(s: Simple, cx: &FormatCx<'_>, out: &mut Out<'_>) -> bool {
         S::StreamId => info.stream_id.borrow().as_ref().is_some_and(|id| out.text(id.as_bytes(), None)),
         S::TraceId => {
             let active = info.trace.borrow();
-            active.as_ref().and_then(|a| a.traced()).is_some_and(|(t, s)| out.nonempty(t.trace_id(s).as_bytes()))
+            active
+                .as_ref()
+                .and_then(|a| a.traced())
+                .is_some_and(|(t, s)| out.nonempty(t.trace_id(s).as_bytes()))
         }
         S::SpanId => {
             let active = info.trace.borrow();

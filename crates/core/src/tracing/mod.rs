@@ -7,8 +7,7 @@ pub mod tags;
 
 use crate::error::BuildResult;
 use crate::filter::{BuildCx, decode};
-use crate::format::HeaderFormatter;
-use crate::info::StreamInfo;
+use crate::format::{FormatCx, HeaderFormatter};
 use nuncio_wire::{HeaderMap, name};
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -92,6 +91,8 @@ pub struct Span {
     pub sampled: bool,
     /// `tracestate` (W3C Trace Context §3.3).
     pub state: Vec<u8>,
+    /// The trace is carried along in one header, as it came (B3).
+    pub single_header: bool,
     /// When it began, on the wall clock.
     pub start: SystemTime,
     /// When it began.
@@ -255,8 +256,8 @@ pub struct Active {
     pub route_tags: Option<Arc<[CustomTag]>>,
     /// `upstream_operation` of the route.
     pub route_upstream_operation: Option<Arc<HeaderFormatter>>,
-    /// Spans of what was sent to hosts; the last is of the present attempt.
-    pub upstream: Vec<UpstreamSpan>,
+    /// The span of the present attempt, where attempts have their own.
+    pub upstream: Option<UpstreamSpan>,
 }
 
 /// The span of what is sent to a host.
@@ -265,16 +266,17 @@ pub struct UpstreamSpan {
     pub span: Span,
     /// What the host answered, 0 for nothing.
     pub status: u16,
-    /// It has ended.
-    pub over: bool,
 }
 
-impl UpstreamSpan {
-    /// Ends it, with what is known of the host now.
-    pub fn end(&mut self, info: &StreamInfo) {
-        if !std::mem::replace(&mut self.over, true) {
-            self.span.took = crate::clock::now().saturating_duration_since(self.span.began);
-            tags::host(&mut self.span, info);
+impl Active {
+    /// The present attempt is over: its span is complete, with what is known of the host now.
+    pub fn end_upstream(&mut self, cx: &FormatCx<'_>) {
+        let (Some(mut u), Some(tracer)) = (self.upstream.take(), &self.settings.tracer) else { return };
+        if u.span.sampled {
+            u.span.took = crate::clock::now().saturating_duration_since(u.span.began);
+            tags::host(&mut u.span, cx.info);
+            tags::common(self, &mut u.span, cx, u.status);
+            tracer.report(u.span);
         }
     }
 }

@@ -23,10 +23,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.type.tracing.v3.CustomTag.Literal", &["value"]),
     Covered::new("envoy.type.tracing.v3.CustomTag.Environment", &["name", "default_value"]),
     Covered::new("envoy.type.tracing.v3.CustomTag.Header", &["name", "default_value"]),
-    Covered::new(
-        "envoy.type.tracing.v3.CustomTag.Metadata",
-        &["kind", "metadata_key", "default_value"],
-    ),
+    Covered::new("envoy.type.tracing.v3.CustomTag.Metadata", &["kind", "metadata_key", "default_value"]),
 ];
 
 /// A tag of the configuration.
@@ -39,7 +36,12 @@ enum Value {
     /// The same for all.
     Fixed(String),
     Header(HeaderName, String),
-    Metadata { of: Of, namespace: String, path: Vec<String>, default: String },
+    Metadata {
+        of: Of,
+        namespace: String,
+        path: Vec<String>,
+        default: String,
+    },
     Format(HeaderFormatter),
 }
 
@@ -140,7 +142,8 @@ pub fn downstream(active: &Active, span: &mut Span, cx: &FormatCx<'_>) {
     let info = cx.info;
     if let Some(h) = cx.request.filter(|h| !h.is_empty()) {
         let value = |n: nuncio_wire::Id| String::from_utf8_lossy(h.get(n).unwrap_or_default()).into_owned();
-        let or_dash = |n| h.get(n).map_or_else(|| "-".to_owned(), |v| String::from_utf8_lossy(v).into_owned());
+        let or_dash =
+            |n| h.get(n).map_or_else(|| "-".to_owned(), |v| String::from_utf8_lossy(v).into_owned());
         if h.contains(name::X_REQUEST_ID) {
             span.tag("guid:x-request-id", value(name::X_REQUEST_ID));
         }
@@ -149,10 +152,13 @@ pub fn downstream(active: &Active, span: &mut Span, cx: &FormatCx<'_>) {
         span.tag("downstream_cluster", or_dash(name::X_ENVOY_DOWNSTREAM_SERVICE_CLUSTER));
         span.tag("user_agent", or_dash(name::USER_AGENT));
         span.tag("http.protocol", protocol(info.protocol.get()));
-        span.tag("peer.address", match &cx.conn.direct_remote {
-            Address::Ip(a) => Address::Ip(*a).ip().map_or_else(String::new, |ip| ip.to_string()),
-            other => other.to_string(),
-        });
+        span.tag(
+            "peer.address",
+            match &cx.conn.direct_remote {
+                Address::Ip(a) => Address::Ip(*a).ip().map_or_else(String::new, |ip| ip.to_string()),
+                other => other.to_string(),
+            },
+        );
         if h.contains(name::X_CLIENT_TRACE_ID) {
             span.tag("guid:x-client-trace-id", value(name::X_CLIENT_TRACE_ID));
         }

@@ -193,7 +193,6 @@ impl Hcm {
                 h.set(name::X_REQUEST_ID, &rng::uuid4());
             } else if edge && p.pack_trace_reason {
                 Reason::NotTraceable.pack(h); // a stranger's id does not say that its request is traced
-
             }
         }
         p.forwarded_cert.apply(h, conn.tls.get().map(|t| &**t));

@@ -209,7 +209,7 @@ impl Hcm {
             overridden: false,
             route_tags: of_route.map(|r| r.tags.clone()),
             route_upstream_operation: of_route.and_then(|r| r.upstream_operation.clone()),
-            upstream: vec![],
+            upstream: None,
         });
         let own = of_route.and_then(|r| r.operation.as_ref()).or(active.settings.operation.as_ref());
         let fixed = own.map(|f| {
@@ -257,17 +257,14 @@ impl Hcm {
     /// The exchange is over: its spans are complete.
     pub(super) fn end_span(&self, ex: &Exchange) {
         let Some(mut active) = ex.sx.info.trace.take() else { return };
-        let (Some(tracer), Some(mut span)) = (active.settings.tracer.clone(), active.span.take()) else { return };
-        let upstream = std::mem::take(&mut active.upstream);
-        if !span.sampled {
-            return;
-        }
         let route = ex.sx.current_route();
         let cx = facts(ex, route.as_deref());
-        for mut u in upstream {
-            u.end(cx.info);
-            tags::common(&active, &mut u.span, &cx, u.status);
-            tracer.report(u.span);
+        active.end_upstream(&cx);
+        let (Some(tracer), Some(mut span)) = (active.settings.tracer.clone(), active.span.take()) else {
+            return;
+        };
+        if !span.sampled {
+            return;
         }
         span.took = clock::now().saturating_duration_since(span.began);
         tags::downstream(&active, &mut span, &cx);
@@ -343,7 +340,11 @@ mod tests {
         assert_eq!(decide(&plan(0, 10_000, true), &client).0, Reason::ClientForced);
         assert_eq!(decide(&plan(0, 9_999, true), &client), (Reason::NotTraceable, ID.to_owned()));
         let before = [("x-request-id", "0000270f-1234-9234-8234-123456789abc")];
-        assert_eq!(decide(&plan(0, 10_000, true), &before).0, Reason::Sampling, "somebody has decided already");
+        assert_eq!(
+            decide(&plan(0, 10_000, true), &before).0,
+            Reason::Sampling,
+            "somebody has decided already"
+        );
         assert_eq!(decide(&plan(0, 10_000, false), &before).0, Reason::NotTraceable);
         for bad in ["", "xyz", "short"] {
             assert_eq!(decide(&plan(10_000, 10_000, true), &[("x-request-id", bad)]).0, Reason::NotTraceable);

@@ -358,7 +358,6 @@ impl Attempt {
     /// Lets go of the host. What is left of the attempt is nobody's concern.
     pub fn leave(&mut self) {
         self.settled = true;
-        span::over(&self.sx);
         if let Some(t) = &mut self.tries {
             t.leave(); // before the stream: a pump must not write on
         }

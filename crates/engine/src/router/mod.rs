@@ -160,8 +160,15 @@ impl Router {
         }
         route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
         // After that, since the route may add a header that asks for retries.
-        let mut tries =
-            Tries::new(c.retry.as_ref(), &mut ex.request, each, c.priority, &account, &self.retries, c.redirects.is_some());
+        let mut tries = Tries::new(
+            c.retry.as_ref(),
+            &mut ex.request,
+            each,
+            c.priority,
+            &account,
+            &self.retries,
+            c.redirects.is_some(),
+        );
         if let Some(all) = &c.shadows {
             self.mirror(ex, all, timeout, buffer_limit(ex.sx.conn.buffer_limit.get(), c));
         }

@@ -93,7 +93,9 @@ impl RedirectPolicy {
         let codes = match &*p.redirect_response_codes {
             [] => vec![302],
             // Others are ignored.
-            codes => [301, 302, 303, 307, 308].into_iter().filter(|c| codes.contains(&u32::from(*c))).collect(),
+            codes => {
+                [301, 302, 303, 307, 308].into_iter().filter(|c| codes.contains(&u32::from(*c))).collect()
+            }
         };
         Ok(RedirectPolicy {
             max: p.max_internal_redirects.unwrap_or(1),
@@ -172,6 +174,7 @@ impl Router {
             return false;
         }
         stats.upstream_internal_redirect_succeeded_total().inc();
+        super::span::over(ex);
         attempt.leave();
         ex.request_body = match turns_to_get(&ex.request, head.status) {
             true => {
@@ -317,7 +320,9 @@ mod tests {
         assert_eq!(parts("http://a.example/x?y#z"), is("http", "a.example", "/x?y"));
         assert_eq!(parts("https://a.example:8443"), is("https", "a.example:8443", "/"));
         assert_eq!(parts("http://me@[::1]:80/"), is("http", "[::1]:80", "/"));
-        for bad in ["", "/x", "//a/x", "http:/a", "http://", "://a/", "http://a b/", "http://a:x/", "http://[x]/"] {
+        for bad in
+            ["", "/x", "//a/x", "http:/a", "http://", "://a/", "http://a b/", "http://a:x/", "http://[x]/"]
+        {
             assert_eq!(parts(bad), None, "{bad}");
         }
     }

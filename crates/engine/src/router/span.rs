@@ -5,6 +5,7 @@ use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::error::ResetReason;
 use nuncio_core::format::FormatCx;
 use nuncio_core::info::StreamShared;
+use nuncio_core::route::Route;
 use nuncio_core::tracing::{Start, UpstreamSpan, tags};
 use nuncio_core::{Exchange, clock};
 use nuncio_wire::ResponseHead;
@@ -30,23 +31,14 @@ fn begin_traced(ex: &mut Exchange, cluster: &Cluster, child: bool) {
         }
         return;
     }
-    let formatted = active.route_upstream_operation.as_deref().or(active.settings.upstream_operation.as_ref());
+    let formatted =
+        active.route_upstream_operation.as_deref().or(active.settings.upstream_operation.as_ref());
     let operation = match formatted {
         None => format!("router {} egress", cluster.plan.observability_name),
         Some(f) => {
             let route = sx.current_route();
-            let cx = FormatCx {
-                request: Some(&ex.request.headers),
-                response: None,
-                trailers: None,
-                info: &sx.info,
-                conn: &sx.conn,
-                route: route.as_deref(),
-                local_reply_body: b"",
-                log_type: AccessLogType::NotSet,
-            };
             let mut text = vec![];
-            f.append(&cx, &mut text);
+            f.append(&facts(ex, route.as_deref()), &mut text);
             String::from_utf8_lossy(&text).into_owned()
         }
     };
@@ -67,20 +59,20 @@ fn begin_traced(ex: &mut Exchange, cluster: &Cluster, child: bool) {
     if active.settings.propagates {
         tracer.inject(&span, &mut ex.request.headers);
     }
-    active.upstream.push(UpstreamSpan { span, status: 0, over: false });
+    active.upstream = Some(UpstreamSpan { span, status: 0 });
 }
 
-fn last(sx: &StreamShared, f: impl FnOnce(&mut UpstreamSpan)) {
+fn present(sx: &StreamShared, f: impl FnOnce(&mut UpstreamSpan)) {
     if let Some(active) = &mut *sx.info.trace.borrow_mut()
-        && let Some(last) = active.upstream.last_mut().filter(|u| !u.over)
+        && let Some(u) = &mut active.upstream
     {
-        f(last);
+        f(u);
     }
 }
 
 /// The response's head came.
 pub fn answered(sx: &StreamShared, head: &ResponseHead) {
-    last(sx, |u| {
+    present(sx, |u| {
         u.status = head.status;
         tags::grpc_answer(&mut u.span, Some(&head.headers));
     });
@@ -88,13 +80,29 @@ pub fn answered(sx: &StreamShared, head: &ResponseHead) {
 
 /// The stream was reset.
 pub fn reset(sx: &StreamShared, reason: ResetReason) {
-    last(sx, |u| {
+    present(sx, |u| {
         u.span.tag("error", "true");
         u.span.tag("error.reason", reason.text());
     });
 }
 
 /// The attempt is given up.
-pub fn over(sx: &StreamShared) {
-    last(sx, |u| u.end(&sx.info));
+pub fn over(ex: &Exchange) {
+    if let Some(active) = &mut *ex.sx.info.trace.borrow_mut() {
+        let route = ex.sx.current_route();
+        active.end_upstream(&facts(ex, route.as_deref()));
+    }
+}
+
+fn facts<'a>(ex: &'a Exchange, route: Option<&'a dyn Route>) -> FormatCx<'a> {
+    FormatCx {
+        request: Some(&ex.request.headers),
+        response: None,
+        trailers: None,
+        info: &ex.sx.info,
+        conn: &ex.sx.conn,
+        route,
+        local_reply_body: b"",
+        log_type: AccessLogType::NotSet,
+    }
 }

@@ -52,7 +52,10 @@ impl Collector {
         let mut c = Collector::new(cluster, host, if path.is_empty() { "/" } else { path }, cx)?;
         let header = |o: &core::HeaderValueOption| {
             let h = o.header.clone().unwrap_or_default();
-            (HeaderName::new(&h.key), if h.raw_value.is_empty() { h.value.into_bytes() } else { h.raw_value.to_vec() })
+            (
+                HeaderName::new(&h.key),
+                if h.raw_value.is_empty() { h.value.into_bytes() } else { h.raw_value.to_vec() },
+            )
         };
         c.headers = s.request_headers_to_add.iter().map(header).collect();
         let timeout = uri.timeout.and_then(|t| Duration::try_from(t).ok()).unwrap_or_default();
@@ -81,7 +84,6 @@ impl Collector {
         for (name, value) in &self.headers {
             h.set(name, value);
         }
-        h.append(name::CONTENT_LENGTH, body.len().to_string().as_bytes());
         let head = RequestHead { headers: h, version: Version::Http11 };
         let timeout = Some(timeout).filter(|t| !t.is_zero());
         let mut answer = self.client.call(head, Body::full(body), CallOptions { timeout }).await?;

@@ -1,5 +1,6 @@
 //! `traceparent` and `tracestate` (W3C Trace Context).
 
+use super::put;
 use nuncio_core::tracing::Span;
 use nuncio_wire::{HeaderMap, name};
 
@@ -58,7 +59,7 @@ fn parse(value: &[u8]) -> Result<Parent, Invalid> {
 pub fn inject(span: &Span, h: &mut HeaderMap) {
     let (high, flag) = (span.trace_high.unwrap_or(0), u8::from(span.sampled));
     let value = format!("00-{high:016x}{:016x}-{:016x}-{flag:02x}", span.trace, span.id);
-    h.set(name::TRACEPARENT, value.as_bytes());
+    put(h, name::TRACEPARENT, value.as_bytes());
 }
 
 #[cfg(test)]

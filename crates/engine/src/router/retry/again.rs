@@ -25,6 +25,7 @@ impl Router {
     ) -> Result<UpResponse, Failed> {
         loop {
             let late = matches!(result, Err(Failed::Late(_)));
+            span::over(ex);
             attempt.leave();
             let Some(tries) = attempt.tries.as_mut() else { return result };
             tries.pause(back_off(wait), &ex.sx).await.map_err(|r| Failed::Reply(Box::new(r)))?;

@@ -2,6 +2,7 @@ mod otlp;
 
 use super::buffer::{Export, Reporter};
 use super::collector::{self, Collector};
+use super::put;
 use super::w3c::{self, Parent};
 use nuncio_api::envoy::config::trace::v3::OpenTelemetryConfig;
 use nuncio_core::coverage::Covered;
@@ -80,8 +81,10 @@ impl Export for Otlp {
                 scope: self.scope.clone(),
                 spans: spans.into_iter().map(otlp::span).collect(),
             };
-            let resource_spans =
-                vec![otlp::ResourceSpans { resource: Some(self.resource.clone()), scope_spans: vec![scope_spans] }];
+            let resource_spans = vec![otlp::ResourceSpans {
+                resource: Some(self.resource.clone()),
+                scope_spans: vec![scope_spans],
+            }];
             let request = otlp::ExportTraceServiceRequest { resource_spans };
             match to {
                 To::Grpc(client) => {
@@ -168,7 +171,7 @@ impl Tracer for OpenTelemetry {
     }
     fn inject(&self, span: &Span, h: &mut HeaderMap) {
         w3c::inject(span, h);
-        h.set(name::TRACESTATE, &span.state);
+        put(h, name::TRACESTATE, &span.state);
     }
     fn span_id(&self, span: &Span) -> Option<String> {
         Some(format!("{:016x}", span.id))
@@ -195,6 +198,7 @@ fn begin(
         parent,
         sampled,
         state,
+        single_header: false,
         start: s.start,
         began: s.began,
         took: Duration::ZERO,

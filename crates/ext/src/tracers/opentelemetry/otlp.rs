@@ -103,7 +103,10 @@ pub fn attribute(key: &str, value: &str) -> KeyValue {
 /// A span as it is sent.
 pub fn span(s: OwnSpan) -> Span {
     let nanos = |t: SystemTime| {
-        t.duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|d| u64::try_from(d.as_nanos()).ok()).unwrap_or(0)
+        t.duration_since(SystemTime::UNIX_EPOCH)
+            .ok()
+            .and_then(|d| u64::try_from(d.as_nanos()).ok())
+            .unwrap_or(0)
     };
     let trace = [s.trace_high.unwrap_or(0).to_be_bytes(), s.trace.to_be_bytes()].concat();
     Span {

@@ -1,5 +1,6 @@
 //! The headers of B3 (<https://github.com/openzipkin/b3-propagation>), of both forms.
 
+use crate::tracers::put;
 use nuncio_core::tracing::Span;
 use nuncio_wire::{HeaderMap, name};
 
@@ -28,6 +29,11 @@ pub struct Invalid;
 /// Whether B3 says something of sampling.
 pub fn is_spoken(h: &HeaderMap) -> bool {
     h.contains(SINGLE) || h.contains(name::X_B3_SAMPLED)
+}
+
+/// It says all in one header.
+pub fn is_single(h: &HeaderMap) -> bool {
+    h.contains(SINGLE)
 }
 
 /// What it says of sampling.
@@ -100,14 +106,20 @@ fn number(hex: &[u8]) -> Result<u64, Invalid> {
     u64::from_str_radix(text, 16).map_err(|_| Invalid)
 }
 
-/// Writes a span into headers.
+/// Writes a span into headers, of the form in which they came.
 pub fn inject(span: &Span, h: &mut HeaderMap) {
-    h.set(name::X_B3_TRACEID, span.trace_hex().as_bytes());
-    h.set(name::X_B3_SPANID, format!("{:016x}", span.id).as_bytes());
-    if let Some(parent) = span.parent {
-        h.set(PARENT, format!("{parent:016x}").as_bytes());
+    if span.single_header {
+        let parent = span.parent.map(|p| format!("-{p:016x}")).unwrap_or_default();
+        let value = format!("{}-{:016x}-{}{parent}", span.trace_hex(), span.id, u8::from(span.sampled));
+        put(h, SINGLE, value.as_bytes());
+        return;
     }
-    h.set(name::X_B3_SAMPLED, if span.sampled { b"1" } else { b"0" });
+    put(h, name::X_B3_TRACEID, span.trace_hex().as_bytes());
+    put(h, name::X_B3_SPANID, format!("{:016x}", span.id).as_bytes());
+    if let Some(parent) = span.parent {
+        put(h, PARENT, format!("{parent:016x}").as_bytes());
+    }
+    put(h, name::X_B3_SAMPLED, if span.sampled { b"1" } else { b"0" });
 }
 
 #[cfg(test)]
@@ -140,7 +152,10 @@ mod tests {
     fn sampling() {
         let of = |name: &str, value: &str| sampled(&[(name, value)].into_iter().collect());
         assert_eq!((of("x-b3-sampled", "1"), of("x-b3-sampled", "true")), (Some(true), Some(true)));
-        assert_eq!((of("x-b3-sampled", "0"), of("b3", "d"), of("b3", "0")), (Some(false), Some(true), Some(false)));
+        assert_eq!(
+            (of("x-b3-sampled", "0"), of("b3", "d"), of("b3", "0")),
+            (Some(false), Some(true), Some(false))
+        );
         assert_eq!((of("b3", "000000000000000a-000000000000000b-0"), of("b3", "xx")), (Some(false), None));
     }
 }

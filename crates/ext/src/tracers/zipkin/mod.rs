@@ -107,9 +107,11 @@ impl Tracer for Zipkin {
                 return Err(BuildError::not_implemented("ZipkinConfig.collector_endpoint_version: GRPC"));
             }
             CollectorEndpointVersion::DeprecatedAndUnavailableDoNotUse => {
-                return Err("hidden_envoy_deprecated_HTTP_JSON_V1 has been deprecated. Please use a non-default \
+                return Err(
+                    "hidden_envoy_deprecated_HTTP_JSON_V1 has been deprecated. Please use a non-default \
                             envoy::config::trace::v3::ZipkinConfig::CollectorEndpointVersion value."
-                    .into());
+                        .into(),
+                );
             }
         };
         let (cluster, collector) = match &c.collector_service {
@@ -168,14 +170,16 @@ impl Tracer for Zipkin {
         };
         let split = self.split || s.independent;
         let kind = if s.egress && !split { SpanKind::Client } else { SpanKind::Server };
-        Some(match context {
+        let mut begun = match context {
             Some(c) => self.part_of(&c, kind, s.host, s),
             None => {
                 let id = rng::u64();
                 let high = self.trace_id_128bit.then(rng::u64);
                 span(s, s.host, kind, (high, id), id, None, sampled)
             }
-        })
+        };
+        begun.single_header = b3::is_single(headers);
+        Some(begun)
     }
     fn child(&self, parent: &Span, s: &Start<'_>) -> Span {
         let split = self.split || s.independent;
@@ -187,7 +191,7 @@ impl Tracer for Zipkin {
             parent: parent.parent.unwrap_or(0),
             sampled: parent.sampled,
         };
-        self.part_of(&c, kind, s.operation, s)
+        Span { single_header: parent.single_header, ..self.part_of(&c, kind, s.operation, s) }
     }
     fn inject(&self, span: &Span, h: &mut HeaderMap) {
         b3::inject(span, h);
@@ -230,6 +234,7 @@ fn span(
         parent,
         sampled,
         state: vec![],
+        single_header: false,
         start: s.start,
         began: s.began,
         took: Duration::ZERO,
