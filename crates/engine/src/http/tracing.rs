@@ -61,7 +61,10 @@ pub struct TracingPlan {
 
 /// Tracers that exist: connection managers with the same provider share one. They live as long as any of these.
 #[derive(Default)]
-struct Tracers(RefCell<Vec<(Vec<u8>, Weak<dyn DynTracer>)>>);
+struct Tracers(RefCell<Vec<Known>>);
+
+/// The bytes of its configuration, and the tracer.
+type Known = (Vec<u8>, Weak<dyn DynTracer>);
 
 fn provider(p: &Http, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DynTracer>> {
     let all = worker::local(Tracers::default);

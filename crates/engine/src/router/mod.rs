@@ -193,11 +193,10 @@ impl Router {
         }
         if let (Some(policy), Ok(r)) = (&c.redirects, &result)
             && policy.takes(r.head.status)
+            && self.redirect(ex, policy, &mut attempt, &r.head)
         {
-            if self.redirect(ex, policy, &mut attempt, &r.head) {
-                ex.response = result.ok().map(|r| r.head);
-                return Step::Restart;
-            }
+            ex.response = result.ok().map(|r| r.head);
+            return Step::Restart;
         }
         match result {
             Ok(mut response) => {
