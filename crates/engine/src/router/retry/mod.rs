@@ -170,10 +170,6 @@ impl Tries {
     pub fn whole(&self) -> Body {
         self.replay.as_ref().map(|r| r.whole()).unwrap_or_default()
     }
-    /// More of the request came than could be kept.
-    pub fn is_spent(&self) -> bool {
-        self.replay.as_ref().is_some_and(|r| r.is_spent())
-    }
     /// An attempt is given up.
     pub fn leave(&mut self) {
         if let Some(r) = &self.replay {
