@@ -4,21 +4,36 @@
 //! ordinary entries kept in front, as Envoy keeps them, so that matchers and formatters know one kind only.
 //! The memory of a dropped map goes to a per-thread free list: a steady request path does not allocate.
 
+use crate::chars::{first_control, is_token};
 use crate::name::{AUTHORITY, AsName, Id, IdSet};
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
+/// A header in the arena: the line that HTTP/1 writes, so that neighbours leave in one piece.
 #[derive(Clone, Copy)]
 struct Entry {
     id: Id,
+    /// Length of the name in the line; `:authority` stands there as `host`.
     name_len: u16,
-    /// Unused when the name is well known.
-    name_at: u32,
-    value_at: u32,
+    /// Where the line begins.
+    at: u32,
     value_len: u32,
     /// Where the name stands as it was written, plus one; 0 when its case was not kept.
     case_at: u32,
+}
+
+/// What a line consists of beside name and value.
+const COLON: &[u8; 2] = b": ";
+const END: &[u8; 2] = b"\r\n";
+
+impl Entry {
+    fn value_at(&self) -> usize {
+        self.at as usize + usize::from(self.name_len) + COLON.len()
+    }
+    fn end(&self) -> usize {
+        self.value_at() + self.value_len as usize + END.len()
+    }
 }
 
 /// Ordered multi-map of headers. At most 4 GiB of text; codecs limit it far below.
@@ -29,6 +44,8 @@ pub struct HeaderMap {
     /// Names that may occur: most questions are for headers that are not there, and need no walk.
     present: IdSet,
     names: Option<NameCase>,
+    /// Some line is not as HTTP/1 may write it: something in it could end it, or its name was written otherwise.
+    special: bool,
 }
 
 /// How HTTP/1 writes the names of a map that were not kept as they were written.
@@ -62,12 +79,11 @@ impl HeaderMap {
     /// An empty map, with memory from the free list when there is some.
     pub fn new() -> HeaderMap {
         match FREE.try_with(|f| f.borrow_mut().pop()) {
-            Ok(Some((text, entries))) => HeaderMap { text, entries, present: IdSet::default(), names: None },
+            Ok(Some((text, entries))) => HeaderMap { text, entries, ..HeaderMap::default() },
             _ => HeaderMap {
                 text: Vec::with_capacity(1024),
                 entries: Vec::with_capacity(32),
-                present: IdSet::default(),
-                names: None,
+                ..HeaderMap::default()
             },
         }
     }
@@ -91,30 +107,46 @@ impl HeaderMap {
     pub fn clear(&mut self) {
         self.text.clear();
         self.entries.clear();
-        self.present = IdSet::default();
+        (self.present, self.special) = (IdSet::default(), false);
     }
-    /// For codecs: all text of the map, that of removed headers included. What does not stand in it stands in no
-    /// value.
-    pub(crate) fn arena(&self) -> &[u8] {
-        &self.text
+    /// For codecs: every line may be written as it stands: names are in lower case, and nothing ends a line early.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.special
+    }
+    /// For codecs: hands out the lines of all headers but those that are left out, neighbours in one piece.
+    #[inline]
+    pub(crate) fn lines(&self, leave_out: &IdSet, mut write: impl FnMut(&[u8])) {
+        let (mut from, mut to) = (0, 0);
+        for e in self.entries.iter().filter(|e| !leave_out.has(e.id)) {
+            if e.at as usize != to {
+                write(&self.text[from..to]);
+                from = e.at as usize;
+            }
+            to = e.end();
+        }
+        write(&self.text[from..to]);
     }
     /// Sum of the lengths of all names and values, as Envoy's `byteSize`.
     pub fn byte_size(&self) -> usize {
         self.entries.iter().map(|e| self.name_of(e).len() + e.value_len as usize).sum()
     }
 
+    #[inline]
     fn name_of(&self, e: &Entry) -> &[u8] {
         if e.id == Id::OTHER {
-            &self.text[e.name_at as usize..][..e.name_len as usize]
+            &self.text[e.at as usize..][..usize::from(e.name_len)]
         } else {
             e.id.text().as_bytes()
         }
     }
+    #[inline]
     fn value_of(&self, e: &Entry) -> &[u8] {
-        &self.text[e.value_at as usize..][..e.value_len as usize]
+        &self.text[e.value_at()..][..e.value_len as usize]
     }
+    #[inline]
     fn header_of(&self, e: &Entry) -> Header<'_> {
-        let written = (e.case_at != 0).then(|| &self.text[e.case_at as usize - 1..][..e.name_len as usize]);
+        let written =
+            (e.case_at != 0).then(|| &self.text[e.case_at as usize - 1..][..usize::from(e.name_len)]);
         Header { id: e.id, name: self.name_of(e), value: self.value_of(e), written }
     }
     #[inline]
@@ -175,9 +207,15 @@ impl HeaderMap {
         self.entries.iter().map(|e| self.header_of(e))
     }
 
-    fn put(&mut self, bytes: &[u8]) -> u32 {
+    /// Puts a line into the arena and says where.
+    #[inline]
+    fn put_line(&mut self, name: &[u8], value: &[u8]) -> u32 {
         let at = self.text.len() as u32;
-        self.text.extend_from_slice(bytes);
+        self.text.reserve(name.len() + COLON.len() + value.len() + END.len());
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(COLON);
+        self.text.extend_from_slice(value);
+        self.text.extend_from_slice(END);
         at
     }
     #[inline]
@@ -192,39 +230,59 @@ impl HeaderMap {
     }
     /// Adds a header behind all others (a pseudo-header behind the other pseudo-headers).
     pub fn append(&mut self, name: impl AsName, value: &[u8]) {
-        let (id, text) = (name.id(), name.text());
-        let name_at = if id == Id::OTHER { self.put(text) } else { 0 };
-        let value_at = self.put(value);
-        self.insert(Entry {
-            id,
-            name_len: text.len() as u16,
-            name_at,
-            value_at,
-            value_len: value.len() as u32,
-            case_at: 0,
-        });
+        self.note_value(value);
+        self.special |= name.id() == Id::OTHER && !is_token(name.text());
+        self.push_checked(name, value);
     }
-    /// For codecs: adds a header whose name is in any case; keeps the written form when `keep_case`.
-    /// The caller has checked the name's characters and that it is at most 65,535 bytes.
-    pub fn push_written(&mut self, name: &[u8], value: &[u8], keep_case: bool) -> Id {
-        let id = Id::of_any_case(name);
+    /// Notes whether a value that nobody has checked could end its line.
+    #[inline]
+    fn note_value(&mut self, value: &[u8]) {
+        self.special |= first_control(value).is_some();
+    }
+    /// As [`append`](Self::append), for codecs that have checked the characters of name and value.
+    pub(crate) fn push_checked(&mut self, name: impl AsName, value: &[u8]) {
+        let id = name.id();
+        let text = if id == AUTHORITY { b"host" } else { name.text() };
+        let text = &text[..text.len().min(usize::from(u16::MAX))];
+        let (name_len, at) = (text.len() as u16, self.put_line(text, value));
+        self.insert(Entry { id, name_len, at, value_len: value.len() as u32, case_at: 0 });
+    }
+    /// For codecs: adds a line as it stands, but for the case of its name: `name: value` CRLF. Otherwise as
+    /// [`push_written`](Self::push_written).
+    #[inline]
+    pub(crate) fn push_line(&mut self, id: Id, line: &[u8], name_len: usize) {
         let at = self.text.len();
-        if id == Id::OTHER {
-            self.text.extend_from_slice(name);
-            self.text[at..].make_ascii_lowercase();
+        self.text.extend_from_slice(line);
+        lower(&mut self.text[at..][..name_len]);
+        let value_len = (line.len() - name_len - COLON.len() - END.len()) as u32;
+        let e = Entry { id, name_len: name_len as u16, at: at as u32, value_len, case_at: 0 };
+        if id == AUTHORITY {
+            return self.insert(e);
         }
-        let case_at = if keep_case { self.put(name) + 1 } else { 0 };
-        let value_at = self.put(value);
-        let (name_at, value_len) = (at as u32, value.len() as u32);
-        self.insert(Entry { id, name_len: name.len() as u16, name_at, value_at, value_len, case_at });
-        id
+        self.present.insert(id);
+        self.entries.push(e);
     }
-    /// For codecs: adds HTTP/1's `Host` as `:authority`; `name` is what is kept as its written form.
-    pub fn push_authority(&mut self, name: &[u8], value: &[u8], keep_case: bool) {
-        let case_at = if keep_case { self.put(name) + 1 } else { 0 };
-        let value_at = self.put(value);
-        let (name_len, value_len) = (name.len() as u16, value.len() as u32);
-        self.insert(Entry { id: AUTHORITY, name_len, name_at: 0, value_at, value_len, case_at });
+    /// For codecs: adds a header whose name is in any case; keeps the written form when `keep_case`. HTTP/1's `Host` may
+    /// be added as `:authority`. The caller has checked the characters, and that the name is at most 65,535 bytes.
+    #[inline]
+    pub fn push_written(&mut self, id: Id, name: &[u8], value: &[u8], keep_case: bool) {
+        let case_at = if keep_case { self.text.len() as u32 + 1 } else { 0 };
+        if keep_case {
+            self.special = true;
+            self.text.extend_from_slice(name);
+        }
+        let known = if id == AUTHORITY { b"host" } else { id.text().as_bytes() };
+        let at = self.put_line(if id == Id::OTHER { name } else { known }, value);
+        if id == Id::OTHER {
+            lower(&mut self.text[at as usize..][..name.len()]);
+        }
+        self.insert(Entry { id, name_len: name.len() as u16, at, value_len: value.len() as u32, case_at });
+    }
+    /// For codecs: a header's name is no longer written as it was.
+    pub(crate) fn forget_written(&mut self, id: Id) {
+        if self.special {
+            self.entries.iter_mut().filter(|e| e.id == id).for_each(|e| e.case_at = 0);
+        }
     }
     /// For codecs: joins the values of repeated headers for which `joined` holds with commas, in the place of the
     /// first; empty values add nothing. Costs the length of the text once, and one walk for each such name.
@@ -239,16 +297,17 @@ impl HeaderMap {
         }
     }
     fn join(&mut self, first: usize, id: Id) {
-        let at = self.text.len();
+        let e = self.entries[first];
+        let line = self.begin_line(&e);
+        let from = self.text.len();
         for e in self.entries[first..].iter().filter(|e| e.id == id && e.value_len > 0) {
-            if self.text.len() > at {
+            if self.text.len() > from {
                 self.text.push(b',');
             }
-            let from = e.value_at as usize;
-            self.text.extend_from_within(from..from + e.value_len as usize);
+            let value = e.value_at();
+            self.text.extend_from_within(value..value + e.value_len as usize);
         }
-        self.entries[first].value_at = at as u32;
-        self.entries[first].value_len = (self.text.len() - at) as u32;
+        self.end_line(first, line);
         let mut i = 0;
         self.entries.retain(|e| {
             i += 1;
@@ -263,13 +322,19 @@ impl HeaderMap {
         self.remove_from(first + 1, id, text);
     }
     fn set_value(&mut self, i: usize, value: &[u8]) {
-        let e = self.entries[i];
+        self.note_value(value);
+        let e = &mut self.entries[i];
         if value.len() <= e.value_len as usize {
-            self.text[e.value_at as usize..][..value.len()].copy_from_slice(value);
+            e.value_len = value.len() as u32;
+            let (from, end) = (e.value_at(), e.end());
+            self.text[from..end - END.len()].copy_from_slice(value);
+            self.text[end - END.len()..end].copy_from_slice(END);
         } else {
-            self.entries[i].value_at = self.put(value);
+            let e = *e;
+            let line = self.begin_line(&e);
+            self.text.extend_from_slice(value);
+            self.end_line(i, line);
         }
-        self.entries[i].value_len = value.len() as u32;
     }
     /// Appends `value` to the last occurrence, behind `separator`; a new header when there is none.
     pub fn append_to(&mut self, name: impl AsName, separator: &[u8], value: &[u8]) {
@@ -277,21 +342,36 @@ impl HeaderMap {
         let Some(i) = self.entries.iter().rposition(|e| self.is(e, id, text)) else {
             return self.append(name, value);
         };
+        self.note_value(value);
+        self.note_value(separator);
         let e = self.entries[i];
-        let (from, len) = (e.value_at as usize, e.value_len as usize);
-        let at = if from + len == self.text.len() {
-            from // the value is the arena's end: grow it in place
+        let (old, len) = (e.value_at(), e.value_len as usize);
+        let line = if e.end() == self.text.len() {
+            self.text.truncate(old + len); // the line is the arena's end: it grows in place
+            e.at
         } else {
-            let at = self.text.len();
-            self.text.extend_from_within(from..from + len);
-            at
+            let line = self.begin_line(&e);
+            self.text.extend_from_within(old..old + len);
+            line
         };
         if len > 0 {
             self.text.extend_from_slice(separator);
         }
         self.text.extend_from_slice(value);
-        self.entries[i].value_at = at as u32;
-        self.entries[i].value_len = (self.text.len() - at) as u32;
+        self.end_line(i, line);
+    }
+    /// Begins another line for an entry, up to its value, and says where.
+    fn begin_line(&mut self, e: &Entry) -> u32 {
+        let at = self.text.len() as u32;
+        self.text.extend_from_within(e.at as usize..e.value_at());
+        at
+    }
+    /// Ends the line at `at`, which is the entry's from now on.
+    fn end_line(&mut self, i: usize, at: u32) {
+        let e = &mut self.entries[i];
+        e.at = at;
+        e.value_len = (self.text.len() - e.value_at()) as u32;
+        self.text.extend_from_slice(END);
     }
     fn remove_from(&mut self, from: usize, id: Id, text: &[u8]) -> usize {
         let before = self.entries.len();
@@ -329,6 +409,26 @@ impl HeaderMap {
     }
 }
 
+/// Lowers the letters of a token, eight at a time; the last ones may overlap.
+#[inline]
+fn lower(token: &mut [u8]) {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let lowered = |w: u64| {
+        // The high bit of each byte from `A` on, and of each beyond `Z`; characters of tokens have none of their own.
+        let from_a = w.wrapping_add(ONES * (0x80 - b'A' as u64));
+        let beyond_z = w.wrapping_add(ONES * (0x7f - b'Z' as u64));
+        w | (from_a & !beyond_z & (ONES * 0x80)) >> 2
+    };
+    if let Some(last) = token.last_chunk_mut::<8>() {
+        *last = lowered(u64::from_le_bytes(*last)).to_le_bytes();
+        for w in token.as_chunks_mut::<8>().0 {
+            *w = lowered(u64::from_le_bytes(*w)).to_le_bytes();
+        }
+    } else {
+        token.make_ascii_lowercase();
+    }
+}
+
 impl Drop for HeaderMap {
     fn drop(&mut self) {
         if self.text.capacity() == 0
@@ -355,7 +455,7 @@ impl Clone for HeaderMap {
         let mut m = HeaderMap::new();
         m.text.extend_from_slice(&self.text);
         m.entries.extend_from_slice(&self.entries);
-        (m.present, m.names) = (self.present, self.names);
+        (m.present, m.names, m.special) = (self.present, self.names, self.special);
         m
     }
 }
@@ -388,86 +488,5 @@ impl<'a> FromIterator<(&'a str, &'a str)> for HeaderMap {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name;
-
-    fn text(m: &HeaderMap) -> String {
-        m.iter()
-            .map(|h| format!("{}={};", String::from_utf8_lossy(h.name), String::from_utf8_lossy(h.value)))
-            .collect()
-    }
-
-    #[test]
-    fn keeps_order_and_multiple_values() {
-        let mut m: HeaderMap = [("b", "1"), ("a", "2"), ("b", "3")].into_iter().collect();
-        assert_eq!(text(&m), "b=1;a=2;b=3;");
-        assert_eq!(m.get("b"), Some(&b"1"[..]));
-        assert_eq!(m.get_all("b").collect::<Vec<_>>(), [b"1", b"3"]);
-        assert_eq!(m.joined("b").as_deref(), Some(&b"1,3"[..]));
-        assert_eq!(m.remove("b"), 2);
-        assert_eq!(text(&m), "a=2;");
-    }
-
-    #[test]
-    fn pseudo_headers_stay_in_front() {
-        let mut m: HeaderMap = [("x", "1")].into_iter().collect();
-        m.append(name::METHOD, b"GET");
-        m.append(name::PATH, b"/");
-        assert_eq!(text(&m), ":method=GET;:path=/;x=1;");
-    }
-
-    #[test]
-    fn set_replaces_in_place() {
-        let mut m: HeaderMap = [("a", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
-        m.set("a", b"longer than before");
-        assert_eq!(text(&m), "a=longer than before;b=2;");
-        m.set("a", b"s");
-        assert_eq!(text(&m), "a=s;b=2;");
-        m.set("c", b"new");
-        assert_eq!(text(&m), "a=s;b=2;c=new;");
-    }
-
-    #[test]
-    fn append_to_grows_a_value() {
-        let mut m: HeaderMap = [("x-forwarded-for", "1.1.1.1"), ("z", "")].into_iter().collect();
-        m.append_to(name::X_FORWARDED_FOR, b",", b"2.2.2.2");
-        m.append_to(name::X_FORWARDED_FOR, b",", b"3.3.3.3");
-        m.append_to("z", b",", b"v");
-        m.append_to("new", b",", b"v");
-        assert_eq!(text(&m), "x-forwarded-for=1.1.1.1,2.2.2.2,3.3.3.3;z=v;new=v;");
-    }
-
-    #[test]
-    fn written_case_is_kept_on_demand() {
-        let mut m = HeaderMap::new();
-        m.push_written(b"X-Foo", b"1", true);
-        m.push_written(b"Host", b"h", false);
-        let h: Vec<_> = m.iter().map(|h| (h.name.to_vec(), h.written.map(<[u8]>::to_vec), h.id)).collect();
-        assert_eq!(h[0], (b"x-foo".to_vec(), Some(b"X-Foo".to_vec()), Id::OTHER));
-        assert_eq!(h[1], (b"host".to_vec(), None, name::HOST));
-    }
-
-    #[test]
-    fn retain_and_byte_size() {
-        let mut m: HeaderMap = [("x-envoy-a", "1"), ("b", "22")].into_iter().collect();
-        assert_eq!(m.byte_size(), 10 + 3);
-        m.retain(|h| !h.name.starts_with(b"x-envoy-"));
-        assert_eq!(text(&m), "b=22;");
-    }
-
-    #[test]
-    fn a_set_is_removed_in_one_pass() {
-        let mut m: HeaderMap =
-            [("connection", "x"), ("a", "1"), ("te", "y"), ("keep-alive", "z")].into_iter().collect();
-        m.remove_all(&IdSet::new(&[name::CONNECTION, name::KEEP_ALIVE]));
-        assert_eq!(text(&m), "a=1;te=y;");
-    }
-
-    #[test]
-    fn memory_is_reused() {
-        drop(HeaderMap::from_iter([("a", "1")]));
-        let p = HeaderMap::new();
-        assert!(p.is_empty() && p.text.capacity() > 0);
-    }
-}
+#[path = "headers_tests.rs"]
+mod tests;

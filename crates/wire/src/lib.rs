@@ -15,6 +15,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 pub mod buf;
+mod chars;
 pub mod h1;
 pub mod h2;
 pub mod head;

@@ -27,19 +27,22 @@ impl Id {
         Id::lookup(name, |known| known == name)
     }
     /// Looks a name in any case up; it must be a token (RFC 9110 §5.6.2).
+    #[inline]
     pub fn of_any_case(name: &[u8]) -> Id {
-        Id::lookup(name, |known| is_lowered(known, name))
+        // All characters of a name of up to 16 are in its key.
+        Id::lookup(name, |known| name.len() <= 16 || is_lowered(known, name))
     }
     #[inline]
     fn lookup(name: &[u8], is: impl Fn(&[u8]) -> bool) -> Id {
-        let mut slot = hash(name);
+        let key = key(name);
+        let mut slot = hash(key, name.len());
         loop {
             let id = INDEX[slot];
             if id == 0 {
                 return Id::OTHER;
             }
             let known = KNOWN[id as usize].as_bytes();
-            if known.len() == name.len() && is(known) {
+            if KEYS[id as usize] == key && known.len() == name.len() && is(known) {
                 return Id(id);
             }
             slot = (slot + 1) % INDEX_LEN;
@@ -63,11 +66,30 @@ impl IdSet {
         }
         IdSet(bits)
     }
+    /// The set with one more name.
+    pub const fn with(mut self, id: Id) -> IdSet {
+        self.insert(id);
+        self
+    }
+    /// The set with all names of another one.
+    pub const fn with_all(mut self, other: &IdSet) -> IdSet {
+        let mut i = 0;
+        while i < 4 {
+            self.0[i] |= other.0[i];
+            i += 1;
+        }
+        self
+    }
+    /// The set without a name.
+    pub const fn without(mut self, id: Id) -> IdSet {
+        self.subtract(&IdSet::new(&[id]));
+        self
+    }
     /// True for a member.
     #[inline]
     pub const fn has(&self, id: Id) -> bool {
         let n = id.0 as usize;
-        n < 256 && self.0[n / 64] >> (n % 64) & 1 == 1
+        self.0[n / 64 % 4] >> (n % 64) & 1 == 1
     }
     /// Adds a name, [`Id::OTHER`] as well: then some unknown name is meant.
     #[inline]
@@ -164,26 +186,52 @@ const INDEX_LEN: usize = 1024;
 const _: () = assert!(KNOWN.len() * 4 < INDEX_LEN, "the index must stay sparse");
 static INDEX: [u16; INDEX_LEN] = index();
 
-/// Length and four characters tell nearly all known names apart; a collision costs one more comparison.
-/// The case of letters does not count (bit 5 is set; other characters may collide by that, no more).
-const fn hash(name: &[u8]) -> usize {
-    let n = name.len();
-    if n == 0 {
-        return 0;
+/// The first and the last eight characters of a name, which overlap in a short one. The case of letters does not count: bit
+/// 5 is set in all.
+#[inline]
+const fn key(name: &[u8]) -> (u64, u64) {
+    let (first, last) = match (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (short_key(name), 0),
+    };
+    (first | BIT_5, last | BIT_5)
+}
+/// All characters of a name of less than eight.
+#[inline]
+const fn short_key(name: &[u8]) -> u64 {
+    match (name.first_chunk::<4>(), name.last_chunk::<4>(), name) {
+        (Some(first), Some(last), _) => {
+            u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << 32
+        }
+        (_, _, [first, .., last]) => {
+            *first as u64 | (name[name.len() / 2] as u64) << 8 | (*last as u64) << 16
+        }
+        (_, _, [one]) => *one as u64,
+        _ => 0,
     }
-    let (a, b, c, d) = (lower(name[0]), lower(name[n / 2]), lower(name[n - 1]), lower(name[n * 3 / 4]));
-    (n.wrapping_mul(167) ^ a.wrapping_mul(31) ^ b.wrapping_mul(421) ^ c.wrapping_mul(13) ^ d.wrapping_mul(89))
-        % INDEX_LEN
+}
+static KEYS: [(u64, u64); COUNT] = keys();
+const fn keys() -> [(u64, u64); COUNT] {
+    let mut t = [(0, 0); COUNT];
+    let mut i = 1;
+    while i < COUNT {
+        t[i] = key(KNOWN[i].as_bytes());
+        i += 1;
+    }
+    t
 }
 
-const fn lower(c: u8) -> usize {
-    (c | 0x20) as usize
+const fn hash((first, last): (u64, u64), len: usize) -> usize {
+    const K: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mixed = (first ^ last.rotate_left(23) ^ len as u64).wrapping_mul(K);
+    (mixed >> (64 - INDEX_LEN.trailing_zeros())) as usize
 }
+
+const BIT_5: u64 = 0x2020_2020_2020_2020;
 
 /// `known` is `name` in lower case; both have the same length. Among the characters of tokens, setting bit 5 makes
 /// a character of a known name only from itself and its upper case.
 fn is_lowered(known: &[u8], name: &[u8]) -> bool {
-    const BIT_5: u64 = 0x2020_2020_2020_2020;
     let ((known, known_rest), (name, name_rest)) = (known.as_chunks::<8>(), name.as_chunks::<8>());
     known.iter().zip(name).all(|(k, n)| u64::from_le_bytes(*k) == u64::from_le_bytes(*n) | BIT_5)
         && known_rest.iter().zip(name_rest).all(|(k, n)| *k == *n | 0x20)
@@ -193,7 +241,7 @@ const fn index() -> [u16; INDEX_LEN] {
     let mut t = [0u16; INDEX_LEN];
     let mut i = 1;
     while i < KNOWN.len() {
-        let mut slot = hash(KNOWN[i].as_bytes());
+        let mut slot = hash(key(KNOWN[i].as_bytes()), KNOWN[i].len());
         while t[slot] != 0 {
             slot = (slot + 1) % INDEX_LEN;
         }

@@ -233,16 +233,16 @@ impl BodyReader {
         let data = buf.data();
         let mut at = 0;
         let complete = loop {
-            let Some((line, len)) = self.lines.next(&data[at..], rules.max_bytes)? else { break false };
-            at += len;
+            let Some(line) = self.lines.next(&data[at..], rules.max_bytes)? else { break false };
+            at += line.len;
             // In chunked framing only CRLF ends a line.
             if data.get(at.wrapping_sub(2)) != Some(&b'\r') {
                 return Err(Cause::ChunkEnd);
             }
-            if line.is_empty() {
+            if line.text.is_empty() {
                 break true;
             }
-            let line = split(line)?;
+            let line = split(&line)?;
             if rules.enabled {
                 if self.trailers.is_empty() {
                     self.trailers = HeaderMap::new();

@@ -1,7 +1,7 @@
 //! One upstream connection.
 
 use super::body::{BodyEvent, BodyReader, TrailerRules};
-use super::encode::{self, BodyWriter, Delimit, Fields};
+use super::encode::{self, BodyWriter, Delimit};
 use super::error::{Cause, Eof, H1Error};
 use super::fields::{FieldRules, decimal};
 use super::response::{Asked, ResponseReader};
@@ -79,7 +79,7 @@ impl Client {
         let connect = head.is_connect();
         let authority = headers.get(name::AUTHORITY);
         let missing = || H1Error::upstream(Cause::Required);
-        if !super::chars::is_token(method) {
+        if !crate::chars::is_token(method) {
             return Err(missing());
         }
         let path = if connect { authority.ok_or_else(missing)? } else { head.path() };
@@ -111,18 +111,17 @@ impl Client {
             }
             encode::target(t, path);
             t.extend_from_slice(b" HTTP/1.1\r\n");
-            let fields = Fields::of(headers, case);
-            for h in headers.iter() {
-                match h.id {
-                    name::TRANSFER_ENCODING => {}
-                    name::HOST if authority.is_some() => {}
-                    name::CONTENT_LENGTH if connect => {}
-                    id if id.is_pseudo() && id != name::AUTHORITY => {}
-                    _ => fields.write(t, &h),
-                }
+            let mut leave_out =
+                const { encode::PSEUDO.without(name::AUTHORITY).with(name::TRANSFER_ENCODING) };
+            if authority.is_some() {
+                leave_out.insert(name::HOST);
             }
+            if connect {
+                leave_out.insert(name::CONTENT_LENGTH);
+            }
+            encode::fields(t, headers, case, &leave_out);
             if let Some((id, value)) = add {
-                fields.own(t, id, value);
+                encode::own(t, case, id, value);
             }
             t.extend_from_slice(b"\r\n");
         });

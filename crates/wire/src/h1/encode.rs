@@ -2,8 +2,9 @@
 
 use super::reason;
 use crate::buf::{Chunk, OutBuf};
+use crate::chars::is_token;
 use crate::headers::{Header, HeaderMap, NameCase};
-use crate::name::{self, Id};
+use crate::name::{self, Id, IdSet};
 
 /// How the body that is being written is delimited.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -63,10 +64,7 @@ impl BodyWriter {
             Delimit::Chunked => out.text(|t| {
                 t.extend_from_slice(b"0\r\n");
                 if let Some(trailers) = trailers {
-                    let fields = Fields::of(trailers, NameCase::Lower);
-                    for h in trailers.iter().filter(|h| !h.id.is_pseudo()) {
-                        fields.write(t, &h);
-                    }
+                    fields(t, trailers, NameCase::Lower, &PSEUDO);
                 }
                 t.extend_from_slice(b"\r\n");
             }),
@@ -124,44 +122,40 @@ pub(super) fn target(t: &mut Vec<u8>, s: &[u8]) {
     }
 }
 
-/// Writes the fields of one map.
-#[derive(Clone, Copy)]
-pub(super) struct Fields {
-    case: NameCase,
-    /// No value can end its line.
-    harmless: bool,
+/// Pseudo-headers have no lines of their own; requests write `:authority` all the same.
+pub(super) const PSEUDO: IdSet =
+    IdSet::new(&[name::METHOD, name::PATH, name::AUTHORITY, name::SCHEME, name::PROTOCOL, name::STATUS]);
+
+/// Writes the fields of a map, but for those that are left out.
+pub(super) fn fields(t: &mut Vec<u8>, map: &HeaderMap, case: NameCase, leave_out: &IdSet) {
+    if map.is_plain() && case == NameCase::Lower {
+        map.lines(leave_out, |lines| t.extend_from_slice(lines));
+    } else {
+        map.iter().filter(|h| !leave_out.has(h.id)).for_each(|h| field(t, case, &h));
+    }
 }
 
-impl Fields {
-    /// For the fields of `map`, whose text is looked through once.
-    pub(super) fn of(map: &HeaderMap, case: NameCase) -> Fields {
-        Fields { case, harmless: super::chars::control(map.arena()).is_none() }
+/// `name: value`, with the name in the wanted case.
+fn field(t: &mut Vec<u8>, case: NameCase, h: &Header<'_>) {
+    let name = if h.id == name::AUTHORITY { b"host" } else { h.name };
+    if h.id == Id::OTHER && !is_token(name) {
+        return; // A filter made it up; it could end the line.
     }
+    match (h.written, case) {
+        (Some(written), _) => t.extend_from_slice(written),
+        (None, NameCase::Lower) => t.extend_from_slice(name),
+        (None, NameCase::Proper) => proper(t, name),
+    }
+    t.extend_from_slice(b": ");
+    let at = t.len();
+    t.extend_from_slice(h.value);
+    blank_line_ends(&mut t[at..]);
+    t.extend_from_slice(b"\r\n");
+}
 
-    /// `name: value`, with the name in the wanted case. Pseudo-headers other than `:authority` are the caller's.
-    pub(super) fn write(self, t: &mut Vec<u8>, h: &Header<'_>) {
-        let name = if h.id == name::AUTHORITY { b"host" } else { h.name };
-        if h.id == Id::OTHER && !super::chars::is_token(name) {
-            return; // A filter made it up; it could end the line.
-        }
-        match (h.written, self.case) {
-            (Some(written), _) => t.extend_from_slice(written),
-            (None, NameCase::Lower) => t.extend_from_slice(name),
-            (None, NameCase::Proper) => proper(t, name),
-        }
-        t.extend_from_slice(b": ");
-        let at = t.len();
-        t.extend_from_slice(h.value);
-        if !self.harmless {
-            blank_line_ends(&mut t[at..]);
-        }
-        t.extend_from_slice(b"\r\n");
-    }
-
-    /// A header made by the codec itself.
-    pub(super) fn own(self, t: &mut Vec<u8>, id: Id, value: &[u8]) {
-        self.write(t, &Header { id, name: id.text().as_bytes(), value, written: None });
-    }
+/// A header made by the codec itself.
+pub(super) fn own(t: &mut Vec<u8>, case: NameCase, id: Id, value: &[u8]) {
+    field(t, case, &Header { id, name: id.text().as_bytes(), value, written: None });
 }
 
 /// CR, LF and NUL, which only a filter can have put there, become spaces (RFC 9110 §5.5).

@@ -1,10 +1,12 @@
 //! One header line, and what the lines of a head say about framing.
 
-use super::chars::{control, is_tchar, trim};
+use super::chars::trim;
 use super::error::Cause;
+use super::lines::Cut;
+use crate::chars::{first_control as control, is_tchar, is_token};
 use crate::headers::HeaderMap;
 use crate::joined;
-use crate::name;
+use crate::name::{self, Id, IdSet};
 
 /// What is asked of a header block.
 #[derive(Clone, Copy)]
@@ -21,8 +23,8 @@ pub(super) struct Facts {
     pub count: usize,
     /// Some are to be joined.
     repeated: bool,
-    /// Numbers of the names that may have to be joined and were seen.
-    seen: [u64; 4],
+    /// Names that may have to be joined and were seen.
+    seen: IdSet,
     pub content_length: Option<u64>,
     pub transfer_encoding: bool,
     pub connection: bool,
@@ -35,12 +37,37 @@ pub(super) struct Facts {
 
 /// A header line taken apart.
 pub(super) struct Line<'a> {
+    pub id: Id,
     pub name: &'a [u8],
     pub value: &'a [u8],
+    /// All of it, when it is as we would write it: `name: value` CRLF, but for the case of the name.
+    pub whole: Option<&'a [u8]>,
 }
 
 /// Takes a line apart and checks its characters.
-pub(super) fn split(line: &[u8]) -> Result<Line<'_>, Cause> {
+#[inline(always)]
+pub(super) fn split<'a>(line: &Cut<'a>) -> Result<Line<'a>, Cause> {
+    if let Some(whole) = line.clean
+        && let Some(at) = colon(line.text)
+        && let (name, [b':', b' ', value @ ..]) = line.text.split_at(at)
+        && value.first() != Some(&b' ')
+        && value.last() != Some(&b' ')
+    {
+        // Without controls, what equals a known name is a token.
+        let id = Id::of_any_case(name);
+        if id != Id::OTHER || (is_token(name) && name.len() <= LONGEST_NAME) {
+            return Ok(Line { id, name, value, whole: Some(whole) });
+        }
+    }
+    split_any(line.text)
+}
+
+/// A longer name has no place in a header map; the limits of real heads are lower.
+const LONGEST_NAME: usize = u16::MAX as usize;
+
+/// As [`split`], of a line of which nothing is known yet.
+#[inline(never)]
+fn split_any(line: &[u8]) -> Result<Line<'_>, Cause> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
         return Err(Cause::ObsFold);
     }
@@ -59,35 +86,78 @@ pub(super) fn split(line: &[u8]) -> Result<Line<'_>, Cause> {
         Some(_) => return Err(Cause::Characters),
         None => {}
     }
-    // A name of 64 KiB or more has no place in a header map; the limits of real heads are lower.
-    if name.is_empty() || name.len() > usize::from(u16::MAX) {
+    if name.is_empty() || name.len() > LONGEST_NAME {
         return Err(Cause::HeaderName);
     }
-    Ok(Line { name, value: trim(value) })
+    Ok(Line { id: Id::of_any_case(name), name, value: trim(value), whole: None })
+}
+
+/// The place of the first colon: names are short, and looked through eight bytes at a time.
+#[inline]
+fn colon(line: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let (words, rest) = line.as_chunks::<8>();
+    for (i, w) in words.iter().enumerate() {
+        let w = u64::from_le_bytes(*w) ^ (ONES * b':' as u64);
+        let zeros = w.wrapping_sub(ONES) & !w & (ONES * 0x80); // the lowest one is a zero
+        if zeros != 0 {
+            return Some(i * 8 + zeros.trailing_zeros() as usize / 8);
+        }
+    }
+    rest.iter().position(|&c| c == b':').map(|i| words.len() * 8 + i)
+}
+
+impl Line<'_> {
+    /// Puts the line into a map, under a name that may be another.
+    #[inline]
+    fn put(&self, id: Id, headers: &mut HeaderMap, rules: FieldRules) {
+        match self.whole {
+            Some(whole) if !rules.keep_case => headers.push_line(id, whole, self.name.len()),
+            _ => headers.push_written(id, self.name, self.value, rules.keep_case),
+        }
+    }
 }
 
 impl Facts {
     /// Adds a line to `headers` and notes what it means for the message.
+    #[inline(always)]
     pub(super) fn add(
         &mut self,
         line: &Line<'_>,
         headers: &mut HeaderMap,
         rules: FieldRules,
     ) -> Result<(), Cause> {
-        if rules.request && line.name.len() == 4 && line.name.eq_ignore_ascii_case(b"host") {
+        // What says something about the message.
+        const MEAN: IdSet = IdSet::new(&[
+            name::CONTENT_LENGTH,
+            name::TRANSFER_ENCODING,
+            name::CONNECTION,
+            name::PROXY_CONNECTION,
+            name::UPGRADE,
+            name::EXPECT,
+        ]);
+        let id = line.id;
+        if rules.request && id == name::HOST {
             return self.add_host(line, headers, rules);
         }
-        let id = headers.push_written(line.name, line.value, rules.keep_case);
+        line.put(id, headers, rules);
         let joined = if rules.request { joined::in_requests(id) } else { joined::in_responses(id) };
-        let again = joined && self.see(id);
+        let again = joined && self.seen.has(id);
+        self.seen.insert(id);
         self.repeated |= again;
         self.count += usize::from(!again);
+        if MEAN.has(id) {
+            self.take(id, line.value)?;
+        }
+        self.check_count(rules)
+    }
+    fn take(&mut self, id: Id, value: &[u8]) -> Result<(), Cause> {
         match id {
             name::CONTENT_LENGTH => {
                 if self.content_length.is_some() {
                     return Err(Cause::ContentLengths);
                 }
-                self.content_length = Some(decimal(line.value).ok_or(Cause::ContentLength)?);
+                self.content_length = Some(decimal(value).ok_or(Cause::ContentLength)?);
             }
             name::TRANSFER_ENCODING => self.transfer_encoding = true,
             name::CONNECTION => self.connection = true,
@@ -96,15 +166,7 @@ impl Facts {
             name::EXPECT => self.expect = true,
             _ => {}
         }
-        self.check_count(rules)
-    }
-
-    /// Notes a name; true when it was noted before.
-    fn see(&mut self, id: name::Id) -> bool {
-        let (word, bit) = (usize::from(id.0 / 64) % 4, 1 << (id.0 % 64));
-        let seen = self.seen[word] & bit != 0;
-        self.seen[word] |= bit;
-        seen
+        Ok(())
     }
 
     /// All lines are there: joins what was repeated, once, so that many repetitions cost no more than their length.
@@ -126,7 +188,7 @@ impl Facts {
         trailers: &mut HeaderMap,
         rules: FieldRules,
     ) -> Result<(), Cause> {
-        trailers.push_written(line.name, line.value, rules.keep_case);
+        line.put(line.id, trailers, rules);
         self.count += 1;
         self.check_count(rules)
     }
@@ -140,7 +202,7 @@ impl Facts {
             return if first == line.value { Ok(()) } else { Err(Cause::Hosts) };
         }
         self.count += 1;
-        headers.push_authority(line.name, line.value, rules.keep_case);
+        line.put(name::AUTHORITY, headers, rules);
         self.check_count(rules)
     }
 

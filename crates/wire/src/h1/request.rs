@@ -1,14 +1,15 @@
 //! A request head: the request line, its headers, and the framing that follows.
 
 use super::body::Framing;
-use super::chars::{is_authority, is_token};
+use super::chars::is_authority;
 use super::connection;
 use super::error::{Cause, H1Error};
 use super::fields::{Facts, FieldRules, split};
-use super::lines::Lines;
+use super::lines::{Cut, Lines};
 use super::settings::{ServerSettings, Underscores};
 use super::{Upgrade, target};
 use crate::buf::ReadBuf;
+use crate::chars::{first_control, is_token};
 use crate::head::{RequestHead, Version};
 use crate::headers::HeaderMap;
 use crate::name;
@@ -111,23 +112,23 @@ impl RequestReader {
         let data = buf.data();
         let mut at = 0;
         let complete = loop {
-            let Some((line, len)) = self.lines.next(&data[at..], settings.max_head_bytes)? else {
+            let Some(line) = self.lines.next(&data[at..], settings.max_head_bytes)? else {
                 break false;
             };
-            at += len;
+            at += line.len;
             if !self.has_line {
-                if line.is_empty() {
+                if line.text.is_empty() {
                     self.lines.restart(); // RFC 9112 §2.2: line ends before a request do not count
                 } else {
-                    self.request_line(line, settings)?;
+                    self.request_line(line.text, settings)?;
                     if self.simple {
                         break true;
                     }
                 }
-            } else if line.is_empty() {
+            } else if line.text.is_empty() {
                 break true;
             } else {
-                self.field(line, settings)?;
+                self.field(&line, settings)?;
             }
         };
         buf.consume(at);
@@ -146,7 +147,7 @@ impl RequestReader {
     /// `method SP target SP version`; Envoy also takes more blanks, blanks at the end, and no version
     /// (HTTP/0.9: then there are no headers).
     fn request_line(&mut self, line: &[u8], settings: &ServerSettings) -> Result<(), Cause> {
-        match super::chars::control(line) {
+        match first_control(line) {
             Some(b'\r') => return Err(Cause::LoneCr),
             Some(_) => return Err(Cause::Characters),
             None => {}
@@ -180,12 +181,12 @@ impl RequestReader {
         self.has_line = true;
         self.headers = HeaderMap::new();
         self.headers.set_name_case(settings.header_case.of_read());
-        self.headers.append(name::METHOD, method);
-        self.headers.append(name::PATH, target);
+        self.headers.push_checked(name::METHOD, method);
+        self.headers.push_checked(name::PATH, target);
         Ok(())
     }
 
-    fn field(&mut self, line: &[u8], settings: &ServerSettings) -> Result<(), Cause> {
+    fn field(&mut self, line: &Cut<'_>, settings: &ServerSettings) -> Result<(), Cause> {
         let line = split(line)?;
         self.header_bytes += (line.name.len() + line.value.len() + 3) as u32; // bounded by the head's limit
         if settings.underscores != Underscores::Allow && line.name.contains(&b'_') {

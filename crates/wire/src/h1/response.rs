@@ -2,7 +2,6 @@
 
 use super::Upgrade;
 use super::body::Framing;
-use super::chars::control;
 use super::client::ResponseStart;
 use super::connection;
 use super::error::Cause;
@@ -10,6 +9,7 @@ use super::fields::{Facts, FieldRules, split};
 use super::lines::Lines;
 use super::settings::ClientSettings;
 use crate::buf::ReadBuf;
+use crate::chars::first_control;
 use crate::head::{ResponseHead, Version};
 use crate::headers::HeaderMap;
 use crate::name;
@@ -55,18 +55,18 @@ impl ResponseReader {
         }
         let mut at = 0;
         let complete = loop {
-            let Some((line, len)) = self.lines.next(&data[at..], settings.max_head_bytes)? else {
+            let Some(line) = self.lines.next(&data[at..], settings.max_head_bytes)? else {
                 break false;
             };
-            at += len;
+            at += line.len;
             if self.line.is_none() {
-                self.line = Some(status_line(line)?);
+                self.line = Some(status_line(line.text)?);
                 self.headers = HeaderMap::new();
                 self.headers.set_name_case(settings.header_case.of_read());
-            } else if line.is_empty() {
+            } else if line.text.is_empty() {
                 break true;
             } else {
-                let line = split(line)?;
+                let line = split(&line)?;
                 self.header_bytes += (line.name.len() + line.value.len() + 3) as u32; // bounded by the head's limit
                 let rules = FieldRules {
                     max: settings.max_headers,
@@ -156,7 +156,7 @@ impl ResponseReader {
 
 /// `HTTP/x.y SP status [SP reason]`; Envoy also takes more blanks.
 fn status_line(line: &[u8]) -> Result<(Version, u16), Cause> {
-    match control(line) {
+    match first_control(line) {
         Some(b'\r') => return Err(Cause::LoneCr),
         Some(_) => return Err(Cause::Characters),
         None => {}

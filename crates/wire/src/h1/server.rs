@@ -3,7 +3,7 @@
 use super::Upgrade;
 use super::body::{BodyEvent, BodyReader, TrailerRules};
 use super::chars::list_has;
-use super::encode::{self, BodyWriter, Delimit, Fields};
+use super::encode::{self, BodyWriter, Delimit};
 use super::error::{Eof, H1Error};
 use super::fields::{FieldRules, decimal};
 use super::request::{RequestReader, RequestStart};
@@ -11,7 +11,7 @@ use super::settings::ServerSettings;
 use crate::buf::{Chunk, OutBuf, ReadBuf};
 use crate::head::{ResponseHead, Version};
 use crate::headers::HeaderMap;
-use crate::name;
+use crate::name::{self, IdSet};
 use std::sync::Arc;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -139,10 +139,8 @@ impl Server {
         let case = self.settings.header_case.to_write(&head.headers);
         out.text(|t| {
             encode::status_line(t, http10, head.status);
-            let fields = Fields::of(&head.headers, case);
-            for h in head.headers.iter().filter(|h| !h.id.is_pseudo() && !is_framing(h.id)) {
-                fields.write(t, &h);
-            }
+            const LEAVE_OUT: IdSet = encode::PSEUDO.with(name::TRANSFER_ENCODING).with(name::CONTENT_LENGTH);
+            encode::fields(t, &head.headers, case, &LEAVE_OUT);
             t.extend_from_slice(b"\r\n");
         });
     }
@@ -201,23 +199,19 @@ impl Server {
         };
         if let Some(c) = connection {
             head.headers.set(name::CONNECTION, c);
+            head.headers.forget_written(name::CONNECTION); // it is ours now
         }
 
         out.text(|t| {
             encode::status_line(t, self.writes_http10(), status);
-            let fields = Fields::of(&head.headers, case);
-            for h in head.headers.iter() {
-                match h.id {
-                    name::TRANSFER_ENCODING => {}
-                    name::CONTENT_LENGTH if without_length || accepted => {}
-                    name::CONNECTION if connection.is_some() => fields.own(t, h.id, h.value),
-                    id if id.is_pseudo() => {}
-                    _ => fields.write(t, &h),
-                }
+            let mut leave_out = const { encode::PSEUDO.with(name::TRANSFER_ENCODING) };
+            if without_length || accepted {
+                leave_out.insert(name::CONTENT_LENGTH);
             }
+            encode::fields(t, &head.headers, case, &leave_out);
             match add {
-                Some(Add::Chunked) => fields.own(t, name::TRANSFER_ENCODING, b"chunked"),
-                Some(Add::LengthZero) => fields.own(t, name::CONTENT_LENGTH, b"0"),
+                Some(Add::Chunked) => encode::own(t, case, name::TRANSFER_ENCODING, b"chunked"),
+                Some(Add::LengthZero) => encode::own(t, case, name::CONTENT_LENGTH, b"0"),
                 None => {}
             }
             t.extend_from_slice(b"\r\n");
@@ -307,8 +301,4 @@ impl Server {
 enum Add {
     Chunked,
     LengthZero,
-}
-
-fn is_framing(id: name::Id) -> bool {
-    matches!(id, name::TRANSFER_ENCODING | name::CONTENT_LENGTH)
 }

@@ -142,7 +142,7 @@ impl Block {
                     }
                     if self.seen & bit == 0 {
                         self.seen |= bit;
-                        self.map.append(name::AUTHORITY, f.value);
+                        self.map.push_checked(name::AUTHORITY, f.value);
                         return self.count(s, c);
                     }
                     return Ok(());
@@ -158,7 +158,7 @@ impl Block {
                 _ => {}
             }
         }
-        self.map.append(f, f.value);
+        self.map.push_checked(f, f.value);
         self.count(s, c)
     }
 
@@ -246,7 +246,7 @@ impl Connection {
     fn complete(&mut self) -> Result<(), &'static str> {
         let b = &mut self.block;
         if b.has_cookie {
-            b.map.append(name::COOKIE, &b.cookie);
+            b.map.push_checked(name::COOKIE, &b.cookie);
         }
         let Some(s) = self.streams.get(b.id) else { return Ok(()) };
         match b.kind {

@@ -1,6 +1,7 @@
 //! Which fields a message may have (RFC 9113 §8.2, §8.3; RFC 8441), as Envoy's HTTP/2 library decides it.
 
 use super::hpack::Field;
+use crate::chars::first_control;
 use crate::name::{self, Id};
 
 const NAME: u8 = 1;
@@ -64,7 +65,7 @@ pub fn is_name(f: &Field<'_>) -> bool {
 }
 /// The value holds no controls (RFC 9113 §8.2.1).
 pub fn is_value(value: &[u8]) -> bool {
-    all(value, VALUE)
+    first_control(value).is_none()
 }
 /// The value of a pseudo-header is well-formed by itself.
 pub fn is_pseudo_value(id: Id, value: &[u8]) -> bool {

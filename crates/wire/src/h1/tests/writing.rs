@@ -140,7 +140,7 @@ fn cases_of_names() {
     let see = |header_case, read_with: HeaderCase| {
         let settings = ServerSettings { header_case, ..Default::default() };
         let mut head = response(200, &[("x-envoy-foo2bar", "1")]);
-        head.headers.push_written(b"X-UPPER", b"2", read_with.keeps());
+        head.headers.push_written(crate::Id::OTHER, b"X-UPPER", b"2", read_with.keeps());
         head.headers.set_name_case(read_with.of_read());
         reply(&settings, GET, &head, None).0.replace("HTTP/1.1 200 OK\r\n", "")
     };
