@@ -9,7 +9,7 @@ use nuncio_wire::{OutBuf, ReadBuf};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -67,8 +67,11 @@ impl Io {
         buf: &mut ReadBuf,
         min: usize,
     ) -> Poll<io::Result<usize>> {
-        if let Io::Tls(t) = self {
-            return t.poll_read(cx, buf);
+        // Most who ask find nothing: they need no memory.
+        match self {
+            Io::Tls(t) => return t.poll_read(cx, buf),
+            Io::Tcp(s) => ready!(s.poll_read_ready(cx))?,
+            Io::Unix(s) => ready!(s.poll_read_ready(cx))?,
         }
         let mut room = tokio::io::ReadBuf::new(buf.space(min));
         let r = match self {

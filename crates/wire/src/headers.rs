@@ -182,6 +182,11 @@ impl HeaderMap {
     pub fn contains(&self, name: impl AsName) -> bool {
         self.find(name.id(), name.text()).is_some()
     }
+    /// True when a header of the set may occur; false when none does.
+    #[inline]
+    pub fn may_have(&self, set: &IdSet) -> bool {
+        self.present.meets(set)
+    }
     /// Every value of the header, in order.
     pub fn get_all<'a>(&'a self, name: impl AsName + 'a) -> impl Iterator<Item = &'a [u8]> + 'a {
         self.entries.iter().filter(move |e| self.is(e, name.id(), name.text())).map(|e| self.value_of(e))
