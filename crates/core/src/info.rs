@@ -562,6 +562,10 @@ impl StreamShared {
             self.poll_sides(cx);
         }
         self.poll_deadline(cx);
+        self.take_interrupt()
+    }
+    /// For connection drivers: what has interrupted the stream since the last poll.
+    pub fn take_interrupt(&self) -> Option<Interrupt> {
         self.interrupt.borrow_mut().take()
     }
     fn poll_sides(&self, cx: &mut Context<'_>) {

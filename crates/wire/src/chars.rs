@@ -47,10 +47,14 @@ fn controls(w: u64) -> u64 {
 #[inline(always)]
 pub(crate) fn find_control(s: &[u8]) -> Option<usize> {
     let is_control = |&c: &u8| c < 0x20 || c == 0x7f;
-    let blocks = s.as_chunks::<16>().0;
-    // The compiler makes a few vector instructions of each block.
-    let clean = blocks.iter().take_while(|b| !b.iter().fold(false, |any, c| any | is_control(c))).count();
-    let at = clean * 16;
+    let mut at = 0;
+    for block in s.as_chunks::<16>().0 {
+        // The compiler makes a few vector instructions of this.
+        if block.iter().fold(false, |any, c| any | is_control(c)) {
+            break;
+        }
+        at += 16;
+    }
     let (words, rest) = s[at..].as_chunks::<8>();
     for (i, w) in words.iter().enumerate() {
         let found = controls(u64::from_le_bytes(*w));
@@ -59,6 +63,23 @@ pub(crate) fn find_control(s: &[u8]) -> Option<usize> {
         }
     }
     rest.iter().position(is_control).map(|i| at + words.len() * 8 + i)
+}
+
+/// Every byte is one of `!` to `~`.
+#[inline]
+pub(crate) fn is_visible(s: &[u8]) -> bool {
+    const BEYOND_BLANK: u64 = (0x80 - b'!' as u64) * ONES;
+    let good = |w: u64| {
+        let low = w & !HIGHS;
+        (low + BEYOND_BLANK) & !(low + ONES) & !w & HIGHS == HIGHS
+    };
+    match s.last_chunk::<8>() {
+        Some(last) => {
+            let words = s.as_chunks::<8>().0;
+            words.iter().chain([last]).all(|w| good(u64::from_le_bytes(*w)))
+        }
+        None => s.iter().all(|c| (b'!'..=b'~').contains(c)),
+    }
 }
 
 /// True when a control character may be in `s`; a tab counts. Eight bytes at a time, the last ones overlapping.
@@ -105,6 +126,8 @@ mod tests {
                         let mut s = vec![fill; len];
                         s[at] = c;
                         let control = c < 0x20 || c == 0x7f;
+                        let visible = s.iter().all(|c| (b'!'..=b'~').contains(c));
+                        assert_eq!(is_visible(&s), visible, "{c} at {at} of {len}");
                         assert_eq!(find_control(&s), control.then_some(at), "{c} at {at} of {len}");
                         assert_eq!(
                             first_control(&s),

@@ -182,10 +182,10 @@ impl HeaderMap {
     pub fn contains(&self, name: impl AsName) -> bool {
         self.find(name.id(), name.text()).is_some()
     }
-    /// True when a header of the set may occur; false when none does.
+    /// True when a header of the set occurs.
     #[inline]
-    pub fn may_have(&self, set: &IdSet) -> bool {
-        self.present.meets(set)
+    pub fn contains_any(&self, set: &IdSet) -> bool {
+        self.present.meets(set) && self.entries.iter().any(|e| set.has(e.id))
     }
     /// Every value of the header, in order.
     pub fn get_all<'a>(&'a self, name: impl AsName + 'a) -> impl Iterator<Item = &'a [u8]> + 'a {
@@ -212,16 +212,18 @@ impl HeaderMap {
         self.entries.iter().map(|e| self.header_of(e))
     }
 
-    /// Puts a line into the arena and says where.
+    /// Puts a line into the arena; says where, and how long the name is. `other` is looked at for [`Id::OTHER`] only.
     #[inline]
-    fn put_line(&mut self, name: &[u8], value: &[u8]) -> u32 {
+    fn put_line(&mut self, id: Id, other: &[u8], value: &[u8]) -> (u32, u16) {
+        let other = if id == Id::OTHER { &other[..other.len().min(usize::from(u16::MAX))] } else { &[] };
+        let before = id.before_value();
         let at = self.text.len() as u32;
-        self.text.reserve(name.len() + COLON.len() + value.len() + END.len());
-        self.text.extend_from_slice(name);
-        self.text.extend_from_slice(COLON);
+        self.text.reserve(other.len() + before.len() + value.len() + END.len());
+        self.text.extend_from_slice(other);
+        self.text.extend_from_slice(before);
         self.text.extend_from_slice(value);
         self.text.extend_from_slice(END);
-        at
+        (at, (other.len() + before.len() - COLON.len()) as u16)
     }
     #[inline]
     fn insert(&mut self, e: Entry) {
@@ -247,9 +249,7 @@ impl HeaderMap {
     /// As [`append`](Self::append), for codecs that have checked the characters of name and value.
     pub(crate) fn push_checked(&mut self, name: impl AsName, value: &[u8]) {
         let id = name.id();
-        let text = if id == AUTHORITY { b"host" } else { name.text() };
-        let text = &text[..text.len().min(usize::from(u16::MAX))];
-        let (name_len, at) = (text.len() as u16, self.put_line(text, value));
+        let (at, name_len) = self.put_line(id, name.text(), value);
         self.insert(Entry { id, name_len, at, value_len: value.len() as u32, case_at: 0 });
     }
     /// For codecs: adds a line as it stands, but for the case of its name: `name: value` CRLF. Otherwise as
@@ -276,12 +276,11 @@ impl HeaderMap {
             self.special = true;
             self.text.extend_from_slice(name);
         }
-        let known = if id == AUTHORITY { b"host" } else { id.text().as_bytes() };
-        let at = self.put_line(if id == Id::OTHER { name } else { known }, value);
+        let (at, name_len) = self.put_line(id, name, value);
         if id == Id::OTHER {
             lower(&mut self.text[at as usize..][..name.len()]);
         }
-        self.insert(Entry { id, name_len: name.len() as u16, at, value_len: value.len() as u32, case_at });
+        self.insert(Entry { id, name_len, at, value_len: value.len() as u32, case_at });
     }
     /// For codecs: a header's name is no longer written as it was.
     pub(crate) fn forget_written(&mut self, id: Id) {

@@ -18,6 +18,14 @@ impl Id {
     pub const fn text(self) -> &'static str {
         KNOWN[self.0 as usize]
     }
+    /// The name's text and what follows it in a line.
+    #[inline]
+    pub(crate) fn before_value(self) -> &'static [u8] {
+        match self {
+            AUTHORITY => b"host: ",
+            known => BEFORE_VALUE[known.0 as usize].as_bytes(),
+        }
+    }
     /// True for `:method` and its like, which stand before all other headers.
     pub const fn is_pseudo(self) -> bool {
         self.0 != 0 && self.0 <= LAST_PSEUDO.0
@@ -121,6 +129,8 @@ macro_rules! known {
         enum Numbers { _OTHER, $($konst),* }
         $(#[doc = concat!("`", $text, "`")] pub const $konst: Id = Id(Numbers::$konst as u16);)*
         const KNOWN: &[&str] = &["", $($text),*];
+        /// As [`KNOWN`], with what follows a name in a line.
+        static BEFORE_VALUE: [&str; COUNT] = [": ", $(concat!($text, ": ")),*];
     };
 }
 

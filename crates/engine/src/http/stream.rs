@@ -240,8 +240,9 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
     let body = &mut run.ex.response_body;
     let mut ended = end;
     let done = poll_fn(|cx| {
+        let mut interrupt = sx.poll_beside(cx);
         loop {
-            if let Some(i) = sx.poll_beside(cx) {
+            if let Some(i) = interrupt {
                 return Poll::Ready(Err(match i {
                     Interrupt::Reset(r) => Fail::Reset(r),
                     Interrupt::Reply(r) => Fail::Reply(r),
@@ -276,6 +277,8 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
                     _ => break,
                 },
             }
+            // What runs beside the stream has had its turn, but the body may have something to say.
+            interrupt = sx.take_interrupt();
         }
         timers.poll(cx, &sx, d.idle_timer());
         d.poll_gone(cx).map(|g| Err(Fail::Gone(g)))

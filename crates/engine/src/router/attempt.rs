@@ -208,7 +208,9 @@ impl Attempt {
         self.note_connection(&got.stream, ready.saturating_duration_since(began));
         let stream = self.stream.insert(got.stream);
         times.us_tx_beg.set(Some(ready));
-        self.sx.info.upstream_meter.plain_header_tx.set(ex.request.headers.byte_size() as u64);
+        if let UpConn::H2(_) = stream.conn() {
+            self.sx.info.upstream_meter.plain_header_tx.set(ex.request.headers.byte_size() as u64);
+        }
         if self.repeat.allowed
             && !complete
             && stream.is_reused()

@@ -270,7 +270,7 @@ fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (
     let said = |g: GrpcTimeout| Some(g.of(timers::grpc_timeout(h)));
     let (mut whole, mut each) =
         (grpc.map_or(c.timeout, said), c.retry.as_ref().and_then(|p| p.more.as_ref()?.per_try_timeout));
-    if h.may_have(&ASKING) {
+    if h.contains_any(&ASKING) {
         let asked = |name| h.get_str(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
         whole = asked(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).or(whole);
         each = asked(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS).or(each);

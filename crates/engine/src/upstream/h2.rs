@@ -35,6 +35,8 @@ pub struct H2Up {
     mux: Mux,
     /// By number of the request: its slot once its head was sent, and what it holds.
     requests: RefCell<Vec<Request>>,
+    /// Places among them that nobody uses.
+    free: RefCell<Vec<u32>>,
     /// Requests that were promised a place and have not begun.
     promised: Cell<u32>,
     begun: Cell<u64>,
@@ -75,6 +77,7 @@ impl H2Up {
             me: me.clone(),
             mux: Mux::new(io, ReadBuf::new(), codec, true),
             requests: RefCell::default(),
+            free: RefCell::default(),
             promised: Cell::new(0),
             begun: Cell::new(0),
             draining: Cell::new(false),
@@ -160,13 +163,14 @@ impl H2Up {
         }
         self.begun.set(self.begun.get() + 1);
         let mut all = self.requests.borrow_mut();
-        let n = all.iter().position(|r| !r.used).unwrap_or_else(|| {
-            all.push(Request::default());
-            all.len() - 1
-        });
         let reused = self.answered.get();
-        all[n] = Request { slot: None, upgrade: None, charge: Some(charge), used: true, reused };
-        Ok(n as u32)
+        let request = Request { slot: None, upgrade: None, charge: Some(charge), used: true, reused };
+        let n = self.free.borrow_mut().pop().unwrap_or(all.len() as u32);
+        match all.get_mut(n as usize) {
+            Some(place) => *place = request,
+            None => all.push(request),
+        }
+        Ok(n)
     }
     /// No new requests; closes when the last one has ended.
     pub fn drain(&self) {
@@ -366,7 +370,9 @@ impl ConnBody for H2Up {
     fn abandon(&self, n: u32) {
         let (slot, charge) = match self.requests.borrow_mut().get_mut(n as usize) {
             Some(r) => {
-                r.used = false;
+                if std::mem::take(&mut r.used) {
+                    self.free.borrow_mut().push(n);
+                }
                 (r.slot.take(), r.charge.take())
             }
             None => return,

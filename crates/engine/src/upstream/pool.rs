@@ -441,7 +441,7 @@ impl Inner {
     /// Into the list of ready connections, where each stands once.
     fn put_back(&self, conn: UpConn) {
         let mut ready = self.lane_of(&conn).ready.borrow_mut();
-        if matches!(conn, UpConn::H1(_)) || !ready.iter().any(|c| same(c, &conn)) {
+        if matches!(conn, UpConn::H1(_)) || !ready.iter().rev().any(|c| same(c, &conn)) {
             ready.push(conn);
         }
     }

@@ -272,6 +272,9 @@ impl Eq for Chunk {}
 /// Chunks up to this size are copied next to the text before them: one `write` beats a `writev` of small pieces.
 const COPY_UP_TO: usize = 4096;
 
+/// Text of more than this does not grow: what outgrows a block is not kept for the next one.
+const FULL: usize = BLOCK - 2048;
+
 /// What waits to be written: text made by a codec and chunks passed through, in order.
 #[derive(Default)]
 pub struct OutBuf {
@@ -313,7 +316,7 @@ impl OutBuf {
     }
     /// Lets `f` append text at the end.
     pub fn text<R>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-        if !matches!(self.queue.back(), Some(Piece::Text { .. })) {
+        if !matches!(self.queue.back(), Some(Piece::Text { text, .. }) if text.len() <= FULL) {
             self.begin_text();
         }
         #[expect(clippy::unreachable, reason = "a text piece was just pushed")]

@@ -1,6 +1,6 @@
 //! Which bytes may stand where.
 
-use crate::chars::set;
+use crate::chars::{is_visible, set};
 
 /// Characters Envoy takes in an authority: HTTP/2's, and `@`.
 const AUTHORITY: [bool; 256] = set(b"!$%&'()*+,-.:;=@[]_~");
@@ -23,7 +23,7 @@ pub(super) fn is_userinfo(s: &[u8]) -> bool {
 }
 /// Every character may stand in a path or query.
 pub(super) fn is_path(s: &[u8]) -> bool {
-    s.iter().all(|c| (b'!'..=b'~').contains(c))
+    is_visible(s)
 }
 
 /// Cuts spaces and tabs off both ends.

@@ -2,7 +2,7 @@
 
 use super::reason;
 use crate::buf::{Chunk, OutBuf};
-use crate::chars::is_token;
+use crate::chars::{is_token, is_visible};
 use crate::headers::{Header, HeaderMap, NameCase};
 use crate::name::{self, Id, IdSet};
 
@@ -106,7 +106,7 @@ fn decimal(t: &mut Vec<u8>, mut n: u64) {
 
 /// A part of a request line. What would end it is percent-encoded: a filter may have put it there.
 pub(super) fn target(t: &mut Vec<u8>, s: &[u8]) {
-    if s.iter().all(|&c| c > b' ' && c != 0x7f) {
+    if is_visible(s) || s.iter().all(|&c| c > b' ' && c != 0x7f) {
         return t.extend_from_slice(s);
     }
     for &c in s {

@@ -1,7 +1,7 @@
 //! A request head: the request line, its headers, and the framing that follows.
 
 use super::body::Framing;
-use super::chars::is_authority;
+use super::chars::{is_authority, trim};
 use super::connection;
 use super::error::{Cause, H1Error};
 use super::fields::{Facts, FieldRules, split};
@@ -9,7 +9,7 @@ use super::lines::{Cut, Lines};
 use super::settings::{ServerSettings, Underscores};
 use super::{Upgrade, target};
 use crate::buf::ReadBuf;
-use crate::chars::{first_control, is_token};
+use crate::chars::{first_control, is_token, is_visible};
 use crate::head::{RequestHead, Version};
 use crate::headers::HeaderMap;
 use crate::name;
@@ -92,6 +92,21 @@ pub(super) struct RequestReader {
     header_bytes: u32,
 }
 
+/// Method, target and version of a request line, whatever they are.
+fn words(line: &[u8]) -> (&[u8], &[u8], &[u8]) {
+    let cut = |s: &[u8]| s.iter().position(|c| matches!(c, b' ' | b'\t')).unwrap_or(s.len());
+    let (method, rest) = line.split_at(cut(line));
+    if let [b' ', target @ .., b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'1'] = rest
+        && !target.is_empty()
+        && is_visible(target)
+    {
+        return (method, target, b"HTTP/1.1");
+    }
+    let rest = trim(rest);
+    let (target, rest) = rest.split_at(cut(rest));
+    (method, target, trim(rest))
+}
+
 impl RequestReader {
     /// True when no byte of a head was seen (line ends before it aside).
     pub(super) fn untouched(&self) -> bool {
@@ -152,12 +167,7 @@ impl RequestReader {
             Some(_) => return Err(Cause::Characters),
             None => {}
         }
-        let blank = |c: &u8| matches!(c, b' ' | b'\t');
-        let cut = |s: &'_ [u8]| s.iter().position(blank).unwrap_or(s.len());
-        let (method, rest) = line.split_at(cut(line));
-        let rest = super::chars::trim(rest);
-        let (target, rest) = rest.split_at(cut(rest));
-        let version = super::chars::trim(rest);
+        let (method, target, version) = words(line);
 
         let known = if settings.allow_custom_methods {
             is_token(method)

@@ -95,7 +95,7 @@ impl Tries {
         rt: &RetryRuntime,
         redirects: bool,
     ) -> Option<Box<Tries>> {
-        let asks = head.headers.iter().any(|h| ASKING.has(h.id));
+        let asks = head.headers.contains_any(&ASKING);
         if policy.is_none() && timeout.is_none() && !asks && !redirects {
             return None;
         }
