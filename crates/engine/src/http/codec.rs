@@ -24,10 +24,30 @@ pub enum CodecType {
 /// First bytes of every HTTP/2 client (RFC 9113 §3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Serves a connection to its end; `read` holds what was read from it already.
-pub async fn serve(io: Io, read: ReadBuf, mut counted: Counted) {
+/// Finds out what the client speaks; `read` holds what was read already. An HTTP/1 connection is returned, to be served
+/// where its task keeps no more than it needs while it waits; any other one is served to its end.
+pub async fn begin(io: Io, read: ReadBuf, mut counted: Counted) -> Option<Http1> {
     let (hcm, info) = (counted.hcm.clone(), counted.info.clone());
-    counted.end = Some(choose(io, read, &hcm, &info).await);
+    match choose(io, read, &hcm, &info).await {
+        Ok(conn) => Some(Http1 { conn, counted }),
+        Err(end) => {
+            counted.end = Some(end);
+            None
+        }
+    }
+}
+
+/// An HTTP/1 connection that is to be served.
+pub struct Http1 {
+    conn: Rc<h1::H1Conn>,
+    counted: Counted,
+}
+
+impl Http1 {
+    /// Serves it to its end.
+    pub async fn serve(mut self) {
+        self.counted.end = Some(h1::serve(&self.conn).await);
+    }
 }
 
 /// A connection that counts as one of a connection manager: from its beginning, before any TLS handshake, to its end.
@@ -97,8 +117,13 @@ impl Drop for Counted {
     }
 }
 
-/// The reason of the end, and whether an exchange was under way.
-async fn choose(mut io: Io, mut read: ReadBuf, hcm: &Rc<Hcm>, info: &Rc<ConnInfo>) -> (CloseReason, bool) {
+/// The connection when it speaks HTTP/1; else the reason of its end, and whether an exchange was under way.
+async fn choose(
+    mut io: Io,
+    mut read: ReadBuf,
+    hcm: &Rc<Hcm>,
+    info: &Rc<ConnInfo>,
+) -> Result<Rc<h1::H1Conn>, (CloseReason, bool)> {
     if !read.is_empty() {
         count(hcm, info, read.len() as u64, 0);
     }
@@ -109,23 +134,21 @@ async fn choose(mut io: Io, mut read: ReadBuf, hcm: &Rc<Hcm>, info: &Rc<ConnInfo
         CodecType::Auto => match info.tls.get().map(|t| &t.alpn[..]) {
             Some(b"h2") => true,
             Some(b"http/1.1" | b"http/1.0") => false,
-            // Boxed: what is needed at the start of a connection only shall not stay with it.
-            _ => match Box::pin(sniff(&mut io, &mut read, hcm, info)).await {
+            _ => match sniff(&mut io, &mut read, hcm, info).await {
                 Some(http2) => http2,
                 None if hcm.timeouts.max_connection.is_some_and(|t| info.start + t <= clock::now()) => {
-                    return (CloseReason::Local, false);
+                    return Err((CloseReason::Local, false));
                 }
                 None if hcm.timeouts.idle.is_some_and(|t| began + t <= clock::now()) => {
-                    return (CloseReason::IdleTimeout, false);
+                    return Err((CloseReason::IdleTimeout, false));
                 }
-                None => return (CloseReason::Remote, false),
+                None => return Err((CloseReason::Remote, false)),
             },
         },
     };
-    if http2 {
-        Box::pin(h2::serve(io, read, hcm.clone(), info.clone())).await
-    } else {
-        h1::serve(io, read, hcm.clone(), info.clone()).await
+    match http2 {
+        true => Err(Box::pin(h2::serve(io, read, hcm.clone(), info.clone())).await),
+        false => Ok(h1::H1Conn::new(io, read, hcm.clone(), info.clone())),
     }
 }
 

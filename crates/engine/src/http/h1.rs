@@ -99,33 +99,12 @@ struct Bufs {
     out: OutBuf,
 }
 
-/// Serves `io` until it ends; `prefix` holds what was read from it already.
-/// The reason of the end, and whether an exchange was under way.
-pub async fn serve(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> (CloseReason, bool) {
-    let tls = info.tls.get().is_some();
-    let conn = Rc::new_cyclic(|me| H1Conn {
-        io: RefCell::new(io),
-        bufs: RefCell::new(Bufs { read: prefix, out: OutBuf::new() }),
-        codec: RefCell::new(Server::new(hcm.h1.clone(), tls)),
-        later: Later::new(),
-        me: me.clone(),
-        hcm,
-        info,
-        gone: Cell::new(None),
-        reading_body: Cell::new(false),
-        cut: Cell::new(false),
-        served: Cell::new(0),
-        eof: Cell::new(false),
-        wire: Wire::default(),
-        drain_until: Cell::new(None),
-        stream_idle: RefCell::new(None),
-        head_since: Cell::new(None),
-        aged: Cell::new(false),
-    });
+/// Serves a connection until it ends. The reason of the end, and whether an exchange was under way.
+pub async fn serve(conn: &Rc<H1Conn>) -> (CloseReason, bool) {
     conn.hcm.http1_stats();
     conn.hcm.stats.downstream_cx_http1_total().inc();
     let _active = conn.hcm.stats.downstream_cx_http1_active().guard();
-    let end = requests(&conn).await;
+    let end = requests(conn).await;
     if conn.aged.get() && conn.hcm.timeouts.http1_safe {
         conn.hcm.stats.downstream_cx_http1_soft_drain().dec();
     }
@@ -203,6 +182,30 @@ async fn exchanges(inbox: Inbox<(Rc<H1Conn>, RequestStart)>) {
 }
 
 impl H1Conn {
+    /// A connection over `io`; `prefix` holds what was read from it already.
+    pub fn new(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> Rc<H1Conn> {
+        let tls = info.tls.get().is_some();
+        Rc::new_cyclic(|me| H1Conn {
+            io: RefCell::new(io),
+            bufs: RefCell::new(Bufs { read: prefix, out: OutBuf::new() }),
+            codec: RefCell::new(Server::new(hcm.h1.clone(), tls)),
+            later: Later::new(),
+            me: me.clone(),
+            hcm,
+            info,
+            gone: Cell::new(None),
+            reading_body: Cell::new(false),
+            cut: Cell::new(false),
+            served: Cell::new(0),
+            eof: Cell::new(false),
+            wire: Wire::default(),
+            drain_until: Cell::new(None),
+            stream_idle: RefCell::new(None),
+            head_since: Cell::new(None),
+            aged: Cell::new(false),
+        })
+    }
+
     /// A request's head is there: its exchange, and the reply when it is not to be served.
     fn begin(self: &Rc<Self>, start: RequestStart) -> (Exchange, Option<Box<LocalReply>>) {
         let (conn, hcm) = (self, &self.hcm);

@@ -18,7 +18,7 @@ const KEEP: usize = 256;
 thread_local! {
     static BLOCKS: RefCell<Vec<Rc<Box<[u8]>>>> = const { RefCell::new(Vec::new()) };
     static VECS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-    /// Empty lists of pieces, longer than an idle connection may keep.
+    /// Empty lists of pieces.
     static LISTS: RefCell<Vec<VecDeque<Piece>>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -393,9 +393,7 @@ impl OutBuf {
                 give_back(text);
             }
         }
-        if self.queue.capacity() > SHORT {
-            keep_list(std::mem::take(&mut self.queue)); // a burst is over: an idle connection keeps no memory
-        }
+        keep_list(std::mem::take(&mut self.queue)); // an idle connection keeps no memory
     }
     /// Drops everything that waits.
     pub fn clear(&mut self) {
@@ -417,17 +415,15 @@ pub fn release() {
     let _ = LISTS.try_with(|p| *p.borrow_mut() = Vec::new());
 }
 
-/// Places for pieces that an idle connection may keep.
-const SHORT: usize = 8;
-/// Longer lists are not kept at all.
+/// Longer lists are not kept.
 const LONG: usize = 256;
 
 fn keep_list(list: VecDeque<Piece>) {
-    if list.is_empty() && (SHORT + 1..=LONG).contains(&list.capacity()) {
+    if list.is_empty() && (1..=LONG).contains(&list.capacity()) {
         // The thread may be ending: then the memory is simply freed.
         let _ = LISTS.try_with(|l| {
             let mut l = l.borrow_mut();
-            if l.len() < 64 {
+            if l.len() < KEEP {
                 l.push(list);
             }
         });

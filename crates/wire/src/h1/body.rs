@@ -92,6 +92,13 @@ pub(super) struct TrailerRules {
 pub(super) struct BodyReader {
     state: State,
     then: Then,
+    /// Trailers of which a part is there; seldom, and large.
+    begun: Option<Box<Trailers>>,
+}
+
+/// A trailer section being read.
+#[derive(Default, Debug)]
+struct Trailers {
     lines: Lines,
     trailers: HeaderMap,
     facts: Facts,
@@ -174,11 +181,9 @@ impl BodyReader {
                 }
                 State::Size(s) => self.size(s, buf)?,
                 State::Trailers => {
-                    if !self.trailers(buf, rules)? {
-                        return Ok(BodyEvent::NeedMore);
-                    }
-                    if !self.trailers.is_empty() {
-                        return Ok(BodyEvent::Trailers(std::mem::take(&mut self.trailers)));
+                    let Some(trailers) = self.trailers(buf, rules)? else { return Ok(BodyEvent::NeedMore) };
+                    if !trailers.is_empty() {
+                        return Ok(BodyEvent::Trailers(trailers));
                     }
                 }
             }
@@ -195,11 +200,7 @@ impl BodyReader {
                 (SizePart::Lf, b'\n') => {
                     buf.consume(used);
                     self.state = match s.value {
-                        0 => {
-                            self.lines.restart();
-                            self.facts = Facts::default();
-                            State::Trailers
-                        }
+                        0 => State::Trailers,
                         n => State::ChunkData(n),
                     };
                     return Ok(());
@@ -228,8 +229,22 @@ impl BodyReader {
         Ok(())
     }
 
-    /// The lines behind the last chunk; true when the empty one was read.
-    fn trailers(&mut self, buf: &mut ReadBuf, rules: TrailerRules) -> Result<bool, Cause> {
+    /// The lines behind the last chunk, once the empty one was read.
+    fn trailers(&mut self, buf: &mut ReadBuf, rules: TrailerRules) -> Result<Option<HeaderMap>, Cause> {
+        let mut whole = Trailers::default();
+        if !self.begun.as_deref_mut().unwrap_or(&mut whole).read(buf, rules)? {
+            self.begun.get_or_insert_with(|| Box::new(whole));
+            return Ok(None);
+        }
+        self.state = State::Over;
+        self.settle();
+        Ok(Some(self.begun.take().map_or(whole.trailers, |b| b.trailers)))
+    }
+}
+
+impl Trailers {
+    /// Reads on; true when the empty line was read.
+    fn read(&mut self, buf: &mut ReadBuf, rules: TrailerRules) -> Result<bool, Cause> {
         let data = buf.data();
         let mut at = 0;
         let complete = loop {
@@ -251,10 +266,6 @@ impl BodyReader {
             }
         };
         buf.consume(at);
-        if complete {
-            self.state = State::Over;
-            self.settle();
-        }
         Ok(complete)
     }
 }

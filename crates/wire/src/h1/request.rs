@@ -76,9 +76,18 @@ const METHODS: [&[u8]; 35] = [
     b"UNSUBSCRIBE",
 ];
 
-/// A request head being read.
+/// Reads one request head after the other.
 #[derive(Default, Debug)]
 pub(super) struct RequestReader {
+    /// One of which a part is there; seldom, and large: connections that wait have none.
+    begun: Option<Box<Begun>>,
+    #[cfg(test)]
+    work: usize,
+}
+
+/// A request head being read.
+#[derive(Default, Debug)]
+struct Begun {
     lines: Lines,
     headers: HeaderMap,
     facts: Facts,
@@ -110,11 +119,11 @@ fn words(line: &[u8]) -> (&[u8], &[u8], &[u8]) {
 impl RequestReader {
     /// True when no byte of a head was seen (line ends before it aside).
     pub(super) fn untouched(&self) -> bool {
-        !self.has_line && !self.lines.is_inside_line()
+        self.begun.is_none()
     }
     #[cfg(test)]
     pub(super) fn work(&self) -> usize {
-        self.lines.work
+        self.work + self.begun.as_ref().map_or(0, |b| b.lines.work)
     }
 
     /// Reads on; the head and its framing once it is complete.
@@ -124,6 +133,34 @@ impl RequestReader {
         settings: &ServerSettings,
         tls: bool,
     ) -> Result<Option<(RequestStart, Framing)>, H1Error> {
+        if buf.is_empty() {
+            return Ok(None);
+        }
+        let mut whole = Begun::default();
+        let head = self.begun.as_deref_mut().unwrap_or(&mut whole);
+        if !head.read(buf, settings)? {
+            if self.begun.is_none() && whole.is_touched() {
+                self.begun = Some(Box::new(whole));
+            }
+            return Ok(None);
+        }
+        if let Some(begun) = self.begun.take() {
+            whole = *begun;
+        }
+        #[cfg(test)]
+        {
+            self.work += whole.lines.work;
+        }
+        Ok(Some(whole.finish(settings, tls)?))
+    }
+}
+
+impl Begun {
+    fn is_touched(&self) -> bool {
+        self.has_line || self.lines.is_inside_line()
+    }
+    /// Reads on; true when the head is complete.
+    fn read(&mut self, buf: &mut ReadBuf, settings: &ServerSettings) -> Result<bool, Cause> {
         let data = buf.data();
         let mut at = 0;
         let complete = loop {
@@ -147,16 +184,7 @@ impl RequestReader {
             }
         };
         buf.consume(at);
-        if !complete {
-            return Ok(None);
-        }
-        self.lines.restart();
-        let done = std::mem::take(self);
-        #[cfg(test)]
-        {
-            self.lines.work = done.lines.work;
-        }
-        Ok(Some(done.finish(settings, tls)?))
+        Ok(complete)
     }
 
     /// `method SP target SP version`; Envoy also takes more blanks, blanks at the end, and no version
