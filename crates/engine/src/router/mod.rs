@@ -8,8 +8,8 @@ mod ahead;
 mod asking;
 mod attempt;
 mod charge;
-mod repeat;
 pub mod redirect;
+mod repeat;
 mod replies;
 pub mod retry;
 pub mod shadow;
@@ -132,19 +132,23 @@ impl Router {
         let asking = Asking::new(ex, c, None);
         let mut host = cluster.choose(&asking);
         let set_cookie = asking.into_cookie();
-        let mut none = replies::no_healthy_upstream();
+        let mut unresolved = None;
         if host.is_none()
             && let Policy::Forward(f) = &cluster.plan.lb.policy
         {
             // In a box: that happens once for a name.
             match Box::pin(f.resolve(f.destination(&Asking::new(ex, c, None)))).await {
                 Ok(()) => host = cluster.choose(&Asking::new(ex, c, None)),
-                Err(why) => none.details = why.to_string().into(),
+                Err(why) => unresolved = Some(why.to_string()),
             }
         }
         let Some(host) = host else {
             cluster.plan.stats.upstream_cx_none_healthy().inc();
             account.reply(None, ex, 503);
+            let mut none = replies::no_healthy_upstream();
+            if let Some(why) = unresolved {
+                none.details = why.into();
+            }
             return counted(with_cookie(none, set_cookie), c, &ex.sx);
         };
         let grpc = c.grpc.filter(|_| ex.request.is_grpc());
