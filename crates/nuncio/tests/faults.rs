@@ -181,7 +181,7 @@ fn bears(name: &str, api: &str) {
     assert!(why.contains("does not match"), "{why}");
     assert_eq!(w.answers(), "two");
 
-    // A hundred megabytes, and as many crumbs as a slow build takes; `soak/run xds` sends a million.
+    // A hundred megabytes, and as many crumbs as a slow build takes.
     for fault in [Fault::Huge(clusters(), 100_000_000), Fault::Crumbs(clusters(), 100_000)] {
         w.seen.lock().expect("no panic").clear();
         let rejected = w.stat("cluster_manager.cds.update_rejected");
