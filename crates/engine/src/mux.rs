@@ -626,6 +626,7 @@ mod tests {
 
     /// A peer that goes on talking after the end is not listened to for ever.
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "no wheel turns in this test")]
     async fn what_is_dropped_is_bounded() {
         let (mut client, server) = UnixStream::pair().expect("a pair");
         let mux = Mux::new(Io::Unix(server), ReadBuf::new(), Connection::server(Arc::default()), true);
