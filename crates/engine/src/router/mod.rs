@@ -139,15 +139,18 @@ impl Router {
             // In a box: that happens once for a name.
             match Box::pin(f.resolve(f.destination(&Asking::new(ex, c, None)))).await {
                 Ok(()) => host = cluster.choose(&Asking::new(ex, c, None)),
-                Err(why) => unresolved = Some(why.to_string()),
+                Err(why) => unresolved = Some(why),
             }
         }
         let Some(host) = host else {
-            cluster.plan.stats.upstream_cx_none_healthy().inc();
-            account.reply(None, ex, 503);
             let mut none = replies::no_healthy_upstream();
-            if let Some(why) = unresolved {
-                none.details = why.into();
+            // As in Envoy, a host is not counted as missing whose name was waited for.
+            if !matches!(unresolved, Some((_, true))) {
+                cluster.plan.stats.upstream_cx_none_healthy().inc();
+            }
+            account.reply(None, ex, 503);
+            if let Some((why, _)) = unresolved {
+                none.details = why.to_string().into();
             }
             return counted(with_cookie(none, set_cookie), c, &ex.sx);
         };

@@ -1,6 +1,7 @@
 //! A cluster as main builds it: immutable, shared by all workers. Its host set changes; the plan does not.
 
 use super::breakers::Breakers;
+use super::connect::Eyeballs;
 use super::health::PanicPolicy;
 use super::lb::config::Lb;
 use super::transport::Transports;
@@ -58,6 +59,8 @@ pub struct ClusterPlan {
     pub connect_timeout: Duration,
     /// `upstream_connection_options.tcp_keepalive`
     pub keepalive: Option<TcpKeepalive>,
+    /// In which order the addresses of a host are tried.
+    pub eyeballs: Eyeballs,
     /// How a host is chosen.
     pub lb: Lb,
     /// When all hosts get requests, fit or not.

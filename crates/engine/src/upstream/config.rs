@@ -2,6 +2,7 @@
 
 use super::breakers::{Breakers, Resource, RetryBudget};
 use super::cluster::{ClusterPlan, UpstreamHttp, UpstreamProtocol};
+use super::connect::Eyeballs;
 use super::dns::DnsOptions;
 use super::eds::EdsPlan;
 use super::forward;
@@ -89,7 +90,10 @@ pub const COVERED: &[Covered] = &[
         "a soft limit; our buffers per connection stay below Envoy's default",
     )]),
     Covered::new("envoy.config.core.v3.BindConfig", &["source_address"]),
-    Covered::new("envoy.config.cluster.v3.UpstreamConnectionOptions", &["tcp_keepalive"]),
+    Covered::new(
+        "envoy.config.cluster.v3.UpstreamConnectionOptions",
+        &["tcp_keepalive", "happy_eyeballs_config"],
+    ),
     Covered::new(
         "envoy.config.core.v3.TcpKeepalive",
         &["keepalive_probes", "keepalive_time", "keepalive_interval"],
@@ -143,7 +147,15 @@ pub const COVERED: &[Covered] = &[
         "envoy.config.endpoint.v3.LbEndpoint",
         &["endpoint", "metadata", "health_status", "load_balancing_weight"],
     ),
-    Covered::new("envoy.config.endpoint.v3.Endpoint", &["address", "hostname", "health_check_config"]),
+    Covered::new(
+        "envoy.config.endpoint.v3.Endpoint",
+        &["address", "hostname", "health_check_config", "additional_addresses"],
+    ),
+    Covered::new("envoy.config.endpoint.v3.Endpoint.AdditionalAddress", &["address"]),
+    Covered::new(
+        "envoy.config.cluster.v3.UpstreamConnectionOptions.HappyEyeballsConfig",
+        &["first_address_family_version", "first_address_family_count"],
+    ),
     Covered::new(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         &[
@@ -183,6 +195,8 @@ pub enum Discovery {
 pub struct Endpoint {
     /// An address, or a name with a port.
     pub target: Target,
+    /// More addresses of the same host.
+    pub others: Box<[nuncio_core::address::Address]>,
     /// Facts the host will have.
     pub hostname: String,
     /// Region, zone, sub-zone.
@@ -245,7 +259,7 @@ impl Endpoint {
             weight: self.weight,
             priority: self.priority,
             locality_weight: self.locality_weight,
-            others: Box::default(),
+            others: self.others.clone(),
             status: self.status,
             check: self.check.clone(),
         }
@@ -305,6 +319,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         observability_name: alt.as_str().into(),
         connect_timeout: duration_or(&c.connect_timeout, Duration::from_secs(5))?,
         keepalive: c.upstream_connection_options.as_ref().and_then(|o| o.tcp_keepalive).map(keepalive),
+        eyeballs: Eyeballs::new(c.upstream_connection_options.as_ref())?,
         lb: lb::config::of_cluster(c, PolicyCx { build: cx, scope: &scope, cluster: &c.name })?,
         panic: panic_policy(c, &cx.server.runtime()),
         merge_window: merge_window(c)?,
@@ -632,6 +647,7 @@ pub fn endpoints_of(la: &ep::ClusterLoadAssignment, discovery: Discovery) -> Bui
             };
             all.push(Endpoint {
                 target: target(address, discovery)?,
+                others: others(endpoint, discovery)?,
                 hostname: match (&endpoint.hostname, discovery, &address.address) {
                     (h, Discovery::Dns, Some(core::address::Address::SocketAddress(s))) if h.is_empty() => {
                         s.address.clone()
@@ -649,6 +665,18 @@ pub fn endpoints_of(la: &ep::ClusterLoadAssignment, discovery: Discovery) -> Bui
         }
     }
     Ok(all)
+}
+
+/// `additional_addresses`
+fn others(e: &ep::Endpoint, discovery: Discovery) -> BuildResult<Box<[nuncio_core::address::Address]>> {
+    if discovery == Discovery::Dns && !e.additional_addresses.is_empty() {
+        return Err(BuildError::not_implemented("Endpoint.additional_addresses of a name"));
+    }
+    let all = e.additional_addresses.iter().map(|a| match &a.address {
+        Some(a) => proto::address(a).map_err(|e| BuildError(e.to_string())),
+        None => Err("AdditionalAddress.address: value is required".into()),
+    });
+    all.collect()
 }
 
 fn target(a: &core::Address, discovery: Discovery) -> BuildResult<Target> {

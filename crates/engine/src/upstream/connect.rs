@@ -1,13 +1,14 @@
 //! Making a connection to a host: TCP or Unix, then TLS when the cluster asks for it, within `connect_timeout`.
 
 use super::cluster::ClusterPlan;
-use super::host::Host;
+use super::host::{Host, HostCounters};
 use super::transport::{Transport, TransportOptions};
 use crate::io::Io;
+use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::LocalBoxFuture;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
-use nuncio_core::error::{ResetReason, StreamError};
+use nuncio_core::error::{BuildError, BuildResult, ResetReason, StreamError};
 use nuncio_core::info::HostInfo;
 use nuncio_core::stats::Counter;
 use std::future::poll_fn;
@@ -91,7 +92,14 @@ async fn open(host: &Host, plan: &ClusterPlan) -> io::Result<Io> {
     match (&host.info.address, &host.others[..]) {
         (None, _) => Err(io::ErrorKind::AddrNotAvailable.into()),
         (Some(only), []) => open_address(only, &from).await,
-        (Some(first), others) => open_one_of(interleaved(first, others), &from).await,
+        (Some(first), others) => {
+            let sorted = plan.eyeballs.sorted(first, others);
+            let again = || {
+                plan.stats.upstream_cx_total().inc();
+                HostCounters::inc(&host.counters.cx_total);
+            };
+            open_one_of(sorted, &from, again).await
+        }
     }
 }
 
@@ -119,14 +127,21 @@ impl<'a> Source<'a> {
 /// How long one address of several may take before the next is tried beside it (RFC 8305 section 5, Envoy's value).
 const NEXT_ADDRESS: Duration = Duration::from_millis(300);
 
-/// The first connection that comes about to one of the addresses.
-async fn open_one_of(addresses: Vec<&Address>, from: &Source<'_>) -> io::Result<Io> {
+/// The first connection that comes about to one of the addresses; `again` is called for each but the first that is tried.
+async fn open_one_of(addresses: Vec<&Address>, from: &Source<'_>, again: impl Fn()) -> io::Result<Io> {
+    let mut tried = 0;
     let mut rest = addresses.into_iter();
     let mut running: Vec<LocalBoxFuture<'_, io::Result<Io>>> = vec![];
     let mut last: io::Error = io::ErrorKind::AddrNotAvailable.into();
     loop {
         match rest.next() {
-            Some(a) => running.push(Box::pin(open_address(a, from))),
+            Some(a) => {
+                if tried > 0 {
+                    again();
+                }
+                tried += 1;
+                running.push(Box::pin(open_address(a, from)));
+            }
             None if running.is_empty() => return Err(last),
             None => {}
         }
@@ -153,19 +168,61 @@ async fn open_one_of(addresses: Vec<&Address>, from: &Source<'_>) -> io::Result<
     }
 }
 
-/// The addresses in turn of their families, beginning with the first's (RFC 8305 section 4).
-fn interleaved<'a>(first: &'a Address, others: &'a [Address]) -> Vec<&'a Address> {
-    let v6 = |a: &&Address| matches!(a, Address::Ip(ip) if ip.is_ipv6());
-    let all = || std::iter::once(first).chain(others);
-    let mut mine = all().filter(|a| v6(a) == v6(&first));
-    let mut theirs = all().filter(|a| v6(a) != v6(&first));
-    let mut sorted = vec![];
-    loop {
-        let pair = [mine.next(), theirs.next()];
-        if pair == [None, None] {
-            return sorted;
+/// `UpstreamConnectionOptions.HappyEyeballsConfig`
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Eyeballs {
+    /// IPv6 first, or IPv4; `None`: as the first address.
+    v6_first: Option<bool>,
+    /// So many of the first family come before each of the other.
+    count: usize,
+}
+
+impl Default for Eyeballs {
+    fn default() -> Eyeballs {
+        Eyeballs { v6_first: None, count: 1 }
+    }
+}
+
+impl Eyeballs {
+    /// Of a cluster.
+    ///
+    /// # Errors
+    /// What comes first is no family of IP addresses.
+    pub fn new(o: Option<&pb::UpstreamConnectionOptions>) -> BuildResult<Eyeballs> {
+        use pb::upstream_connection_options::FirstAddressFamilyVersion as V;
+        let Some(c) = o.and_then(|o| o.happy_eyeballs_config.as_ref()) else {
+            return Ok(Eyeballs::default());
+        };
+        Ok(Eyeballs {
+            v6_first: match c.first_address_family_version() {
+                V::Default => None,
+                V::V4 => Some(false),
+                V::V6 => Some(true),
+                V::Pipe | V::Internal => {
+                    return Err(BuildError::not_implemented(
+                        "HappyEyeballsConfig.first_address_family_version: PIPE, INTERNAL",
+                    ));
+                }
+            },
+            count: c.first_address_family_count.unwrap_or(1).max(1) as usize,
+        })
+    }
+    /// The addresses in turn of their families (RFC 8305 section 4).
+    fn sorted<'a>(&self, first: &'a Address, others: &'a [Address]) -> Vec<&'a Address> {
+        let v6 = |a: &&Address| matches!(a, Address::Ip(ip) if ip.is_ipv6());
+        let all = || std::iter::once(first).chain(others);
+        let wanted = self.v6_first.unwrap_or(v6(&first));
+        let mut mine = all().filter(|a| v6(a) == wanted);
+        let mut theirs = all().filter(|a| v6(a) != wanted);
+        let mut sorted = vec![];
+        loop {
+            let before = sorted.len();
+            sorted.extend(mine.by_ref().take(self.count));
+            sorted.extend(theirs.next());
+            if sorted.len() == before {
+                return sorted;
+            }
         }
-        sorted.extend(pair.into_iter().flatten());
     }
 }
 
@@ -210,8 +267,13 @@ mod tests {
     fn families_take_turns() {
         let (first, others) =
             (ip("[::1]:1"), [ip("[::2]:1"), ip("10.0.0.1:1"), ip("[::3]:1"), ip("10.0.0.2:1")]);
-        let sorted: Vec<String> = interleaved(&first, &others).iter().map(ToString::to_string).collect();
-        assert_eq!(sorted, ["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"]);
+        let sorted = |e: Eyeballs| -> Vec<String> {
+            e.sorted(&first, &others).iter().map(ToString::to_string).collect()
+        };
+        let six = ["[::1]:1", "10.0.0.1:1", "[::2]:1", "10.0.0.2:1", "[::3]:1"];
+        assert_eq!(sorted(Eyeballs::default()), six);
+        let four = ["10.0.0.1:1", "10.0.0.2:1", "[::1]:1", "[::2]:1", "[::3]:1"];
+        assert_eq!(sorted(Eyeballs { v6_first: Some(false), count: 2 }), four);
     }
 
     #[tokio::test]
@@ -223,11 +285,15 @@ mod tests {
             (closed.into(), listener.local_addr().expect("it is bound").into());
         let stats = ClusterStats::new(&Store::new().scope("cluster.x"));
         let from = Source { address: None, bind_errors: stats.bind_errors() };
+        let again = std::cell::Cell::new(0);
         let local = tokio::task::LocalSet::new();
         local
             .run_until(async {
-                assert!(open_one_of(vec![&closed, &open], &from).await.is_ok());
-                let e = open_one_of(vec![&closed, &closed], &from).await.err().map(|e| e.kind());
+                assert!(
+                    open_one_of(vec![&closed, &open], &from, || again.set(again.get() + 1)).await.is_ok()
+                );
+                assert_eq!(again.get(), 1);
+                let e = open_one_of(vec![&closed, &closed], &from, || ()).await.err().map(|e| e.kind());
                 assert_eq!(e, Some(io::ErrorKind::ConnectionRefused));
             })
             .await;

@@ -229,6 +229,8 @@ pub struct Answer {
     pub addresses: Vec<IpAddr>,
     /// How long they hold.
     pub ttl: Duration,
+    /// There are none because the name does not exist.
+    pub unknown: bool,
 }
 
 impl Resolver {
@@ -277,7 +279,7 @@ impl Resolver {
                     Address::Ip(a) => vec![a.ip()],
                     _ => return Err(format!("{a} is not an IP address")),
                 };
-                Ok(Answer { addresses, ttl: Duration::ZERO })
+                Ok(Answer { addresses, ttl: Duration::ZERO, unknown: false })
             }
         }
     }
@@ -341,9 +343,11 @@ impl Resolver {
             Ok((addresses, valid)) => {
                 #[expect(clippy::disallowed_methods, reason = "the resolver's own clock gave the other time")]
                 let ttl = valid.saturating_duration_since(Instant::now());
-                Ok(Answer { addresses, ttl })
+                Ok(Answer { addresses, ttl, unknown: false })
             }
-            Err(e) if e.is_no_records_found() => Ok(Answer { addresses: vec![], ttl: Duration::ZERO }),
+            Err(e) if e.is_no_records_found() => {
+                Ok(Answer { addresses: vec![], ttl: Duration::ZERO, unknown: e.is_nx_domain() })
+            }
             Err(e) => Err(e.to_string()),
         }
     }

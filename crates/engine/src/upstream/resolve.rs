@@ -143,11 +143,12 @@ mod tests {
 
     fn answer(addresses: &[&str], ttl: u64) -> Answer {
         let addresses = addresses.iter().map(|a| a.parse().expect("an address")).collect();
-        Answer { addresses, ttl: Duration::from_secs(ttl) }
+        Answer { addresses, ttl: Duration::from_secs(ttl), unknown: false }
     }
     fn endpoint() -> Endpoint {
         Endpoint {
             target: Target::Name("web.test".into(), 80),
+            others: [].into(),
             hostname: "web.test".into(),
             locality: Arc::default(),
             metadata: Default::default(),

@@ -316,10 +316,15 @@ async fn keep(cache: Weak<Main>, key: Arc<str>, default_port: u16) {
         drop(main);
         let ask = async {
             match host.parse::<IpAddr>() {
-                Ok(ip) => Found::Answer(Ok(Answer { addresses: vec![ip], ttl: Duration::ZERO })),
+                Ok(ip) => {
+                    Found::Answer(Ok(Answer { addresses: vec![ip], ttl: Duration::ZERO, unknown: false }))
+                }
                 Err(_) if !is_name(&host) => Found::Failed("cares_failure:Misformatted domain name".into()),
                 Err(_) => match resolver.resolve(&host, family).await {
-                    Ok(a) if a.addresses.is_empty() => Found::Answer(Err("cares_norecords".into())),
+                    Ok(a) if a.addresses.is_empty() => Found::Answer(Err(match a.unknown {
+                        true => "cares_norecords:Domain name not found".into(),
+                        false => "cares_norecords:DNS server returned answer with no data".into(),
+                    })),
                     Ok(a) => Found::Answer(Ok(a)),
                     Err(e) => Found::Failed(format!("cares_failure:{e}")),
                 },

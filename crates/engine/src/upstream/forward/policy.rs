@@ -60,14 +60,14 @@ impl Forward {
     /// Waits until the name of a request without a host is resolved.
     ///
     /// # Errors
-    /// It is not: `%RESPONSE_CODE_DETAILS%`.
-    pub async fn resolve(&self, to: Option<Destination>) -> Result<(), Arc<str>> {
-        let Some(to) = to else { return Err("empty_host_header".into()) };
+    /// It is not: `%RESPONSE_CODE_DETAILS%`, and whether that was waited for. Envoy does not count a host as missing then.
+    pub async fn resolve(&self, to: Option<Destination>) -> Result<(), (Arc<str>, bool)> {
+        let Some(to) = to else { return Err(("empty_host_header".into(), false)) };
         match self.cache.look_up(&to.host, to.port) {
-            Lookup::Known(r) => r.map(drop),
-            Lookup::Loading(f) => f.await.map(drop),
-            Lookup::Full => Err("dns_cache_overflow".into()),
-            Lookup::Busy => Err("dns_cache_pending_requests_overflow".into()),
+            Lookup::Known(r) => r.map(drop).map_err(|why| (why, false)),
+            Lookup::Loading(f) => f.await.map(drop).map_err(|why| (why, true)),
+            Lookup::Full => Err(("dns_cache_overflow".into(), false)),
+            Lookup::Busy => Err(("dns_cache_pending_requests_overflow".into(), false)),
         }
     }
 }
