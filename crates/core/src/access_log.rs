@@ -3,6 +3,7 @@
 //!
 //! The loggers themselves are extensions; [`build`] finds them in the registry. Their filters are built in, as in Envoy.
 
+use crate::cel::{self, Program};
 use crate::coverage::Covered;
 use crate::error::{BuildError, BuildResult};
 use crate::exchange::grpc_status_of;
@@ -15,7 +16,9 @@ use crate::runtime::RuntimeNumber;
 use crate::{clock, rng};
 use nuncio_api::envoy::config::accesslog::v3 as pb;
 use nuncio_api::envoy::config::core::v3::RuntimeUInt32;
+use nuncio_api::envoy::extensions::access_loggers::filters::cel::v3::ExpressionFilter;
 use nuncio_wire::{HeaderMap, name};
+use prost::{Message, Name};
 use std::sync::Arc;
 
 /// What is read of `envoy.config.accesslog.v3`.
@@ -36,6 +39,7 @@ pub const COVERED: &[Covered] = &[
             "grpc_status_filter",
             "metadata_filter",
             "log_type_filter",
+            "extension_filter",
         ],
     ),
     Covered::new("envoy.config.accesslog.v3.ComparisonFilter", &["op", "value"]),
@@ -54,6 +58,12 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.accesslog.v3.GrpcStatusFilter", &["statuses", "exclude"]),
     Covered::new("envoy.config.accesslog.v3.MetadataFilter", &["matcher", "match_if_key_not_found"]),
     Covered::new("envoy.config.accesslog.v3.LogTypeFilter", &["types", "exclude"]),
+    Covered::new("envoy.config.accesslog.v3.ExtensionFilter", &["name", "typed_config"]),
+    Covered::new(
+        "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        &["expression", "cel_config"],
+    ),
+    cel::COVERED[0],
 ];
 
 /// Builds the loggers of an `access_log` list.
@@ -115,6 +125,8 @@ enum Kind {
         types: Vec<i32>,
         exclude: bool,
     },
+    /// `envoy.access_loggers.extension_filters.cel`
+    Cel(Arc<Program>),
 }
 
 impl AccessLogFilter {
@@ -127,7 +139,6 @@ impl AccessLogFilter {
         let list = |fs: &[pb::AccessLogFilter]| -> BuildResult<Vec<_>> {
             fs.iter().map(|f| AccessLogFilter::new(f, cx)).collect()
         };
-        let unbuilt = |field: &str| BuildError::not_implemented(format_args!("AccessLogFilter.{field}"));
         Ok(AccessLogFilter(match &f.filter_specifier {
             Some(S::StatusCodeFilter(f)) => Kind::StatusCode(Comparison::new(f.comparison.as_ref(), cx)?),
             Some(S::DurationFilter(f)) => Kind::Duration(Comparison::new(f.comparison.as_ref(), cx)?),
@@ -151,7 +162,7 @@ impl AccessLogFilter {
             Some(S::MetadataFilter(f)) => Kind::Metadata(Box::new(Metadata::new(f)?)),
             Some(S::LogTypeFilter(f)) => Kind::LogType { types: f.types.clone(), exclude: f.exclude },
             Some(S::TraceableFilter(_)) => Kind::Traceable,
-            Some(S::ExtensionFilter(_)) => return Err(unbuilt("extension_filter")),
+            Some(S::ExtensionFilter(e)) => extension(e)?,
             None => return Err(required("filter_specifier")),
         }))
     }
@@ -176,9 +187,34 @@ impl AccessLogFilter {
             Kind::ResponseFlag(flags) => flags.iter().any(|f| cx.info.has_flag(*f)),
             Kind::GrpcStatus { statuses, exclude } => statuses.contains(&grpc_status(cx)) != *exclude,
             Kind::Metadata(m) => m.matches(cx),
+            Kind::Cel(p) => p.matches(cx),
             Kind::LogType { types, exclude } => types.contains(&(cx.log_type as i32)) != *exclude,
         }
     }
+}
+
+/// The one filter that is an extension and that there is.
+fn extension(e: &pb::ExtensionFilter) -> BuildResult<Kind> {
+    let none = prost_types::Any::default();
+    let any = match &e.config_type {
+        Some(pb::extension_filter::ConfigType::TypedConfig(any)) => any,
+        None => &none,
+    };
+    let ty = any.type_url.rsplit('/').next().unwrap_or_default();
+    if ty != ExpressionFilter::full_name() {
+        return Err(match nuncio_api::extensions::find("envoy.access_loggers.extension_filters", ty) {
+            Some(_) => BuildError::not_implemented(format_args!("access log filter {} ({ty})", e.name)),
+            None => BuildError(nuncio_api::extensions::unregistered(&e.name, ty)),
+        });
+    }
+    let c = ExpressionFilter::decode(&*any.value).map_err(|e| BuildError(e.to_string()))?;
+    let program = Program::parse(&c.expression, cel::Options::new(c.cel_config.as_ref()));
+    program.map(|p| Kind::Cel(Arc::new(p))).map_err(|e| {
+        match e.0.strip_prefix("Not able to parse expression: ") {
+            Some(why) => BuildError(format!("Not able to parse filter expression: {why}")),
+            None => e,
+        }
+    })
 }
 
 fn required(field: &str) -> BuildError {

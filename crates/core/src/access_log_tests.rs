@@ -235,11 +235,20 @@ fn nothing_is_traced() {
 }
 
 #[test]
-fn what_is_not_built_is_refused() {
-    let no = |yaml: &str| filter_on(&Server::default(), yaml).err().unwrap().0;
-    let cel = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter";
-    let cel = format!("extension_filter: {{name: x, typed_config: {{'@type': {cel}, expression: 'true'}}}}");
-    assert_eq!(no(&cel), "not implemented yet: AccessLogFilter.extension_filter");
+fn expressions_decide() {
+    let ty = "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter";
+    let yaml = |e: &str| {
+        format!("extension_filter: {{name: x, typed_config: {{'@type': {ty}, expression: '{e}'}}}}")
+    };
+    assert!(filter(&yaml("1 + 1 == 2")).matches(&Entry::new().cx()));
+    assert!(!filter(&yaml("request.headers[\"none\"] == \"\"")).matches(&Entry::new().cx()));
+    let no = |e: &str| filter_on(&Server::default(), &yaml(e)).err().unwrap().0;
+    assert!(
+        no("1 +").starts_with("Not able to parse filter expression: INVALID_ARGUMENT: "),
+        "{}",
+        no("1 +")
+    );
+    assert!(no("f(1)").starts_with("failed to create an expression: "), "{}", no("f(1)"));
 }
 
 #[test]

@@ -16,6 +16,10 @@ impl BuildError {
     pub fn not_implemented(what: impl fmt::Display) -> BuildError {
         BuildError(format!("not implemented yet: {what}"))
     }
+    /// It says that something is not built yet.
+    pub fn is_not_implemented(&self) -> bool {
+        self.0.starts_with("not implemented yet: ")
+    }
 }
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

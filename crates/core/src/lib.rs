@@ -15,6 +15,7 @@ pub mod access_log;
 pub mod address;
 pub mod body;
 pub mod calendar;
+pub mod cel;
 pub mod clock;
 pub mod cookie;
 pub mod coverage;

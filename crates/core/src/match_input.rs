@@ -1,7 +1,9 @@
 //! What the match trees of HTTP look at: a request, its response, its connection.
 
 use crate::address::Address;
+use crate::cel::Program;
 use crate::error::{BuildError, BuildResult};
+use crate::format::{FormatCx, request_cx};
 use crate::info::{CertInfo, StreamShared};
 use crate::match_tree::Value;
 use crate::matchers::query;
@@ -9,6 +11,7 @@ use nuncio_api::envoy::extensions::matching::common_inputs::network::v3 as netwo
 use nuncio_api::envoy::extensions::matching::common_inputs::ssl::v3 as ssl;
 use nuncio_api::envoy::r#type::matcher::v3 as http;
 use nuncio_api::xds::core::v3::TypedExtensionConfig;
+use nuncio_api::xds::r#type::matcher::v3::HttpAttributesCelMatchInput;
 use nuncio_wire::{HeaderName, RequestHead, ResponseHead};
 use prost::{Message, Name};
 use std::borrow::Cow;
@@ -45,6 +48,8 @@ pub enum Input {
     Subject,
     /// `FilterStateInput`
     FilterState(String),
+    /// `HttpAttributesCelMatchInput`: all attributes, for expressions.
+    Attributes,
 }
 
 /// What inputs are taken from.
@@ -60,7 +65,6 @@ pub struct Source<'a> {
 
 /// Inputs that Envoy has and this one has not.
 const UNBUILT: &[&str] = &[
-    "xds.type.matcher.v3.HttpAttributesCelMatchInput",
     "envoy.type.matcher.v3.HttpRequestTrailerMatchInput",
     "envoy.type.matcher.v3.HttpResponseTrailerMatchInput",
     "envoy.extensions.matching.common_inputs.network.v3.ApplicationProtocolInput",
@@ -94,6 +98,7 @@ impl Input {
             (ssl::UriSanInput::full_name(), Input::UriSan),
             (ssl::DnsSanInput::full_name(), Input::DnsSan),
             (ssl::SubjectInput::full_name(), Input::Subject),
+            (HttpAttributesCelMatchInput::full_name(), Input::Attributes),
         ];
         if let Some((_, input)) = plain.into_iter().find(|(name, _)| name == ty) {
             return Ok(Some(input));
@@ -169,6 +174,7 @@ impl Input {
             Input::UriSan => certificate(sx, |c| c.uri_sans.join(",")),
             Input::DnsSan => certificate(sx, |c| c.dns_sans.join(",")),
             Input::Subject => certificate(sx, |c| c.subject.clone()),
+            Input::Attributes => Value::NotAvailable,
             Input::FilterState(key) => {
                 let found = sx.info.filter_state.borrow().get(key);
                 let found = found.or_else(|| conn.filter_state.borrow().get(key));
@@ -176,6 +182,14 @@ impl Input {
             }
         }
     }
+}
+
+/// Whether an expression over the attributes is true.
+pub fn holds(program: &Program, from: &Source<'_>) -> bool {
+    let route = from.sx.current_route();
+    let cx = request_cx(&from.request.headers, from.sx, route.as_deref());
+    let response = from.response.map(|r| (r.status, &r.headers));
+    program.matches(&FormatCx { response, ..cx })
 }
 
 /// A fact of the client's certificate; an empty one is none.

@@ -1,5 +1,6 @@
 //! Match trees (`xds.type.matcher.v3.Matcher`): lists of conditions and maps of values that lead to an action.
 
+use crate::cel::Program;
 use crate::coverage::Covered;
 use crate::error::{BuildError, BuildResult};
 use crate::matchers::{CidrRange, StringMatcher};
@@ -52,6 +53,14 @@ pub trait Kind: Sized {
     fn action(&self, config: &TypedExtensionConfig) -> BuildResult<Self::Action>;
     /// The value of an input.
     fn value<'a>(input: &Self::Input, data: &'a Self::Data<'_>) -> Value<'a>;
+    /// The input is all attributes (`HttpAttributesCelMatchInput`), of which only an expression can say something.
+    fn is_attributes(_: &Self::Input) -> bool {
+        false
+    }
+    /// Whether an expression over the attributes is true.
+    fn holds(_: &Program, _: &Self::Data<'_>) -> bool {
+        false
+    }
 }
 
 /// What an input says.
@@ -88,6 +97,7 @@ enum Node<K: Kind> {
 
 enum Predicate<K: Kind> {
     Value(K::Input, StringMatcher),
+    Expression(Program),
     Any(Vec<Predicate<K>>),
     All(Vec<Predicate<K>>),
     Not(Box<Predicate<K>>),
@@ -267,8 +277,11 @@ impl<K: Kind> Predicate<K> {
             MatchType::SinglePredicate(s) => {
                 let input = kind.input(s.input.as_ref().ok_or_else(|| required("input"))?)?;
                 match s.matcher.as_ref().ok_or_else(|| required("matcher"))? {
+                    single_predicate::Matcher::ValueMatch(_) if K::is_attributes(&input) => {
+                        return Err("attributes can be matched by an expression only".into());
+                    }
                     single_predicate::Matcher::ValueMatch(m) => Predicate::Value(input, string(m)?),
-                    single_predicate::Matcher::CustomMatch(c) => return Err(unbuilt("input matcher", c)),
+                    single_predicate::Matcher::CustomMatch(c) => expression::<K>(&input, c)?,
                 }
             }
             MatchType::OrMatcher(l) => Predicate::Any(list(l)?),
@@ -284,11 +297,26 @@ impl<K: Kind> Predicate<K> {
                 Value::None => Ok(false),
                 Value::Some(v) => Ok(m.matches(&v)),
             },
+            Predicate::Expression(p) => Ok(K::holds(p, data)),
             Predicate::Not(p) => p.matches(data).map(|m| !m),
             Predicate::Any(l) => until(l, data, true),
             Predicate::All(l) => until(l, data, false),
         }
     }
+}
+
+/// `CelMatcher`
+fn expression<K: Kind>(input: &K::Input, c: &TypedExtensionConfig) -> BuildResult<Predicate<K>> {
+    let any = c.typed_config.as_ref().ok_or_else(|| required("typed_config"))?;
+    if any.type_url.rsplit('/').next() != Some(&*pb::CelMatcher::full_name()) {
+        return Err(unbuilt("input matcher", c));
+    }
+    if !K::is_attributes(input) {
+        return Err("a CelMatcher matches attributes only (HttpAttributesCelMatchInput)".into());
+    }
+    let m = pb::CelMatcher::decode(&*any.value).map_err(|e| BuildError(e.to_string()))?;
+    let e = m.expr_match.as_ref().ok_or_else(|| required("expr_match"))?;
+    Program::of_xds(e).map(Predicate::Expression)
 }
 
 /// The first of a list that says `end` ends it; one that cannot be decided does too.

@@ -19,14 +19,16 @@ pub struct ClientOptions<'a> {
     pub cluster: &'a str,
     /// When to call again.
     pub retry_policy: Option<&'a core::RetryPolicy>,
-    /// Add `x-envoy-internal` and `x-forwarded-for`, as Envoy does unless it is told not to.
+    /// Add `x-envoy-internal`, as Envoy does unless it is told not to.
     pub envoy_headers: bool,
+    /// And `x-forwarded-for`.
+    pub forwarded_for: bool,
 }
 
 impl<'a> ClientOptions<'a> {
     /// Calls to a cluster, once each.
     pub fn new(cluster: &'a str) -> ClientOptions<'a> {
-        ClientOptions { cluster, retry_policy: None, envoy_headers: true }
+        ClientOptions { cluster, retry_policy: None, envoy_headers: true, forwarded_for: true }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::operator::*;
 use super::parse::Extras;
 use super::time::{TimeFormat, local_is_utc};
+use crate::cel::Program;
 use crate::error::{BuildError, BuildResult};
 use nuncio_wire::HeaderName;
 
@@ -297,7 +298,10 @@ fn with_params(name: &str, params: &str, max: Option<usize>, extras: Extras) -> 
         }
         "REQUESTED_SERVER_NAME" => server_name(params)?,
         "COALESCE" => coalesce(params, max, extras)?,
-        "CEL" | "TYPED_CEL" => return Err(BuildError::not_implemented(format_args!("%{name}%"))),
+        "CEL" | "TYPED_CEL" => {
+            let program = Box::new(Program::parse(params, extras.cel)?);
+            Op::Cel { program, typed: name == "TYPED_CEL" }
+        }
         "DOWNSTREAM_PEER_CERT_V_START" => cert_time(TimeOf::NotBefore { upstream: false }, params)?,
         "UPSTREAM_PEER_CERT_V_START" => cert_time(TimeOf::NotBefore { upstream: true }, params)?,
         "DOWNSTREAM_PEER_CERT_V_END" => cert_time(TimeOf::NotAfter { upstream: false }, params)?,

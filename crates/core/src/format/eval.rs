@@ -115,6 +115,11 @@ impl Operator {
                 let value = request(cx, name::X_FORWARDED_CLIENT_CERT);
                 value.is_some_and(|v| out.build_if(self.max, |buf| super::xfcc::append(v, key, buf)))
             }
+            Op::Cel { program, typed } => match program.eval(cx) {
+                Ok(v) if *typed && out.is_json() => v.proto().is_some_and(|v| out.value(&v, self.max)),
+                Ok(v) => out.text(&v.print(), self.max),
+                Err(_) => false,
+            },
             Op::ServerName { sni, host } => server_name(*sni, *host, cx, out),
             Op::Address { of, form } => address(*of, *form, cx, out),
             Op::Tls { upstream, field } => tls(cx, *upstream, |t| tls_field(t, *field, out)).unwrap_or(false),

@@ -1,6 +1,7 @@
 //! The commands of format strings, parsed: what [`command`](super::command) makes and [`eval`](super::eval) prints.
 
 use super::time::TimeFormat;
+use crate::cel::Program;
 use nuncio_wire::HeaderName;
 
 /// A parsed command, e.g. `%REQ(:PATH):20%`.
@@ -54,6 +55,10 @@ pub(super) enum Op {
     /// Text known when the format is parsed: environment, host name.
     Fixed(Box<str>),
     Xfcc(Box<str>),
+    Cel {
+        program: Box<Program>,
+        typed: bool,
+    },
     ServerName {
         sni: SniUse,
         host: HostOf,

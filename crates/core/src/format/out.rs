@@ -58,6 +58,10 @@ impl<'o> Out<'o> {
             _ => self.build(max, |buf| json::append_string(buf, text)),
         }
     }
+    /// Values keep their types.
+    pub fn is_json(&self) -> bool {
+        self.style == Style::Json
+    }
     /// Something with a text form.
     pub fn display(&mut self, value: impl fmt::Display) -> bool {
         // Writing to a vector cannot fail.

@@ -1,8 +1,11 @@
 //! From a format string to its parts.
 
 use super::operator::Operator;
+use crate::cel;
 use crate::error::{BuildError, BuildResult};
 use nuncio_api::envoy::config::core::v3 as pb;
+use nuncio_api::envoy::extensions::formatter::cel::v3::Cel;
+use prost::Message;
 use std::borrow::Cow;
 
 /// A piece of a format.
@@ -18,6 +21,8 @@ pub(super) enum Part {
 pub(super) struct Extras {
     /// `envoy.formatter.req_without_query`.
     pub req_without_query: bool,
+    /// What expressions may do.
+    pub cel: cel::Options,
 }
 
 impl Extras {
@@ -29,7 +34,12 @@ impl Extras {
             match url.strip_prefix("type.googleapis.com/envoy.extensions.formatter.") {
                 Some("req_without_query.v3.ReqWithoutQuery") => extras.req_without_query = true,
                 // `%METADATA%` and `%CEL%` need no configuration in Envoy 1.40.
-                Some("metadata.v3.Metadata" | "cel.v3.Cel") => {}
+                Some("metadata.v3.Metadata") => {}
+                Some("cel.v3.Cel") => {
+                    let config = f.typed_config.as_ref().map_or(&[][..], |a| &a.value);
+                    let config = Cel::decode(config).map_err(|e| BuildError(e.to_string()))?;
+                    extras.cel = cel::Options::new(config.cel_config.as_ref());
+                }
                 Some(_) => {
                     return Err(BuildError::not_implemented(format_args!("formatter {} ({url})", f.name)));
                 }

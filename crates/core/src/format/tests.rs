@@ -295,7 +295,7 @@ fn parse_errors() {
             "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT does not allow length to be specified.",
         ),
         ("%UPSTREAM_HOST_NAME(x)%", "UPSTREAM_HOST_NAME does not take any parameters or length"),
-        ("%CEL(request.path)%", "not implemented yet: %CEL%"),
+        ("%CEL(f(1))%", "failed to create an expression: No overload found in reference resolve step for f"),
     ] {
         assert_eq!(error(format), text, "{format}");
     }

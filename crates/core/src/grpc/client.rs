@@ -61,9 +61,9 @@ impl Client {
             None => return Err("GrpcServiceValidationError.TargetSpecifier: value is required".into()),
         };
         let options = ClientOptions {
-            cluster: &e.cluster_name,
             retry_policy: s.retry_policy.as_deref().or(e.retry_policy.as_deref()),
             envoy_headers: !e.skip_envoy_headers,
+            ..ClientOptions::new(&e.cluster_name)
         };
         let options_of = |h: &core::HeaderValue| core::HeaderValueOption {
             header: Some(h.clone()),

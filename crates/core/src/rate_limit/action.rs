@@ -2,6 +2,7 @@
 
 use super::{Entry, Place};
 use crate::address::Address;
+use crate::cel::{self, Program};
 use crate::filter::BuildCx;
 use crate::format::{HeaderFormatter, request_cx};
 use crate::match_input::{Input, Source};
@@ -10,10 +11,14 @@ use crate::matchers::{CidrRange, CidrSet, HeaderMatcher, QueryParameterMatcher, 
 use crate::{BuildError, BuildResult, Exchange};
 use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::config::route::v3 as pb;
+use nuncio_api::envoy::extensions::rate_limit_descriptors::expr::v3::{
+    Descriptor, descriptor::ExprSpecifier,
+};
 use nuncio_api::envoy::r#type::metadata::v3::{MetadataKey, metadata_key::path_segment::Segment};
 use nuncio_api::xds::core::v3::TypedExtensionConfig as XdsExtensionConfig;
 use nuncio_wire::HeaderName;
 use pb::rate_limit::action::{ActionSpecifier as A, DynamicMetaData, MetaData, meta_data::Source as From};
+use prost::{Message, Name};
 use prost_types::value::Kind;
 use std::net::IpAddr;
 
@@ -59,6 +64,12 @@ pub(super) enum Action {
         value: Value,
         ranges: CidrSet,
         invert: bool,
+    },
+    /// An expression; what to do when it fails.
+    Expression {
+        key: String,
+        program: Program,
+        skip_if_error: bool,
     },
     /// A matcher's input; the key is the extension's name.
     Input {
@@ -201,11 +212,30 @@ impl Action {
         })
     }
     fn extension(e: &TypedExtensionConfig) -> BuildResult<Action> {
+        if let Some(any) = &e.typed_config
+            && any.type_url.rsplit('/').next() == Some(&*Descriptor::full_name())
+        {
+            let d = Descriptor::decode(&*any.value).map_err(|e| BuildError(e.to_string()))?;
+            return Action::expression(d);
+        }
         let config = XdsExtensionConfig { name: e.name.clone(), typed_config: e.typed_config.clone() };
         match Input::new(&config)? {
             Some(input) => Ok(Action::Input { key: e.name.clone(), input }),
             None => Err(BuildError::not_implemented(format_args!("rate limit descriptor {}", e.name))),
         }
+    }
+    fn expression(d: Descriptor) -> BuildResult<Action> {
+        let program = match &d.expr_specifier {
+            Some(ExprSpecifier::Text(t)) => Program::parse(t, cel::Options::default()).map_err(|e| {
+                let why = e.0.strip_prefix("Not able to parse expression");
+                why.map(|why| BuildError(format!("Unable to parse descriptor expression{why}"))).unwrap_or(e)
+            })?,
+            Some(ExprSpecifier::Parsed(e)) => Program::of_alpha(e, cel::Options::default())?,
+            None => {
+                return Err("Rate limit descriptor extension failed: expression specifier is not set".into());
+            }
+        };
+        Ok(Action::Expression { key: d.descriptor_key, program, skip_if_error: d.skip_if_error })
     }
     /// `None`: no descriptor; `Some(None)`: one without this action.
     pub(super) fn entry(&self, ex: &Exchange) -> Option<Option<Entry>> {
@@ -266,6 +296,13 @@ impl Action {
             }
             Action::AddressMatch { value, ranges, invert } => {
                 (ranges.contains(remote(ex)?) != *invert).then(|| value.entry(ex))?.map(Some)
+            }
+            Action::Expression { key, program, skip_if_error } => {
+                let route = sx.current_route();
+                match program.eval(&request_cx(&head.headers, sx, route.as_deref())) {
+                    Ok(v) => found(key, lossy(&v.print())),
+                    Err(_) => absent(*skip_if_error),
+                }
             }
             Action::Input { key, input } => {
                 match input.value(&Source { request: head, response: None, sx }) {

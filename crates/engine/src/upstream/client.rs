@@ -50,6 +50,7 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     cluster: String,
     envoy_headers: bool,
+    forwarded_for: bool,
     router: Router,
     routes: Arc<RouteTable>,
 }
@@ -64,6 +65,7 @@ impl Client {
         Ok(Client(Arc::new(Inner {
             cluster: o.cluster.to_owned(),
             envoy_headers: o.envoy_headers,
+            forwarded_for: o.envoy_headers && o.forwarded_for,
             router: Router::new(&settings, &BuildCx { scope, ..*cx }),
             routes: Arc::new(RouteTable::new(&routes(o)?, cx)?),
         })))
@@ -166,6 +168,8 @@ async fn call(
     }
     if me.envoy_headers {
         head.headers.set(name::X_ENVOY_INTERNAL, b"true");
+    }
+    if me.forwarded_for {
         head.headers.append_to(name::X_FORWARDED_FOR, b",", own_address().as_bytes());
     }
     if let Some(t) = options.timeout {

@@ -1,9 +1,11 @@
 //! HTTP filters (`envoy.filters.http`).
 
 extensions![
+    api_key_auth,
     bandwidth_limit,
     basic_auth,
     buffer,
+    cdn_loop,
     compressor,
     cors,
     csrf,

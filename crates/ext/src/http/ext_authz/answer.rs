@@ -61,12 +61,15 @@ fn pair(o: &HeaderValueOption) -> Option<(String, String)> {
     o.header.as_ref().map(|h| (h.key.to_ascii_lowercase(), h.value.clone()))
 }
 
-/// Changes the request; says what is to be done to the response.
-pub fn apply(ok: auth::OkHttpResponse, ex: &mut Exchange) -> Option<Box<Pending>> {
+/// Changes the request, which also gets `more` headers; says what is to be done to the response.
+pub fn apply(ok: auth::OkHttpResponse, more: &[(String, String)], ex: &mut Exchange) -> Option<Box<Pending>> {
     let h = &mut ex.request.headers;
     let (appended, set): (Vec<_>, Vec<_>) = ok.headers.iter().partition(|o| o.append == Some(true));
     for (k, v) in set.into_iter().filter_map(pair) {
         replace(h, &k, &v);
+    }
+    for (k, v) in more {
+        h.append(k.as_str(), v.as_bytes());
     }
     for (k, v) in appended.into_iter().filter_map(pair) {
         // What is not there is not begun.

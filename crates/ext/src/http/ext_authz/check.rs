@@ -2,6 +2,7 @@
 
 use super::ExtAuthz;
 use super::ahead::Taken;
+use super::http::ALWAYS;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::service::auth::v3 as auth;
 use nuncio_core::Exchange;
@@ -79,6 +80,7 @@ impl ExtAuthz {
             if name == PARTIAL.as_bytes()
                 || self.disallowed.as_ref().is_some_and(|d| d.matches(&name))
                 || self.allowed.as_ref().is_some_and(|a| !a.matches(&name))
+                    && !(self.over_http && ALWAYS.contains(&&*name))
             {
                 continue;
             }

@@ -3,9 +3,8 @@ use auth::check_response::HttpResponse;
 use nuncio_api::envoy::extensions::filters::http::ext_authz::v3 as pb;
 use nuncio_api::envoy::service::auth::v3 as auth;
 use nuncio_core::coverage::Covered;
-use nuncio_core::error::BuildError;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
-use nuncio_core::grpc::{Client, Status};
+use nuncio_core::grpc::Client;
 use nuncio_core::info::Interrupt;
 use nuncio_core::matchers::ListStringMatcher;
 use nuncio_core::registry::Docs;
@@ -22,10 +21,12 @@ use std::time::{Duration, Instant};
 mod ahead;
 mod answer;
 mod check;
+mod http;
 #[cfg(test)]
 mod tests;
 
 use answer::Pending;
+use http::{HttpService, Said};
 
 /// Its well-known name, and the name space of the metadata it sets.
 pub const NAME: &str = "envoy.filters.http.ext_authz";
@@ -36,6 +37,7 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz",
         &[
             "grpc_service",
+            "http_service",
             "transport_api_version",
             "failure_mode_allow",
             "failure_mode_allow_header_add",
@@ -68,6 +70,9 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.filters.http.ext_authz.v3.CheckSettings",
         &["context_extensions", "disable_request_body_buffering", "with_request_body"],
     ),
+    http::COVERED[0],
+    http::COVERED[1],
+    http::COVERED[2],
 ];
 
 /// Registers the filter.
@@ -100,8 +105,7 @@ const TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The filter.
 pub struct ExtAuthz {
-    client: Client,
-    timeout: Duration,
+    service: Service,
     body: Option<BodyRules>,
     failure_mode_allow: bool,
     failure_mode_allow_header: bool,
@@ -111,6 +115,8 @@ pub struct ExtAuthz {
     deny_at_disable: Option<Switch>,
     certificate: bool,
     tls_session: bool,
+    /// The service is one over HTTP, which gets some headers always.
+    over_http: bool,
     allowed: Option<ListStringMatcher>,
     disallowed: Option<ListStringMatcher>,
     takes_metadata: bool,
@@ -122,6 +128,12 @@ pub struct ExtAuthz {
     /// `ext_authz.` or `ext_authz.<stat_prefix>.`
     prefix: String,
     charges: Option<Arc<dyn ChargeCluster>>,
+}
+
+/// Who is asked.
+enum Service {
+    Grpc(Client, Duration),
+    Http(HttpService),
 }
 
 /// `with_request_body`
@@ -158,17 +170,27 @@ impl HttpFilter for ExtAuthz {
     type Stream = Option<Box<Pending>>;
 
     fn new(c: pb::ExtAuthz, cx: &BuildCx<'_>) -> BuildResult<ExtAuthz> {
-        let service = match &c.services {
-            Some(Services::GrpcService(s)) => s,
-            Some(Services::HttpService(_)) => {
-                return Err(BuildError::not_implemented("ExtAuthz.http_service"));
-            }
-            None => return Err("ExtAuthzValidationError.Services: value is required".into()),
-        };
         if c.transport_api_version != 2 {
             return Err("V2 .and AUTO xDS transport protocol versions are deprecated in grpc_service".into());
         }
-        let client = Client::new(service, cx)?;
+        let (service, over_http) = match &c.services {
+            Some(Services::GrpcService(s)) => {
+                let client = Client::new(s, cx)?;
+                let timeout = client.timeout().unwrap_or(TIMEOUT);
+                (Service::Grpc(client, timeout), None)
+            }
+            Some(Services::HttpService(s)) => (Service::Http(HttpService::new(s, TIMEOUT, cx)?), Some(&**s)),
+            None => return Err("ExtAuthzValidationError.Services: value is required".into()),
+        };
+        let own_list = over_http.and_then(|s| s.authorization_request.as_ref()?.allowed_headers.as_ref());
+        if own_list.is_some() && c.allowed_headers.is_some() {
+            return Err("Invalid duplicate configuration for allowed_headers.".into());
+        }
+        let mut allowed_headers = c.allowed_headers.clone().or_else(|| own_list.cloned());
+        if over_http.is_some() {
+            allowed_headers.get_or_insert_default();
+        }
+        let over_http = over_http.is_some();
         let mut scope = cx.scope.scope("ext_authz");
         let mut prefix = "ext_authz.".to_owned();
         if !c.stat_prefix.is_empty() {
@@ -179,8 +201,8 @@ impl HttpFilter for ExtAuthz {
         let status = c.status_on_error.as_ref().map_or(0, |s| s.code);
         let charge = c.charge_cluster_response_stats.unwrap_or(true);
         Ok(ExtAuthz {
-            timeout: client.timeout().unwrap_or(TIMEOUT),
-            client,
+            service,
+            over_http,
             body: c.with_request_body.as_ref().map(BodyRules::new),
             failure_mode_allow: c.failure_mode_allow,
             failure_mode_allow_header: c.failure_mode_allow_header_add,
@@ -190,7 +212,7 @@ impl HttpFilter for ExtAuthz {
             deny_at_disable: c.deny_at_disable.as_ref().map(|d| Switch::new(Some(d), cx)),
             certificate: c.include_peer_certificate,
             tls_session: c.include_tls_session,
-            allowed: list(&c.allowed_headers)?,
+            allowed: list(&allowed_headers)?,
             disallowed: list(&c.disallowed_headers)?,
             takes_metadata: c.enable_dynamic_metadata_ingestion.unwrap_or(true),
             max_denied_body: c.max_denied_response_body_bytes as usize,
@@ -263,10 +285,14 @@ impl HttpFilter for ExtAuthz {
             };
             let request = self.request(ex, extensions, taken, body.is_some_and(|b| b.as_bytes));
             let began = clock::now();
-            let call =
-                self.client.unary::<auth::CheckResponse>(METHOD, &request, Some(self.timeout), Some(&ex.sx));
-            let answer = call.await;
-            self.decide(answer, began, st, ex)
+            let said = match &self.service {
+                Service::Grpc(client, timeout) => {
+                    let call = client.unary(METHOD, &request, Some(*timeout), Some(&ex.sx));
+                    Said { answer: call.await, more: vec![] }
+                }
+                Service::Http(service) => service.ask(request, &ex.sx).await,
+            };
+            self.decide(said, began, st, ex)
         })
     }
     fn on_response<'a>(self: &'a Arc<Self>, st: &'a mut Self::Stream, ex: &'a mut Exchange) -> Step<'a> {
@@ -317,14 +343,14 @@ impl ExtAuthz {
     /// Does what the service says.
     fn decide(
         &self,
-        answer: Result<auth::CheckResponse, Status>,
+        said: Said,
         began: Instant,
         st: &mut Option<Box<Pending>>,
         ex: &mut Exchange,
     ) -> Step<'static> {
         let cluster = ex.route().and_then(|r| r.cluster(&ex.request, &ex.sx).map(|c| c.into_owned()));
         let cluster = cluster.as_deref();
-        let Ok(mut answer) = answer else { return self.error(None, cluster, ex) };
+        let Ok(mut answer) = said.answer else { return self.error(None, cluster, ex) };
         let passes = answer.status.as_ref().is_none_or(|s| s.code == 0);
         self.take_metadata(&mut answer, passes, began, ex);
         if passes {
@@ -335,7 +361,7 @@ impl ExtAuthz {
             if self.clear_route_cache && answer::changes_request(&ok) {
                 ex.clear_route_cache();
             }
-            *st = answer::apply(ok, ex);
+            *st = answer::apply(ok, &said.more, ex);
             self.count(cluster, "ok");
             self.stats.ok().inc();
             return Step::Next;

@@ -174,3 +174,68 @@ fn what_is_not_built_is_refused() {
     let t = test("validate_mutations: true");
     assert!(t.refusal().contains("not implemented yet"), "{}", t.refusal());
 }
+
+/// A service over HTTP.
+fn over_http(service: &str, fields: &str) -> FilterTest {
+    filters(&format!(
+        "- {{name: envoy.filters.http.ext_authz, typed_config: {{'@type': \
+         type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz, transport_api_version: V3, \
+         http_service: {{server_uri: {{uri: 'http://a', cluster: authz, timeout: 0.5s}}, {service}}}, {fields}}}}}"
+    ))
+}
+
+#[test]
+fn a_service_over_http_lets_pass_with_some_headers() {
+    let t = over_http(
+        "path_prefix: /check, authorization_request: {allowed_headers: {patterns: [{exact: x-ask}]}, \
+         headers_to_add: [{key: x-own, value: '1'}]}, authorization_response: {allowed_upstream_headers: \
+         {patterns: [{prefix: x-up}]}, allowed_upstream_headers_to_append: {patterns: [{exact: x-more}]}, \
+         allowed_client_headers_on_success: {patterns: [{exact: x-client}]}, \
+         dynamic_metadata_from_headers: {patterns: [{exact: x-meta}]}}",
+        "with_request_body: {max_request_bytes: 10}",
+    );
+    let answer = Reply::new(200).header("x-up-a", "new").header("x-more", "2").header("x-client", "c");
+    t.calls().answer(answer.header("x-other", "1").header("x-envoy-auth-headers-to-remove", "x-gone, x-ask"));
+    let request = t.request("POST /p?q=1").header("x-ask", "a").header("x-secret", "s").header("x-gone", "g");
+    let request = request.header("x-more", "1").header("x-up-a", "old").header("authorization", "me");
+    let seen = request.body("abc").send();
+    let up = seen.upstream();
+    let h = |n: &str| up.header(n).unwrap_or_default();
+    assert_eq!((&*h("x-up-a"), &*h("x-gone"), &*h("x-ask"), &*h("x-other")), ("new", "", "", ""));
+    assert_eq!(up.headers.iter().filter(|h| h.name == b"x-more").count(), 2);
+    assert_eq!((seen.header("x-client").as_deref(), t.stat("http.test.ext_authz.ok")), (Some("c"), 1));
+    let call = t.calls().seen().pop().expect("a call");
+    let asked = |n: &str| call.headers.get_str(n);
+    assert_eq!(
+        (asked(":method"), asked(":path"), asked("authorization")),
+        (Some("POST"), Some("/check/p?q=1"), Some("me"))
+    );
+    assert_eq!((asked("x-ask"), asked("x-secret"), asked("x-own")), (Some("a"), None, Some("1")));
+    assert_eq!((asked("content-length"), &*call.body), (Some("3"), &b"abc"[..]));
+}
+
+#[test]
+fn a_service_over_http_refuses_or_fails() {
+    let t = over_http("authorization_response: {allowed_client_headers: {patterns: [{exact: x-why}]}}", "");
+    let answer =
+        Reply::new(401).header("x-why", "because").header("x-other", "1").header("location", "/login");
+    t.calls().answer(answer.body("no"));
+    let seen = t.request("GET /").send();
+    assert_eq!(
+        (seen.status, &*seen.body, &*seen.flags, &*seen.details),
+        (401, "no", "UAEX", "ext_authz_denied")
+    );
+    let h = |n: &str| seen.header(n).unwrap_or_default();
+    assert_eq!((&*h("x-why"), &*h("location"), &*h("x-other")), ("because", "/login", ""));
+    t.calls().answer(Reply::new(503).body("broken"));
+    let seen = t.request("GET /").send();
+    assert_eq!((seen.status, &*seen.body, &*seen.details), (403, "", "ext_authz_error"));
+    assert_eq!(["denied", "error"].map(|n| t.stat(&format!("http.test.ext_authz.{n}"))), [1, 1]);
+    let refusal = over_http("path_prefix: check", "").refusal();
+    assert_eq!(refusal, "path_prefix should start with \"/\".");
+    let twice = over_http(
+        "authorization_request: {allowed_headers: {patterns: [{exact: a}]}}",
+        "allowed_headers: {patterns: [{exact: a}]}",
+    );
+    assert_eq!(twice.refusal(), "Invalid duplicate configuration for allowed_headers.");
+}

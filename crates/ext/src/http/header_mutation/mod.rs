@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use std::sync::Arc;
 
 mod headers;
-mod query;
+pub(crate) mod query;
 mod target;
 mod trailers;
 

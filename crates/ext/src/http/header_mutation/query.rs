@@ -87,6 +87,16 @@ impl Mutation {
     }
 }
 
+/// A path without the parameters of a name, the others written anew, as Envoy does; `None` when it would contain bytes
+/// that a path cannot have.
+pub(crate) fn without(path: &[u8], key: &[u8]) -> Option<Vec<u8>> {
+    let mut params = parse(path);
+    params.remove(key);
+    let end = path.iter().position(|b| *b == b'?').unwrap_or(path.len());
+    let new = write(&path[..end], &params);
+    new.iter().all(|b| (0x21..=0x7e).contains(b)).then_some(new)
+}
+
 fn parse(path: &[u8]) -> Params {
     let mut params = Params::new();
     for (name, value) in query::params(query::of_path(path).unwrap_or_default()) {

@@ -1,9 +1,10 @@
 use nuncio_api::envoy::extensions::common::matching::v3 as pb;
 use nuncio_api::envoy::extensions::filters::common::matcher::action::v3::SkipFilter;
 use nuncio_api::xds::core::v3::TypedExtensionConfig;
+use nuncio_core::cel::Program;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, DynFilter, HttpFilterFactory, Step};
-use nuncio_core::match_input::{Input, Source};
+use nuncio_core::match_input::{self, Input, Source};
 use nuncio_core::match_tree::{Kind, NotAvailable, Tree, Value};
 use nuncio_core::registry::{Docs, Kind as ExtensionKind};
 use nuncio_core::route::AnyConfig;
@@ -83,6 +84,12 @@ impl Kind for Skipping {
     }
     fn value<'a>(input: &Input, from: &'a Source<'_>) -> Value<'a> {
         input.value(from)
+    }
+    fn is_attributes(input: &Input) -> bool {
+        matches!(input, Input::Attributes)
+    }
+    fn holds(program: &Program, from: &Source<'_>) -> bool {
+        match_input::holds(program, from)
     }
 }
 

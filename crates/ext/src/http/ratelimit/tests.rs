@@ -209,3 +209,24 @@ fn what_holds_when_the_request_is_over() {
     );
     assert!(t.stats().is_empty(), "what it says then is not counted");
 }
+
+#[test]
+fn expressions_make_descriptors() {
+    let expr = |text: &str, skip: bool| {
+        format!(
+            "{{actions: [{{extension: {{name: e, typed_config: {{'@type': \
+             type.googleapis.com/envoy.extensions.rate_limit_descriptors.expr.v3.Descriptor, descriptor_key: e, \
+             skip_if_error: {skip}, text: \"{text}\"}}}}}}, {{generic_key: {{descriptor_value: g}}}}]}}"
+        )
+    };
+    let limits = [
+        expr("request.method", false),
+        expr("request.headers['x-none']", true),
+        expr("request.headers['x-none']", false),
+    ];
+    let t = with(
+        "",
+        &format!("{{match: {{prefix: /}}, route: {{cluster: up, rate_limits: [{}]}}}}", limits.join(", ")),
+    );
+    assert_eq!(told(&t, "GET /").join(" "), "e=GET,generic_key=g generic_key=g");
+}

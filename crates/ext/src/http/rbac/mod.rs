@@ -1,7 +1,9 @@
+use crate::config::request_cx;
 use matcher::Matcher;
 use nuncio_api::envoy::config::rbac::v3 as rbac;
 use nuncio_api::envoy::extensions::filters::http::rbac::v3 as pb;
 use nuncio_api::xds::r#type::matcher::v3::Matcher as PbMatcher;
+use nuncio_core::cel::{self, Program};
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
 use nuncio_core::match_tree::Tree;
@@ -34,7 +36,7 @@ pub const COVERED: &[Covered] = &[
     ),
     Covered::new("envoy.extensions.filters.http.rbac.v3.RBACPerRoute", &["rbac"]),
     Covered::new("envoy.config.rbac.v3.RBAC", &["action", "policies"]),
-    Covered::new("envoy.config.rbac.v3.Policy", &["permissions", "principals"]),
+    Covered::new("envoy.config.rbac.v3.Policy", &["permissions", "principals", "condition", "cel_config"]),
     matcher::COVERED[0],
     matcher::COVERED[1],
 ];
@@ -78,9 +80,35 @@ pub struct Config {
 /// What decides.
 pub(crate) enum Engine {
     /// Policies in the order of their names, and what becomes of a request that matches one.
-    Policies(Action, Vec<(String, Matcher, Matcher)>),
+    Policies(Action, Vec<Policy>),
     /// A tree of named actions, and whether LOG is among them.
     Tree(Tree<tree::Rbac>, bool),
+}
+
+/// One of `policies`.
+pub(crate) struct Policy {
+    name: String,
+    permissions: Matcher,
+    principals: Matcher,
+    condition: Option<Program>,
+}
+
+impl Policy {
+    fn matches(&self, ex: &Exchange) -> bool {
+        let holds = |p: &Program| {
+            let route = ex.sx.current_route();
+            p.matches(&request_cx(&ex.request.headers, &ex.sx, route.as_deref()))
+        };
+        self.permissions.matches(ex)
+            && self.principals.matches(ex)
+            && self.condition.as_ref().is_none_or(holds)
+    }
+}
+
+/// `condition`
+fn condition(p: &rbac::Policy) -> BuildResult<Option<Program>> {
+    let options = cel::Options::new(p.cel_config.as_ref());
+    p.condition.as_ref().map(|e| Program::of_alpha(e, options)).transpose()
 }
 
 /// What it decides.
@@ -119,8 +147,12 @@ impl Engine {
         }
         let Some(r) = rules else { return Ok(None) };
         let policies = r.policies.iter().map(|(name, p)| {
-            let (permissions, principals) = (&p.permissions, &p.principals);
-            Ok((name.clone(), Matcher::permissions(permissions)?, Matcher::principals(principals)?))
+            Ok(Policy {
+                name: name.clone(),
+                permissions: Matcher::permissions(&p.permissions)?,
+                principals: Matcher::principals(&p.principals)?,
+                condition: condition(p)?,
+            })
         });
         Ok(Some(Engine::Policies(r.action(), policies.collect::<BuildResult<_>>()?)))
     }
@@ -128,7 +160,7 @@ impl Engine {
     pub fn decide(&self, ex: &Exchange) -> Verdict<'_> {
         match self {
             Engine::Policies(action, policies) => {
-                let policy = policies.iter().find(|p| p.1.matches(ex) && p.2.matches(ex)).map(|p| &*p.0);
+                let policy = policies.iter().find(|p| p.matches(ex)).map(|p| &*p.name);
                 let (allowed, hint) = match action {
                     Action::Allow => (policy.is_some(), None),
                     Action::Deny => (policy.is_none(), None),

@@ -327,13 +327,6 @@ fn refusals() {
         refusal("destination_port_range: {start: 5, end: 5}"),
         "range start 5 cannot be greater or equal than range end 5"
     );
-    let condition = format!(
-        "permissions: [{{{ANY}}}], principals: [{{{ANY}}}], condition: {{const_expr: {{bool_value: true}}}}"
-    );
-    assert_eq!(
-        test(&format!("rules: {{policies: {{p: {{{condition}}}}}}}")).refusal(),
-        "not implemented yet: Policy.condition"
-    );
     let input = |input: &str| {
         let p = format!("single_predicate: {{input: {input}, value_match: {{exact: a}}}}");
         test(&format!(
@@ -343,7 +336,28 @@ fn refusals() {
         .refusal()
     };
     let cel = "{name: cel, typed_config: {'@type': type.googleapis.com/xds.type.matcher.v3.HttpAttributesCelMatchInput}}";
-    assert!(input(cel).starts_with("not implemented yet: matcher input cel"), "{}", input(cel));
+    assert!(input(cel).starts_with("attributes can be matched by an expression only"), "{}", input(cel));
     let other = "{name: o, typed_config: {'@type': type.googleapis.com/envoy.type.matcher.v3.HttpResponseHeaderMatchInput, header_name: a}}";
     assert!(input(other).contains("RBAC HTTP filter cannot match on"), "{}", input(other));
+}
+
+#[test]
+fn expressions_decide_too() {
+    let method = "{select_expr: {operand: {ident_expr: {name: request}}, field: method}}";
+    let is_put =
+        format!("{{call_expr: {{function: _==_, args: [{method}, {{const_expr: {{string_value: PUT}}}}]}}}}");
+    let condition = format!("permissions: [{{{ANY}}}], principals: [{{{ANY}}}], condition: {is_put}");
+    let t = test(&format!("rules: {{action: DENY, policies: {{p: {{{condition}}}}}}}"));
+    let status = |t: &FilterTest, line: &str| t.request(line).send().status;
+    assert_eq!([status(&t, "PUT /"), status(&t, "GET /")], [403, 200]);
+    let input = "input: {name: a, typed_config: {'@type': type.googleapis.com/xds.type.matcher.v3.HttpAttributesCelMatchInput}}";
+    let matcher = format!(
+        "custom_match: {{name: c, typed_config: {{'@type': type.googleapis.com/xds.type.matcher.v3.CelMatcher, \
+         expr_match: {{cel_expr_parsed: {{expr: {is_put}}}}}}}}}"
+    );
+    let t = test(&format!(
+        "matcher: {{matcher_list: {{matchers: [{{predicate: {{single_predicate: {{{input}, {matcher}}}}}, on_match: {}}}]}}}}",
+        act("a", "ALLOW")
+    ));
+    assert_eq!([status(&t, "PUT /"), status(&t, "GET /")], [200, 403]);
 }

@@ -2,7 +2,8 @@
 
 use nuncio_api::envoy::config::rbac::v3 as pb;
 use nuncio_api::xds::core::v3::TypedExtensionConfig;
-use nuncio_core::match_input::{Input, Source};
+use nuncio_core::cel::Program;
+use nuncio_core::match_input::{Input, Source, holds};
 use nuncio_core::match_tree::{Kind, Value};
 use nuncio_core::{BuildError, BuildResult, Exchange};
 use pb::rbac::Action;
@@ -66,5 +67,11 @@ impl Kind for Rbac {
 
     fn value<'a>(input: &Input, ex: &'a Exchange) -> Value<'a> {
         input.value(&Source { request: &ex.request, response: None, sx: &ex.sx })
+    }
+    fn is_attributes(input: &Input) -> bool {
+        matches!(input, Input::Attributes)
+    }
+    fn holds(program: &Program, ex: &Exchange) -> bool {
+        holds(program, &Source { request: &ex.request, response: None, sx: &ex.sx })
     }
 }
