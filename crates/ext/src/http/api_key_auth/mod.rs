@@ -181,7 +181,8 @@ impl HttpFilter for ApiKeyAuth {
         let (own, of_route) = (&self.rules, route.as_deref().map(|r| &r.rules));
         let sources = of_route.map(|r| &r.sources).filter(|s| !s.is_empty()).unwrap_or(&own.sources);
         let clients = of_route.map(|r| &r.clients).filter(|c| !c.is_empty()).unwrap_or(&own.clients);
-        let forwarding = of_route.and_then(|r| r.forwarding.as_ref()).or(own.forwarding.as_ref());
+        // A route replaces this also by nothing.
+        let forwarding = of_route.unwrap_or(own).forwarding.as_ref();
         let h = &mut ex.request.headers;
         if sources.is_empty() {
             return self.refuse("missing_key_sources");
@@ -191,7 +192,7 @@ impl HttpFilter for ApiKeyAuth {
         }
         let Some(key) = sources.iter().find_map(|s| s.key(h)) else { return self.refuse("missing_api_key") };
         let Some(client) = clients.get(&*key) else {
-            return self.refuse("unkonwn_api_key"); // Envoy's spelling
+            return self.refuse("unknown_api_key");
         };
         drop(key);
         if route.as_deref().is_some_and(|r| !r.allowed.is_empty() && !r.allowed.contains(client)) {

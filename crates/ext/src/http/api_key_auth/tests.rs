@@ -34,7 +34,7 @@ fn keys_come_in_three_ways() {
     let seen = t.request("GET /").header("x-key", "k3").send();
     assert_eq!(
         (says(&seen), &*seen.body),
-        ((401, "unkonwn_api_key".into()), "Client authentication failed.")
+        ((401, "unknown_api_key".into()), "Client authentication failed.")
     );
     assert_eq!(says(&t.request("GET /").send()), (401, "missing_api_key".into()));
     let stat = |n: &str| t.stat(&format!("http.test.api_key_auth.{n}"));

@@ -219,12 +219,11 @@ impl HttpService {
         said.http_response = Some(HttpResponse::DeniedResponse(denied));
         Some(said)
     }
-    /// Whether a header of a refusal is for the client. Its length is told anyway.
+    /// Whether a header of a refusal is for the client.
     fn client_gets(&self, key: &str) -> bool {
         match (&self.to_client, key) {
-            (_, "content-length") => false,
             (None, "host") => false,
-            (None, _) | (_, "www-authenticate" | "location") => true,
+            (None, _) | (_, "content-length" | "www-authenticate" | "location") => true,
             (Some(l), _) => l.matches(key.as_bytes()),
         }
     }
