@@ -22,6 +22,9 @@ pub enum Io {
     Tcp(TcpStream),
     /// Unix domain socket.
     Unix(UnixStream),
+    /// Memory, for simulations.
+    #[cfg(test)]
+    Memory(Box<tokio::io::DuplexStream>),
     /// TLS over one of the others; boxed, because its state is large and most connections have none.
     Tls(Box<crate::tls::TlsIo>),
 }
@@ -77,6 +80,8 @@ impl Io {
         let r = match self {
             Io::Tcp(s) => Pin::new(s).poll_read(cx, &mut room),
             Io::Unix(s) => Pin::new(s).poll_read(cx, &mut room),
+            #[cfg(test)]
+            Io::Memory(s) => Pin::new(s).poll_read(cx, &mut room),
             Io::Tls(_) => Poll::Pending, // handled above
         };
         let n = room.filled().len();
@@ -108,6 +113,8 @@ impl Io {
                 (Io::Tcp(s), 1) => Pin::new(s).poll_write(cx, &slices[0]),
                 (Io::Tcp(s), _) => Pin::new(s).poll_write_vectored(cx, &slices[..n]),
                 (Io::Unix(s), _) => Pin::new(s).poll_write_vectored(cx, &slices[..n]),
+                #[cfg(test)]
+                (Io::Memory(s), _) => Pin::new(s).poll_write_vectored(cx, &slices[..n]),
                 (Io::Tls(_), _) => return Poll::Pending, // handled above
             };
             match r {
@@ -124,6 +131,8 @@ impl Io {
         match self {
             Io::Tcp(s) => Pin::new(s).poll_shutdown(cx),
             Io::Unix(s) => Pin::new(s).poll_shutdown(cx),
+            #[cfg(test)]
+            Io::Memory(s) => Pin::new(s).poll_shutdown(cx),
             Io::Tls(t) => t.poll_shutdown(cx),
         }
     }
@@ -133,6 +142,8 @@ impl Io {
             // Best effort: a socket that refuses the option is closed with FIN.
             Io::Tcp(s) => drop(socket2::SockRef::from(s).set_linger(Some(std::time::Duration::ZERO))),
             Io::Unix(_) => {}
+            #[cfg(test)]
+            Io::Memory(_) => {}
             Io::Tls(t) => t.inner().set_reset_on_close(),
         }
     }
@@ -144,6 +155,8 @@ impl Io {
         match self {
             Io::Tcp(s) => socket2::SockRef::from(s).set_tcp_keepalive(k),
             Io::Unix(_) => Ok(()),
+            #[cfg(test)]
+            Io::Memory(_) => Ok(()),
             Io::Tls(t) => t.inner().set_keepalive(k),
         }
     }
@@ -159,6 +172,8 @@ impl Io {
         match self {
             Io::Tcp(s) => s.local_addr().ok().map(Address::Ip),
             Io::Unix(_) => None,
+            #[cfg(test)]
+            Io::Memory(_) => None,
             Io::Tls(t) => t.inner().local_address(),
         }
     }
@@ -175,6 +190,8 @@ impl Io {
         match self {
             Io::Tcp(s) => s.peer_addr().ok().map(Address::Ip),
             Io::Unix(_) => None,
+            #[cfg(test)]
+            Io::Memory(_) => None,
             Io::Tls(t) => t.inner().remote_address(),
         }
     }

@@ -203,6 +203,8 @@ impl Read for Sync<'_, '_> {
         block(match self.io {
             Io::Tcp(s) => Pin::new(s).poll_read(self.cx, &mut buf),
             Io::Unix(s) => Pin::new(s).poll_read(self.cx, &mut buf),
+            #[cfg(test)]
+            Io::Memory(s) => Pin::new(s).poll_read(self.cx, &mut buf),
             Io::Tls(_) => Poll::Ready(Err(ErrorKind::Unsupported.into())),
         })?;
         Ok(buf.filled().len())
@@ -213,6 +215,8 @@ impl Write for Sync<'_, '_> {
         block(match self.io {
             Io::Tcp(s) => Pin::new(s).poll_write(self.cx, buf),
             Io::Unix(s) => Pin::new(s).poll_write(self.cx, buf),
+            #[cfg(test)]
+            Io::Memory(s) => Pin::new(s).poll_write(self.cx, buf),
             Io::Tls(_) => Poll::Ready(Err(ErrorKind::Unsupported.into())),
         })
     }
@@ -220,6 +224,8 @@ impl Write for Sync<'_, '_> {
         block(match self.io {
             Io::Tcp(s) => Pin::new(s).poll_write_vectored(self.cx, bufs),
             Io::Unix(s) => Pin::new(s).poll_write_vectored(self.cx, bufs),
+            #[cfg(test)]
+            Io::Memory(s) => Pin::new(s).poll_write_vectored(self.cx, bufs),
             Io::Tls(_) => Poll::Ready(Err(ErrorKind::Unsupported.into())),
         })
     }

@@ -74,6 +74,8 @@ pub struct ClusterPlan {
     pub close_on_set_change: bool,
     /// `ignore_health_on_host_removal`: hosts that discovery no longer names go, though they pass their health checks.
     pub ignore_health_on_host_removal: bool,
+    /// `wait_for_warm_on_init`: who waits for the cluster waits for the first answers to its names.
+    pub waits_for_names: bool,
     /// HTTP options.
     pub http: UpstreamHttp,
     /// How connections are made.

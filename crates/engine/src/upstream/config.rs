@@ -83,6 +83,7 @@ pub const COVERED: &[Covered] = &[
             "outlier_detection",
             "health_checks",
             "ignore_health_on_host_removal",
+            "wait_for_warm_on_init",
         ],
     )
     .ignoring(&[(
@@ -329,6 +330,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
             .as_ref()
             .is_some_and(|l| l.close_connections_on_host_set_change),
         ignore_health_on_host_removal: c.ignore_health_on_host_removal,
+        waits_for_names: c.wait_for_warm_on_init.unwrap_or(true),
         transports: Transports::new(c, auto(c)?.as_ref(), &[], &scope, cx)?,
         source: source(c)?,
         http,

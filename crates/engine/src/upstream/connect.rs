@@ -229,6 +229,10 @@ impl Eyeballs {
 async fn open_address(address: &Address, from: &Source<'_>) -> io::Result<Io> {
     match address {
         Address::Ip(a) => {
+            #[cfg(test)]
+            if let Some(simulated) = super::simulation::net::open(*a).await {
+                return simulated;
+            }
             let s = if a.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             s.set_nodelay(true)?;
             from.bind(&s, *a)?;

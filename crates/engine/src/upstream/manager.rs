@@ -507,7 +507,12 @@ impl ClusterManager {
         match (c.discovery, &c.eds) {
             (Discovery::OriginalDst, _) => original::start(self, c),
             (Discovery::Forward, _) => forward::cache::attach(self, c, c.forward.as_deref().unwrap_or("")),
-            (Discovery::Dns, _) => resolve::start(self, c, &self.resolver(&c.dns.servers)),
+            (Discovery::Dns, _) => {
+                resolve::start(self, c, &self.resolver(&c.dns.servers));
+                if !c.plan.waits_for_names {
+                    self.initialized(c);
+                }
+            }
             (Discovery::Eds, Some(plan)) => {
                 let eds = Eds::start(self, c, plan);
                 *c.subscription.borrow_mut() = Some(eds);

@@ -7,6 +7,8 @@
 
 pub mod breakers;
 pub mod bytes;
+#[cfg(test)]
+mod change_tests;
 pub mod client;
 pub mod cluster;
 pub mod config;
@@ -30,6 +32,8 @@ pub mod outlier;
 pub mod pool;
 mod proxy_header;
 pub mod resolve;
+#[cfg(test)]
+mod simulation;
 pub mod stream;
 pub mod transport;
 pub mod watch;

@@ -14,6 +14,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[cfg(test)]
+thread_local! {
+    /// Sets that this thread has made, and the hosts in them.
+    pub static BUILT: std::cell::Cell<(u32, usize)> = const { std::cell::Cell::new((0, 0)) };
+}
+
 /// The hosts of a cluster.
 #[derive(Debug, Default)]
 pub struct HostSet {
@@ -138,6 +144,11 @@ pub struct Making<'a> {
 impl HostSet {
     /// The set of these hosts, after `old`.
     pub fn new(mut hosts: Vec<Arc<Host>>, old: &HostSet, m: &Making<'_>) -> HostSet {
+        #[cfg(test)]
+        BUILT.set({
+            let (sets, of) = BUILT.get();
+            (sets + 1, of + hosts.len())
+        });
         hosts.sort_by_key(|h| h.priority());
         let mut set = HostSet { gone: gone(&old.hosts, &hosts), hosts, ..HostSet::default() };
         set.latest_up = set.hosts.iter().map(|h| h.up_since()).max().unwrap_or(0);
