@@ -45,6 +45,23 @@ pub fn option(options: &DynamicMessage, pool: &DescriptorPool, name: &str) -> Op
     options.has_extension(&extension).then(|| options.get_extension(&extension).into_owned())
 }
 
+/// Whether an annotation says that something is work in progress.
+fn in_progress(options: &DynamicMessage, pool: &DescriptorPool, annotation: &str) -> bool {
+    let Some(Value::Message(status)) = option(options, pool, annotation) else { return false };
+    status.get_field_by_name("work_in_progress").and_then(|value| value.as_bool()).unwrap_or(false)
+}
+
+/// Files that are work in progress for Envoy 1.40.0, while the copy at hand has no annotations.
+const IN_PROGRESS: [&str; 7] = [
+    "envoy/extensions/http/ai_filters/schema_validation/v3/schema_validation.proto",
+    "envoy/extensions/http/ai_filters/transcoder/v3/transcoder.proto",
+    "xds/core/v3/cidr.proto",
+    "xds/core/v3/resource.proto",
+    "xds/core/v3/resource_name.proto",
+    "xds/type/matcher/v3/domain.proto",
+    "xds/type/matcher/v3/ip.proto",
+];
+
 fn flag(options: &DynamicMessage, pool: &DescriptorPool, name: &str) -> bool {
     option(options, pool, name).and_then(|value| value.as_bool()).unwrap_or(false)
 }
@@ -107,8 +124,14 @@ impl Tables<'_> {
     fn message(&mut self, message: &MessageDescriptor) -> Result<(), Error> {
         let pool = self.pool.ok_or("no pool")?;
         let name = self.string(message.full_name());
-        let file = message.parent_file();
-        let file = self.string(file.name().rsplit('/').next().unwrap_or_default());
+        let proto = message.parent_file();
+        let in_file = IN_PROGRESS.contains(&proto.name())
+            || ["xds.annotations.v3.file_status", "udpa.annotations.file_status"]
+                .iter()
+                .any(|annotation| in_progress(&proto.options(), pool, annotation));
+        let marked = in_progress(&message.options(), pool, "xds.annotations.v3.message_status");
+        let flags = u8::from(marked) | u8::from(in_file) << 1;
+        let file = self.string(proto.name().rsplit('/').next().unwrap_or_default());
         let fields: Vec<_> = message.fields().collect();
         let mut declared = fields.clone();
         // prost-reflect yields fields by number; rules are checked in the order of declaration.
@@ -149,7 +172,7 @@ impl Tables<'_> {
         let unchecked = flag(&message.options(), pool, "validate.disabled")
             || flag(&message.options(), pool, "validate.ignored");
         self.messages.push(format!(
-            "Message{{name:{name},file:{file},kind:Kind::{},unchecked:{unchecked},map_entry:{},fields:sp({first_field},{}),\
+            "Message{{name:{name},file:{file},kind:Kind::{},unchecked:{unchecked},map_entry:{},flags:{flags},fields:sp({first_field},{}),\
              names:sp({first_name},{}),oneofs:sp({first_oneof},{})}}",
             kind(message.full_name()),
             message.is_map_entry(),
@@ -190,6 +213,9 @@ impl Tables<'_> {
         }
         if flag(&options, pool, "envoy.annotations.disallowed_by_default") {
             flags |= 4;
+        }
+        if in_progress(&options, pool, "xds.annotations.v3.field_status") {
+            flags |= 16;
         }
         if let Kind::Enum(enumeration) = field.kind() {
             let deprecated = |value: prost_reflect::EnumValueDescriptor| {

@@ -55,7 +55,7 @@ pub fn decode_any_with<M: Message + Name + Default>(
         let refused = violations.into_iter().filter(|violation| match violation.kind {
             ViolationKind::Rule => true,
             ViolationKind::UnknownField => unknown == UnknownFields::Refuse,
-            ViolationKind::Deprecated => false,
+            ViolationKind::Deprecated | ViolationKind::InProgress => false,
         });
         let errors: Vec<_> = refused.map(Violation::into_error).collect();
         if !errors.is_empty() {

@@ -16,8 +16,24 @@ pub struct ConfigError {
     pub phrase: String,
     /// What was probably meant.
     pub suggestion: Option<String>,
+    /// What it amounts to.
+    pub severity: Severity,
     /// What Envoy would notice first has the lowest rank.
     pub(crate) rank: Rank,
+}
+
+/// What becomes of a configuration of which something is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Severity {
+    /// It is refused.
+    #[default]
+    Refused,
+    /// It has what the schema does not know: refused in static configuration, else left out with a warning.
+    Unknown,
+    /// It uses what is deprecated: a warning.
+    Deprecated,
+    /// It uses what is marked as work in progress: a warning.
+    InProgress,
 }
 
 /// When Envoy notices an error. Within a stage, the lower order comes first.
@@ -50,6 +66,7 @@ impl ConfigError {
             path: String::new(),
             phrase: phrase.into(),
             suggestion: None,
+            severity: if stage == Stage::Unknown { Severity::Unknown } else { Severity::Refused },
             rank: Rank { stage, order: Vec::new() },
         }
     }

@@ -5,11 +5,11 @@
 
 use crate::encode::encode;
 use crate::envoy::config::bootstrap::v3::Bootstrap;
-use crate::error::{ConfigError, ConfigErrors, Stage};
+use crate::error::{ConfigError, ConfigErrors, Severity, Stage};
 use crate::schema::{self, Kind, Message as Schema};
 use crate::text;
 use crate::tree::{Node, Position, Tree, Value, parse_json, parse_yaml};
-use crate::validate::{Step, Violation, ViolationKind, validate};
+use crate::validate::{Step, Violation, validate};
 use crate::wire::{Wire, put_delimited, put_tag, put_value, records};
 use bytes::Bytes;
 use prost::{Message, Name};
@@ -70,7 +70,7 @@ pub struct Loaded<M> {
     pub message: M,
     /// The same as protobuf bytes, e.g. for `/config_dump`.
     pub wire: Vec<u8>,
-    /// What is right but deprecated, or was left out.
+    /// What is right but deprecated or work in progress, or was left out.
     pub warnings: Vec<ConfigError>,
 }
 
@@ -95,7 +95,7 @@ pub struct LoadedParts {
     pub clusters: Vec<Bytes>,
     /// The whole message as protobuf bytes.
     pub wire: Bytes,
-    /// What is right but deprecated, or was left out.
+    /// What is right but deprecated or work in progress, or was left out.
     pub warnings: Vec<ConfigError>,
 }
 
@@ -233,16 +233,18 @@ fn read<M: Message + Name + Default>(
     let mut violations = validate(schema, &wire);
     violations.retain(|violation| !follows(violation, &errors));
     for violation in violations {
-        let kind = violation.kind;
         let position = tree.as_ref().map(|tree| locate(tree, &violation.path).position());
         let source = sources.first().map_or("", |source| source.name).to_string();
         let error = ConfigError { position, source, ..violation.into_error() };
-        if kind == ViolationKind::Deprecated { warnings.push(error) } else { errors.push(error) }
+        match error.severity {
+            Severity::Deprecated | Severity::InProgress => warnings.push(error),
+            Severity::Refused | Severity::Unknown => errors.push(error),
+        }
     }
     drop((tree, trees));
 
     let ignored =
-        |error: &ConfigError| error.rank.stage == Stage::Unknown && unknown_fields == UnknownFields::Ignore;
+        |error: &ConfigError| error.severity == Severity::Unknown && unknown_fields == UnknownFields::Ignore;
     let (unknown, errors): (Vec<_>, Vec<_>) = errors.into_iter().partition(ignored);
     warnings.extend(unknown);
     if !errors.is_empty() {

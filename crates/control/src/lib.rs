@@ -12,6 +12,7 @@ pub mod options;
 pub mod overload;
 mod proto_json;
 mod regex;
+mod remarks;
 pub mod server;
 mod time;
 pub mod version;

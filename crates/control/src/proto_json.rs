@@ -3,9 +3,12 @@
 use nuncio_api::json::{JsonOptions, json_of_any};
 use serde_json::Value;
 
+/// How the admin interface prints.
+pub const OPTIONS: JsonOptions = JsonOptions { pretty: true, defaults: false, redact: true };
+
 /// The message in an `Any`, with its `@type`.
 pub fn any(a: &prost_types::Any) -> Value {
-    let options = JsonOptions { redact: true, ..JsonOptions::default() };
+    let options = JsonOptions { pretty: false, ..OPTIONS };
     // The writer writes JSON; a message nested too deep for the reader is left out.
     serde_json::from_str(&json_of_any(a, options)).unwrap_or_default()
 }

@@ -61,6 +61,28 @@ impl Coverage {
     pub fn iter(&self) -> impl Iterator<Item = &Covered> {
         self.by_message.values()
     }
+    /// Fields that are said to be read while nobody says what is read of the messages in them, as
+    /// `(Message.field, type)`: whatever is set there would be passed over.
+    pub fn holes(&self) -> Vec<(String, &'static str)> {
+        let mut holes = vec![];
+        for c in self.by_message.values() {
+            let fields = schema::message(c.message).into_iter().flat_map(|m| m.fields());
+            for f in fields.filter(|f| c.fields.contains(&f.name())) {
+                // The value's, of a map.
+                let value = |m: &'static schema::Message| match f.presence {
+                    Presence::Map => m.fields().get(1).and_then(|v| v.ty.message()),
+                    _ => Some(m),
+                };
+                let Some(inner) = f.ty.message().and_then(value) else { continue };
+                let known = self.by_message.contains_key(inner.name());
+                if !known && inner.kind == Kind::Plain && !inner.fields().is_empty() {
+                    holes.push((format!("{}.{}", c.message, f.name()), inner.name()));
+                }
+            }
+        }
+        holes.sort();
+        holes
+    }
     /// Every field set in `bytes`, a message of type `message`, that nobody reads.
     pub fn check(&self, message: &str, bytes: &[u8]) -> Vec<Unread> {
         let mut walk = Walk { coverage: self, path: vec![], found: vec![] };

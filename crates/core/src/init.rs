@@ -1,7 +1,7 @@
 //! What a resource waits for before it is put to use: a listener for its routes, a server for its clusters
 //! (Envoy's init manager, watcher and targets in one).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -14,6 +14,8 @@ pub struct Init(Rc<Inner>);
 struct Inner {
     unready: RefCell<Vec<Rc<str>>>,
     changed: Notify,
+    begun: Cell<bool>,
+    begin: Notify,
 }
 
 /// Something to wait for. Dropping it says that it is ready, or that waiting is of no use.
@@ -37,8 +39,20 @@ impl Init {
     pub fn unready(&self) -> Vec<String> {
         self.0.unready.borrow().iter().map(ToString::to_string).collect()
     }
-    /// Waits for all targets, also for those that are added meanwhile. One caller at a time.
+    /// What targets need from elsewhere is there: those that wait for it begin.
+    pub fn begin(&self) {
+        self.0.begun.set(true);
+        self.0.begin.notify_waiters();
+    }
+    /// Resolves when targets are to begin.
+    pub async fn begun(&self) {
+        while !self.0.begun.get() {
+            self.0.begin.notified().await;
+        }
+    }
+    /// Begins, and waits for all targets, also for those that are added meanwhile. One caller at a time.
     pub async fn ready(&self) {
+        self.begin();
         while !self.is_ready() {
             self.0.changed.notified().await;
         }
@@ -63,6 +77,18 @@ mod tests {
     use super::*;
     use std::pin::pin;
     use std::task::{Context, Waker};
+
+    #[test]
+    fn targets_begin_when_somebody_waits_for_them() {
+        let init = Init::default();
+        let _target = init.target("a");
+        let mut begun = pin!(init.begun());
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(begun.as_mut().poll(&mut cx).is_pending());
+        assert!(pin!(init.ready()).poll(&mut cx).is_pending());
+        assert!(begun.as_mut().poll(&mut cx).is_ready());
+        assert!(pin!(init.begun()).poll(&mut cx).is_ready());
+    }
 
     #[test]
     fn ready_when_every_target_is() {

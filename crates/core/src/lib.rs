@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod address;
+pub mod base64;
 pub mod body;
 pub mod calendar;
 pub mod cel;

@@ -24,6 +24,21 @@ pub const COVERED: &[Covered] = &[
     Covered::new("xds.type.matcher.v3.Matcher.MatcherList", &["matchers"]),
     Covered::new("xds.type.matcher.v3.Matcher.MatcherList.FieldMatcher", &["predicate", "on_match"]),
     Covered::new(
+        "xds.type.matcher.v3.Matcher.MatcherList.Predicate",
+        &["single_predicate", "or_matcher", "and_matcher", "not_matcher"],
+    ),
+    Covered::new("xds.type.matcher.v3.Matcher.MatcherList.Predicate.PredicateList", &["predicate"]),
+    Covered::new(
+        "xds.type.matcher.v3.Matcher.MatcherList.Predicate.SinglePredicate",
+        &["input", "value_match", "custom_match"],
+    ),
+    Covered::new(
+        "xds.type.matcher.v3.StringMatcher",
+        &["exact", "prefix", "suffix", "safe_regex", "contains", "custom", "ignore_case"],
+    ),
+    Covered::new("xds.type.matcher.v3.RegexMatcher", &["regex"])
+        .ignoring(&[("google_re2", "names the one engine there is")]),
+    Covered::new(
         "xds.type.matcher.v3.Matcher.MatcherTree",
         &["input", "exact_match_map", "prefix_match_map", "custom_match"],
     ),

@@ -1,5 +1,6 @@
 //! Metadata: `google.protobuf.Struct`s by name space, static (routes, hosts, clusters) or set by filters.
 
+use crate::coverage::Covered;
 use nuncio_api::envoy::config::core::v3 as pb;
 use prost::Message;
 use prost_types::value::Kind;
@@ -7,6 +8,16 @@ use prost_types::{Struct, Value};
 use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
+
+/// What is read of metadata, and of paths into it.
+pub const COVERED: &[Covered] = &[
+    Covered::new("envoy.config.core.v3.Metadata", &["filter_metadata"]).ignoring(&[(
+        "typed_filter_metadata",
+        "for extensions that ask for it by name, of which none is built",
+    )]),
+    Covered::new("envoy.type.metadata.v3.MetadataKey", &["key", "path"]),
+    Covered::new("envoy.type.metadata.v3.MetadataKey.PathSegment", &["key"]),
+];
 
 /// Structs by name space, e.g. `envoy.lb`.
 #[derive(Default, Clone, PartialEq, Debug)]

@@ -78,6 +78,22 @@ pub fn post_to_main(job: impl FnOnce() + Send + 'static) {
     });
 }
 
+/// Work on main beside its other work, for as long as this lives.
+pub struct Background(tokio::task::AbortHandle);
+
+impl Background {
+    /// Runs `work`; main only, once it runs at all (while a configuration is only checked it does not).
+    pub fn new(work: impl Future<Output = ()> + 'static) -> Background {
+        Background(tokio::task::spawn_local(work).abort_handle())
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// Main's handle to all workers.
 pub struct Workers {
     tx: Vec<UnboundedSender<Job>>,

@@ -44,6 +44,11 @@ use nuncio_core::coverage::Coverage;
 
 /// Adds what this floor reads of the configuration.
 pub fn cover(c: &mut Coverage) {
+    // Values that messages of all floors are made of.
+    c.add(nuncio_core::matchers::COVERED);
+    c.add(nuncio_core::metadata::COVERED);
+    c.add(nuncio_core::runtime::COVERED);
+    c.add(nuncio_core::format::COVERED);
     c.add(http::config::COVERED);
     c.add(http::forwarded_cert::COVERED);
     c.add(http::origin::COVERED);

@@ -451,6 +451,10 @@ impl Mux {
         s.reader = Some(cx.waker().clone());
         Poll::Pending
     }
+    /// Whether the peer has reset the stream.
+    pub fn is_reset(&self, slot: u32) -> bool {
+        self.st.borrow().slots[slot as usize].reset.is_some()
+    }
     /// Resets the stream, unless both sides have ended it.
     pub fn reset(&self, slot: u32, code: ErrorCode) {
         let mut st = self.st.borrow_mut();

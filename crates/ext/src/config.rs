@@ -2,6 +2,7 @@
 
 use nuncio_api::envoy::config::core::v3 as pb;
 use nuncio_api::envoy::r#type::v3::FractionalPercent as PbPercent;
+use nuncio_core::coverage::Covered;
 use nuncio_core::filter::BuildCx;
 pub use nuncio_core::format::request_cx;
 use nuncio_core::matchers::FractionalPercent;
@@ -9,6 +10,13 @@ use nuncio_core::runtime::{Runtime, RuntimeFraction};
 use nuncio_core::stats::Scope;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// What is read of the messages that several extensions have in theirs.
+pub const COVERED: &[Covered] = &[
+    Covered::new("envoy.type.v3.HttpStatus", &["code"]),
+    Covered::new("envoy.type.v3.TokenBucket", &["max_tokens", "tokens_per_fill", "fill_interval"]),
+    Covered::new("envoy.config.core.v3.HttpUri", &["uri", "cluster", "timeout"]),
+];
 
 /// `RuntimeFractionalPercent`; without a default value it is never.
 pub fn fraction(f: &pb::RuntimeFractionalPercent, cx: &BuildCx<'_>) -> RuntimeFraction {

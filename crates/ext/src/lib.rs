@@ -39,7 +39,6 @@ macro_rules! extensions {
 }
 
 pub mod access_log;
-mod base64;
 mod compression;
 mod config;
 mod decompression;
@@ -64,6 +63,7 @@ pub fn register(r: &mut Registry, c: &mut Coverage) {
     access_log::register(r, c);
     tracers::register(r, c);
     // The lists that access loggers stand in; whoever has such a list builds it by the same function of `core`.
+    c.add(config::COVERED);
     c.add(nuncio_core::access_log::COVERED);
     c.add(nuncio_core::match_tree::COVERED);
     c.add(nuncio_core::rate_limit::COVERED);

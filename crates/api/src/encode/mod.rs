@@ -376,12 +376,11 @@ impl<'t> Encoder<'t> {
         let mut path = String::new();
         describe_path(&self.path, &mut path);
         self.errors.push(ConfigError {
-            source: String::new(),
             position: Some(node.position()),
             path,
-            phrase,
             suggestion,
             rank: Rank { stage, order },
+            ..ConfigError::new(stage, phrase)
         });
     }
 

@@ -38,6 +38,36 @@ pub fn write_json(
     if options.pretty { out.write_char('\n') } else { Ok(()) }
 }
 
+/// Writes a message as a value in a text whose line is indented by `level`, without a line break at the end.
+///
+/// # Errors
+/// Only those of `out`.
+pub fn write_value(
+    out: &mut dyn fmt::Write,
+    message: &'static Message,
+    bytes: &[u8],
+    options: JsonOptions,
+    level: usize,
+) -> fmt::Result {
+    writer::Writer { out, options, level, depth: 0 }.message(message, bytes, false)
+}
+
+/// Writes the fields of a message into an object that is open; its entries are indented by `level`. `first`: it has none
+/// yet.
+///
+/// # Errors
+/// Only those of `out`.
+pub fn write_fields(
+    out: &mut dyn fmt::Write,
+    message: &'static Message,
+    bytes: &[u8],
+    options: JsonOptions,
+    level: usize,
+    first: &mut bool,
+) -> fmt::Result {
+    writer::Writer { out, options, level, depth: 1 }.fields(message, bytes, false, first)
+}
+
 /// The JSON text of a generated message; none if its type is not in the schema.
 pub fn json_of<M: prost::Message + prost::Name>(message: &M, options: JsonOptions) -> Option<String> {
     let schema = schema::message(&M::full_name())?;
@@ -48,17 +78,31 @@ pub fn json_of<M: prost::Message + prost::Name>(message: &M, options: JsonOption
 
 /// The JSON text of an `Any`, with its `@type`.
 pub fn json_of_any(any: &prost_types::Any, options: JsonOptions) -> String {
+    let mut text = String::new();
+    // A String takes everything.
+    let _written = write_any(&mut text, any, options, 0);
+    if options.pretty {
+        text.push('\n');
+    }
+    text
+}
+
+/// Writes an `Any`, with its `@type`, as [`write_value`] writes a message.
+///
+/// # Errors
+/// Only those of `out`.
+pub fn write_any(
+    out: &mut dyn fmt::Write,
+    any: &prost_types::Any,
+    options: JsonOptions,
+    level: usize,
+) -> fmt::Result {
     let mut bytes = Vec::with_capacity(any.value.len() + any.type_url.len() + 16);
     put_tag(&mut bytes, 1, 2);
     put_bytes(&mut bytes, any.type_url.as_bytes());
     put_tag(&mut bytes, 2, 2);
     put_bytes(&mut bytes, &any.value);
-    let mut text = String::new();
-    if let Some(schema) = schema::message("google.protobuf.Any") {
-        // A String takes everything.
-        let _written = write_json(&mut text, schema, &bytes, options);
-    }
-    text
+    schema::message("google.protobuf.Any").map_or(Ok(()), |any| write_value(out, any, &bytes, options, level))
 }
 
 /// A message as a JSON value; none if its type is not in the schema.

@@ -101,7 +101,7 @@ impl Writer<'_> {
     }
 
     /// Writes the fields of an object that is open, by number.
-    fn fields(
+    pub fn fields(
         &mut self,
         message: &'static Message,
         bytes: &[u8],

@@ -160,6 +160,7 @@ pub struct Message {
     pub unchecked: bool,
     /// It is the entry of a map.
     pub map_entry: bool,
+    flags: u8,
     fields: Span,
     names: Span,
     oneofs: Span,
@@ -225,6 +226,22 @@ impl Message {
     /// Name of the proto file, without its folders.
     pub fn file(&self) -> &'static str {
         self.file.get()
+    }
+
+    /// Name of the proto file, with its folders: those of its package.
+    pub fn path(&self) -> String {
+        let package = self.name().split('.').take_while(|part| !part.starts_with(char::is_uppercase));
+        package.chain([self.file()]).collect::<Vec<_>>().join("/")
+    }
+
+    /// Marked as work in progress (`xds.annotations.v3.message_status`).
+    pub fn in_progress(&self) -> bool {
+        self.flags & 1 != 0
+    }
+
+    /// In a proto file that is marked as work in progress (`xds.annotations.v3.file_status`).
+    pub fn in_file_in_progress(&self) -> bool {
+        self.flags & 2 != 0
     }
 
     /// Position among [`messages`].
@@ -313,6 +330,11 @@ impl Field {
     /// An enum of which a value is deprecated.
     pub fn has_deprecated_value(&self) -> bool {
         self.flags & 8 != 0
+    }
+
+    /// Marked as work in progress (`xds.annotations.v3.field_status`).
+    pub fn in_progress(&self) -> bool {
+        self.flags & 16 != 0
     }
 
     /// protoc-gen-validate rules, in the order in which they are checked.

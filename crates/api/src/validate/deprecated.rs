@@ -58,12 +58,14 @@ impl Validator {
             return;
         }
         let before = self.violations.len();
-        self.report_early(&[0, 1], if refused { text } else { format!("Deprecated field: {text}") });
+        match refused {
+            true => self.report_early(ViolationKind::Rule, &[0, 1], text),
+            false => {
+                self.report_early(ViolationKind::Deprecated, &[0, 1], format!("Deprecated field: {text}"));
+            }
+        }
         if let Some(violation) = self.violations.get_mut(before) {
             violation.path.push(Step::Field(field.name().into()));
-            if !refused {
-                violation.kind = ViolationKind::Deprecated;
-            }
         }
     }
 }

@@ -4,12 +4,13 @@
 //! first violation. Here one walk goes through a message and through every `Any` inside, and reports all.
 
 mod deprecated;
+mod in_progress;
 mod path;
 mod phrase;
 mod special;
 mod value;
 
-use crate::error::{ConfigError, Rank, Stage};
+use crate::error::{ConfigError, Rank, Severity, Stage};
 use crate::schema::{self, Field, Kind, Message, Presence, Rule};
 use crate::wire::{Wire, any_parts, last, packed, records, seconds_and_nanos};
 pub use path::Step;
@@ -17,7 +18,7 @@ use phrase::count_phrase;
 use std::collections::HashSet;
 use std::fmt::Write;
 
-/// After so many violations no more are kept.
+/// After so many violations of a kind no more are kept.
 pub const MAX_VIOLATIONS: usize = 200;
 
 /// So many unknown fields of a message are named.
@@ -47,6 +48,9 @@ pub enum ViolationKind {
     UnknownField,
     /// A deprecated field or value is used, for the first time in the message: Envoy logs a warning.
     Deprecated,
+    /// A message or a field that is marked as work in progress is used: Envoy logs a warning and counts it, once for each
+    /// time that it looks.
+    InProgress,
 }
 
 /// Checks a message, and the messages in its `Any`s.
@@ -58,7 +62,9 @@ pub fn validate(message: &'static Message, bytes: &[u8]) -> Vec<Violation> {
         marker: 0,
         counts: Vec::new(),
         deprecated: HashSet::new(),
+        looks: 1,
         violations: Vec::new(),
+        kept: [0; 4],
     };
     validator.message(message, bytes);
     validator.violations.sort_by(|a, b| a.order.cmp(&b.order));
@@ -73,9 +79,15 @@ impl Violation {
 
     /// The violation as an error without a place in a file.
     pub fn into_error(self) -> ConfigError {
-        let stage = if self.kind == ViolationKind::UnknownField { Stage::Unknown } else { Stage::Rule };
+        let (stage, severity) = match self.kind {
+            ViolationKind::Rule => (Stage::Rule, Severity::Refused),
+            ViolationKind::UnknownField => (Stage::Unknown, Severity::Unknown),
+            ViolationKind::Deprecated => (Stage::Rule, Severity::Deprecated),
+            ViolationKind::InProgress => (Stage::Rule, Severity::InProgress),
+        };
         ConfigError {
             path: self.path_text(),
+            severity,
             rank: Rank { stage, order: self.order },
             ..ConfigError::new(stage, self.phrase)
         }
@@ -109,7 +121,11 @@ struct Validator {
     counts: Vec<u32>,
     /// Deprecated fields seen: message and field.
     deprecated: HashSet<(usize, u32)>,
+    /// How often Envoy checks the message of the innermost `Any`.
+    looks: usize,
     violations: Vec<Violation>,
+    /// How many there are of each kind.
+    kept: [usize; 4],
 }
 
 impl Validator {
@@ -121,7 +137,11 @@ impl Validator {
             _ => return,
         }
         if self.frames.len() >= MAX_DEPTH {
-            return self.report("Unable to parse protobuf: it is nested too deep".to_string());
+            return self
+                .report(ViolationKind::Rule, "Unable to parse protobuf: it is nested too deep".to_string());
+        }
+        if message.in_progress() || message.in_file_in_progress() {
+            self.message_in_progress(message);
         }
         let fields = message.fields();
         let base = self.counts.len();
@@ -130,7 +150,10 @@ impl Validator {
         let mut unknown = Vec::new();
         for record in records(bytes) {
             let Ok((number, wire)) = record else {
-                self.report(format!("Unable to parse protobuf: {} is malformed", message.name()));
+                self.report(
+                    ViolationKind::Rule,
+                    format!("Unable to parse protobuf: {} is malformed", message.name()),
+                );
                 break;
             };
             let index =
@@ -162,6 +185,9 @@ impl Validator {
         let rules = if message.unchecked { &[] } else { field.rules() };
         if field.deprecated() {
             self.deprecated_field(message, field);
+        }
+        if field.in_progress() && self.counts[base + index] == 0 {
+            self.field_in_progress(message, field);
         }
         self.order.push(special::rank(message, index));
         match field.presence {
@@ -206,7 +232,11 @@ impl Validator {
         rules: &'static [Rule],
         entry: &[u8],
     ) {
-        let Some([key_field, value_field]) = field.ty.message().map(Message::fields) else { return };
+        let Some(inner) = field.ty.message() else { return };
+        let [key_field, value_field] = inner.fields() else { return };
+        if inner.in_file_in_progress() {
+            self.message_in_progress(inner);
+        }
         let key = value_of(entry, 1, key_field.ty);
         let value = value_of(entry, 2, value_field.ty);
         let name = match key {
@@ -342,14 +372,15 @@ impl Validator {
     fn any(&mut self, bytes: &[u8]) {
         let (url, value) = any_parts(bytes);
         let Some(message) = schema::message_of_url(url).filter(|_| !url.is_empty()) else { return };
-        let (root, marker) = (self.root, self.marker);
+        let (root, marker, looks) = (self.root, self.marker, self.looks);
+        self.looks = self.looks_at_any();
         self.order[marker] = 1;
         self.root = self.frames.len();
         self.marker = self.order.len();
         self.order.push(0);
         self.message(message, value);
         self.order.truncate(self.marker);
-        (self.root, self.marker) = (root, marker);
+        (self.root, self.marker, self.looks) = (root, marker, looks);
         self.order[marker] = 0;
     }
 
@@ -370,15 +401,15 @@ impl Validator {
         } else {
             return;
         };
-        self.report_early(&[0], format!("Invalid duration: {reason}:{shown}"));
+        self.report_early(ViolationKind::Rule, &[0], format!("Invalid duration: {reason}:{shown}"));
     }
 
     /// Reports what Envoy looks at before the rules of the whole message.
-    fn report_early(&mut self, rank: &[u32], phrase: String) {
+    fn report_early(&mut self, kind: ViolationKind, rank: &[u32], phrase: String) {
         let order = self.order.clone();
         self.order.truncate(self.marker + 1);
         self.order.extend_from_slice(rank);
-        self.report(phrase);
+        self.report(kind, phrase);
         self.order = order;
     }
 
@@ -390,10 +421,7 @@ impl Validator {
         let phrase = format!(
             "Protobuf message (type {name}({parents}) with unknown field set {{{numbers}}}) has unknown fields"
         );
-        self.report(phrase);
-        if let Some(violation) = self.violations.last_mut() {
-            violation.kind = ViolationKind::UnknownField;
-        }
+        self.report(ViolationKind::UnknownField, phrase);
     }
 
     fn broken(&mut self, message: &'static Message, field: &'static Field, element: &Element, reason: &str) {
@@ -415,16 +443,19 @@ impl Validator {
                 "{name}ValidationError.{label}: embedded message failed validation | caused by "
             );
         }
-        self.report(format!("Proto constraint validation failed ({chain}{reason})"));
-        if let Some(violation) = self.violations.last_mut() {
+        let before = self.violations.len();
+        self.report(ViolationKind::Rule, format!("Proto constraint validation failed ({chain}{reason})"));
+        if let Some(violation) = self.violations.get_mut(before) {
             violation.path.extend_from_slice(steps);
         }
     }
 
-    fn report(&mut self, phrase: String) {
-        if self.violations.len() >= MAX_VIOLATIONS {
+    fn report(&mut self, kind: ViolationKind, phrase: String) {
+        let kept = &mut self.kept[kind as usize];
+        if *kept >= MAX_VIOLATIONS {
             return;
         }
+        *kept += 1;
         let mut path = Vec::new();
         for frame in &self.frames {
             // What follows an Any in the frames is the message inside.
@@ -440,12 +471,7 @@ impl Validator {
                 path.push(Step::Any);
             }
         }
-        self.violations.push(Violation {
-            path,
-            phrase,
-            kind: ViolationKind::Rule,
-            order: self.order.clone(),
-        });
+        self.violations.push(Violation { path, phrase, kind, order: self.order.clone() });
     }
 }
 

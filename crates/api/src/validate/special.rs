@@ -1,6 +1,6 @@
 //! Checks that Envoy makes in code, and that hold for a message wherever it stands.
 
-use super::{Step, Validator};
+use super::{Step, Validator, ViolationKind};
 use crate::extensions;
 use crate::schema::{self, Message};
 use crate::wire::{Wire, any_parts, last};
@@ -62,7 +62,7 @@ impl Validator {
                 if let Some(Wire::Eight(bits)) = last(bytes, 1, 1)
                     && f64::from_bits(bits).is_nan()
                 {
-                    self.report("Value not in the range of 0..100 range.".to_string());
+                    self.report(ViolationKind::Rule, "Value not in the range of 0..100 range.".to_string());
                     self.extend(&[Step::Field("value".into())]);
                 }
             }
@@ -92,7 +92,7 @@ impl Validator {
             return;
         }
         let name = number("name").and_then(|name| last(bytes, name, 2)).map_or(&[][..], Wire::bytes);
-        self.report(extensions::unregistered(&String::from_utf8_lossy(name), url));
+        self.report(ViolationKind::Rule, extensions::unregistered(&String::from_utf8_lossy(name), url));
         self.extend(&[Step::Field("typed_config".into())]);
     }
 

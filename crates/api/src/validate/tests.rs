@@ -204,3 +204,40 @@ fn deprecated_fields_are_reported_once_and_a_few_are_refused() {
         "{found:?}"
     );
 }
+
+#[test]
+fn what_is_in_progress_is_found_as_often_as_envoy_looks() {
+    let found = |message: &str, text: &str| {
+        let schema = schema::message(message).expect(message);
+        let tree = parse_yaml(text).expect("a document");
+        let violations = validate(schema, &encode(schema, tree.root()).0);
+        let found = violations.into_iter().filter(|violation| violation.kind == ViolationKind::InProgress);
+        found.map(|violation| (violation.path_text(), violation.phrase)).collect::<Vec<_>>()
+    };
+    let field = "field 'envoy.config.core.v3.Http1ProtocolOptions.allow_custom_methods' is marked as work-in-progress. ";
+    let option = found("envoy.config.core.v3.Http1ProtocolOptions", "allow_custom_methods: true");
+    assert_eq!(option.len(), 1);
+    assert_eq!(option[0].0, "allow_custom_methods");
+    assert!(option[0].1.starts_with(field), "{}", option[0].1);
+
+    let url = "t/envoy.extensions.filters";
+    let key =
+        format!("{{'@type': {url}.http.api_key_auth.v3.ApiKeyAuth, credentials: [{{key: a, client: b}}]}}");
+    let hcm = format!(
+        "{{'@type': {url}.network.http_connection_manager.v3.HttpConnectionManager, http_protocol_options: \
+         {{allow_custom_methods: true}}, http_filters: [{{name: k, typed_config: {key}}}]}}"
+    );
+    let listener = found(
+        "envoy.config.listener.v3.FilterChain",
+        &format!("filters: [{{name: h, typed_config: {hcm}}}]"),
+    );
+    let named = |what: &str| listener.iter().filter(|(_, phrase)| phrase.starts_with(what)).count();
+    assert_eq!(named(field), 2);
+    let file =
+        "is contained in proto file 'envoy/extensions/filters/http/api_key_auth/v3/api_key_auth.proto'";
+    for name in ["ApiKeyAuth", "Credential"] {
+        let message = format!("message 'envoy.extensions.filters.http.api_key_auth.v3.{name}' {file}");
+        assert_eq!(named(&message), 2, "{listener:?}");
+    }
+    assert_eq!(listener.len(), 6);
+}

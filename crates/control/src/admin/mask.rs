@@ -19,12 +19,20 @@ impl Mask {
     pub fn debug(&self) -> String {
         self.0.iter().map(|p| format!("paths: \"{p}\"\n")).collect()
     }
+    /// Whether every path leads to a field of the message.
+    pub fn fits(&self, m: &Message) -> bool {
+        self.0.iter().all(|p| fits(m, &p.split('.').collect::<Vec<_>>()))
+    }
+    /// Whether it keeps this field of the message, or something of it.
+    pub fn keeps(&self, field: &str) -> bool {
+        self.0.iter().any(|p| p.split('.').next() == Some(field))
+    }
     /// Keeps the named fields of `value`, a message of type `m`. False when a path does not fit the message.
     pub fn trim(&self, m: &Message, value: &mut Value) -> bool {
-        let paths: Vec<Vec<&str>> = self.0.iter().map(|p| p.split('.').collect()).collect();
-        if !paths.iter().all(|p| fits(m, p)) {
+        if !self.fits(m) {
             return false;
         }
+        let paths: Vec<Vec<&str>> = self.0.iter().map(|p| p.split('.').collect()).collect();
         keep(value, &paths.iter().map(Vec::as_slice).collect::<Vec<_>>());
         true
     }

@@ -109,8 +109,12 @@ fn setup() -> Setup {
 }
 
 fn setup_with(configs: Vec<(Dumped, ConfigView)>) -> Setup {
+    setup_of(BOOTSTRAP, configs)
+}
+
+fn setup_of(bootstrap: &str, configs: Vec<(Dumped, ConfigView)>) -> Setup {
     let loaded =
-        parse_message::<Bootstrap>(BOOTSTRAP.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse).unwrap();
+        parse_message::<Bootstrap>(bootstrap.as_bytes(), Format::Yaml, "x", UnknownFields::Refuse).unwrap();
     let store = Store::new();
     let runtime = Layers::new(loaded.message.layered_runtime.as_ref(), &store.root()).unwrap();
     let node = json!({"id": "n1"});
@@ -646,4 +650,39 @@ fn small_answers() {
     assert_eq!(s.post("/reopen_logs"), (200, "OK\n".into()));
     assert_eq!(s.post("/drain_listeners?graceful&inboundonly"), (200, "OK\n".into()));
     assert_eq!(*s.view.drained.borrow(), [Drain { inbound_only: true, graceful: true, skip_exit: false }]);
+}
+
+#[test]
+fn a_large_configuration_is_dumped_piece_by_piece() {
+    let cluster = |i: usize| format!("  - {{name: c{i}, connect_timeout: 1s, alt_stat_name: '<{i}>'}}\n");
+    let clusters: String = (0..2_000).map(cluster).collect();
+    let bootstrap = format!(
+        "{BOOTSTRAP}static_resources:\n  secrets: [{{name: s, tls_certificate: {{private_key: {{inline_string: x}}}}}}]\n  \
+         clusters:\n{clusters}"
+    );
+    let s = setup_of(&bootstrap, vec![]);
+    let cx = AdminCx { server: &s.server, view: &*s.view };
+    let answer = respond(&cx, &Request { method: "GET", path: "/config_dump", form: b"" });
+    let Body::Chunks(mut chunks) = answer.body else { panic!("the whole at once") };
+    let (mut all, mut pieces) = (String::new(), 0);
+    let mut more = true;
+    while more {
+        let mut piece = String::new();
+        more = chunks.next(&mut piece);
+        assert!(piece.len() < 40 << 10, "{} bytes", piece.len());
+        all.push_str(&piece);
+        pieces += 1;
+    }
+    assert!(pieces > 5);
+    // As if it were made of one value; and a mask, which is, says the same.
+    let v: Value = serde_json::from_str(&all).unwrap();
+    assert_eq!(all, json::pretty(&v) + "\n");
+    let whole = &v["configs"][0]["bootstrap"];
+    let keys: Vec<&String> = whole.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["node", "static_resources", "admin", "layered_runtime"]);
+    let resources = whole["static_resources"].as_object().unwrap();
+    assert_eq!(resources.keys().collect::<Vec<_>>(), ["clusters", "secrets"]);
+    assert_eq!(resources["clusters"].as_array().unwrap().len(), 2_000);
+    assert_eq!(resources["secrets"][0]["tls_certificate"]["private_key"]["inline_string"], "[redacted]");
+    assert_eq!(s.json("/config_dump?mask=bootstrap")["configs"][0]["bootstrap"], *whole);
 }

@@ -48,4 +48,36 @@ pub const COVERED: &[Covered] = &[
         &["stats_tags", "use_all_default_tags", "stats_matcher", "histogram_bucket_settings"],
     ),
     Covered::new("envoy.config.metrics.v3.HistogramBucketSettings", &["match", "buckets"]),
+    Covered::new("envoy.config.metrics.v3.StatsMatcher", &["reject_all", "exclusion_list", "inclusion_list"]),
+    Covered::new("envoy.config.metrics.v3.TagSpecifier", &["tag_name", "regex", "fixed_value"]),
+    Covered::new("envoy.config.bootstrap.v3.LayeredRuntime", &["layers"]),
+    Covered::new(
+        "envoy.config.bootstrap.v3.RuntimeLayer",
+        &["name", "static_layer", "disk_layer", "admin_layer", "rtds_layer"],
+    ),
+    Covered::new(
+        "envoy.config.bootstrap.v3.RuntimeLayer.DiskLayer",
+        &["symlink_root", "subdirectory", "append_service_cluster"],
+    ),
+    Covered::new("envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer", &["name", "rtds_config"]),
+    Covered::new(
+        "envoy.config.core.v3.Node",
+        &[
+            "id",
+            "cluster",
+            "metadata",
+            "dynamic_parameters",
+            "locality",
+            "client_features",
+            "listening_addresses",
+        ],
+    )
+    .ignoring(&[
+        ("user_agent_name", "the server says itself what it is, as in Envoy"),
+        ("user_agent_version", "likewise"),
+        ("user_agent_build_version", "likewise"),
+        ("extensions", "likewise"),
+    ]),
+    Covered::new("xds.core.v3.ContextParams", &["params"]),
+    Covered::new("envoy.config.core.v3.Locality", &["region", "zone", "sub_zone"]),
 ];

@@ -4,11 +4,13 @@ use super::runtime::{self, Layers};
 use crate::bootstrap::{self, Node, Refusal};
 use crate::options::Options;
 use crate::overload::{self, OverloadManager};
+use crate::remarks;
 use crate::xds::Xds;
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
+use nuncio_api::error::{ConfigError, Severity};
 use nuncio_api::load::LoadedParts;
 use nuncio_core::coverage::Coverage;
 use nuncio_core::discovery::Discovery;
@@ -70,11 +72,8 @@ pub struct Ground {
 /// The configuration is refused.
 pub fn ground(options: &Options, made: &Made) -> Result<Ground, Refusal> {
     let loaded = bootstrap::load(options, &made.coverage)?;
-    if !options.skip_deprecated_logs {
-        for w in &loaded.warnings {
-            log!(Misc, Warning, "{w}");
-        }
-    }
+    let skipped = |w: &&ConfigError| w.severity == Severity::Deprecated && options.skip_deprecated_logs;
+    loaded.warnings.iter().filter(|w| !skipped(w)).for_each(remarks::say);
     let b = &loaded.message;
     let store = Store::new();
     store.configure(bootstrap::settings(b.stats_config.as_deref(), options)?);

@@ -20,11 +20,9 @@ pub use run::run;
 
 use crate::options::Options;
 use bytes::Bytes;
-use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_core::runtime::ServerState;
 use nuncio_core::stats::Store;
-use prost::{Message, Name};
 use runtime::Layers;
 use serde_json::Value;
 use stats::Stats;
@@ -201,18 +199,13 @@ impl Server {
     pub fn node_json(&self) -> Value {
         self.node.clone()
     }
-    /// `envoy.admin.v3.BootstrapConfigDump` in JSON.
-    pub fn bootstrap_json(&self) -> Value {
-        let (bytes, at) = self.bootstrap.borrow().clone();
-        let mut message = Bootstrap::decode(bytes).unwrap_or_default(); // it was encoded or checked here
-        message.node = self.node_message.clone();
-        let any = prost_types::Any { type_url: Bootstrap::type_url(), value: message.encode_to_vec() };
-        let mut bootstrap = crate::proto_json::any(&any);
-        if let Value::Object(o) = &mut bootstrap {
-            o.shift_remove("@type");
-        }
-        let at = crate::time::rfc3339_millis(at);
-        serde_json::json!({"bootstrap": bootstrap, "last_updated": at})
+    /// The bootstrap message, encoded, and when it was read.
+    pub fn bootstrap(&self) -> (Bytes, SystemTime) {
+        self.bootstrap.borrow().clone()
+    }
+    /// `node` of the bootstrap as the server completed it.
+    pub fn node_message(&self) -> Option<&core::Node> {
+        self.node_message.as_deref()
     }
     /// Another bootstrap is in use, from now on.
     pub fn set_bootstrap(&self, encoded: Bytes) {

@@ -7,6 +7,7 @@ use super::{Parts, Phase, Server, build, shutdown};
 use crate::admin::transport;
 use crate::bootstrap::Refusal;
 use crate::options::{DrainStrategy, Mode, Options};
+use crate::remarks::Remarks;
 use crate::xds::base::Base;
 use nuncio_api::envoy::config::accesslog::v3::{AccessLog, access_log::ConfigType};
 use nuncio_api::envoy::config::bootstrap::v3::{Admin, Bootstrap};
@@ -121,9 +122,10 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
         init: Init::default(),
         workers: workers as usize,
         reject_unknown: options.reject_unknown_dynamic_fields,
-        ignore_unknown: options.ignore_unknown_dynamic_fields,
+        remarks: Remarks::new(server.stats.server.clone(), options),
     });
     xds.set_base(&base);
+    base.remarks.of_bootstrap(&loaded.warnings);
     let cx = base.cx();
     build::check_dynamic(&loaded, &xds)?;
 

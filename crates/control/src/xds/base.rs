@@ -2,6 +2,7 @@
 
 use super::resource::Checker;
 use crate::bootstrap::Node;
+use crate::remarks::Remarks;
 use crate::server::{Facts, Made};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::init::Init;
@@ -24,8 +25,8 @@ pub struct Base {
     pub workers: usize,
     /// `--reject-unknown-dynamic-fields`
     pub reject_unknown: bool,
-    /// `--ignore-unknown-dynamic-fields`
-    pub ignore_unknown: bool,
+    /// Mentions and counts what is right but worth a word.
+    pub remarks: Remarks,
 }
 
 impl Base {
@@ -43,11 +44,7 @@ impl Base {
     }
     /// How resources are checked.
     pub fn checker(&self) -> Checker<'_> {
-        Checker {
-            coverage: &self.made.coverage,
-            reject_unknown: self.reject_unknown,
-            ignore_unknown: self.ignore_unknown,
-        }
+        Checker { coverage: &self.made.coverage, reject_unknown: self.reject_unknown, remarks: &self.remarks }
     }
 }
 
@@ -56,6 +53,8 @@ pub(super) mod tests {
     use super::Base;
     use crate::bootstrap;
     use crate::options::Options;
+    use crate::remarks::Remarks;
+    use crate::server::stats::ServerStats;
     use crate::server::{Facts, Made};
     use crate::xds::Xds;
     use nuncio_core::init::Init;
@@ -84,7 +83,7 @@ pub(super) mod tests {
             init: Init::default(),
             workers: 1,
             reject_unknown: false,
-            ignore_unknown: false,
+            remarks: Remarks::new(ServerStats::new(&store.root().scope("server")), &Options::default()),
         });
         discovery.set_base(&base);
         base

@@ -6,7 +6,7 @@ use super::resource::received;
 use super::watch::Watch;
 use nuncio_api::envoy::config::core::v3::PathConfigSource;
 use nuncio_api::envoy::service::discovery::v3::DiscoveryResponse;
-use nuncio_api::load::{Format, UnknownFields, parse_message};
+use nuncio_api::load::{Format, Loaded, UnknownFields, parse_message};
 use nuncio_core::discovery::{Removed, Subscription, Update};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::log;
@@ -63,7 +63,12 @@ impl FileSource {
         self.watch.attempt();
         let name = self.path.display().to_string();
         let response = match read(&self.path, self.unknown) {
-            Ok(r) => r,
+            Ok(loaded) => {
+                if let Some(base) = self.watch.base() {
+                    base.remarks.of_file(&loaded.warnings);
+                }
+                loaded.message
+            }
             Err(Unusable { why, refused: true }) => {
                 log!(Config, Warning, "Filesystem config update rejected: {why}");
                 return self.watch.rejected(&why);
@@ -119,7 +124,7 @@ struct Unusable {
     refused: bool,
 }
 
-fn read(path: &Path, unknown: UnknownFields) -> Result<DiscoveryResponse, Unusable> {
+fn read(path: &Path, unknown: UnknownFields) -> Result<Loaded<DiscoveryResponse>, Unusable> {
     let failed = |why: String| Unusable { why, refused: false };
     let size = std::fs::metadata(path).map_or(0, |m| m.len());
     if size > MOST {
@@ -128,7 +133,7 @@ fn read(path: &Path, unknown: UnknownFields) -> Result<DiscoveryResponse, Unusab
     let bytes = std::fs::read(path).map_err(|_| failed(format!("Invalid path: {}", path.display())))?;
     let name = path.display().to_string();
     match parse_message::<DiscoveryResponse>(&bytes, Format::of_path(path), &name, unknown) {
-        Ok(loaded) => Ok(loaded.message),
+        Ok(loaded) => Ok(loaded),
         Err(e) => {
             let phrase = e.envoy_phrase();
             let refused = phrase.starts_with("Proto constraint validation failed")

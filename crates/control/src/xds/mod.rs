@@ -78,6 +78,7 @@ pub const COVERED: &[Covered] = &[
         ("request_timeout", "only of REST, which is refused"),
     ]),
     Covered::new("envoy.config.core.v3.RateLimitSettings", &["max_tokens", "fill_rate"]),
+    Covered::new("envoy.config.core.v3.SelfConfigSource", &["transport_api_version"]),
 ];
 
 /// How long the first response may take when the configuration does not say.

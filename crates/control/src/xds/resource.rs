@@ -1,14 +1,15 @@
 //! Resources in the responses of a control plane: their names and kinds, and whether they are right.
 
+use crate::remarks::Remarks;
 use bytes::Bytes;
 use nuncio_api::envoy::service::discovery::v3::Resource as Wrapped;
+use nuncio_api::error::Severity;
 use nuncio_api::schema;
-use nuncio_api::validate::{ViolationKind, validate};
+use nuncio_api::validate::validate;
 use nuncio_api::wire::{Wire, records};
 use nuncio_core::coverage::Coverage;
 use nuncio_core::discovery::Resource;
 use nuncio_core::error::BuildError;
-use nuncio_core::log;
 use prost::{Message, Name};
 use std::sync::Arc;
 use std::time::Duration;
@@ -142,8 +143,8 @@ pub struct Checker<'a> {
     pub coverage: &'a Coverage,
     /// `--reject-unknown-dynamic-fields`
     pub reject_unknown: bool,
-    /// `--ignore-unknown-dynamic-fields`: without a word.
-    pub ignore_unknown: bool,
+    /// Mentions and counts the rest.
+    pub remarks: &'a Remarks,
 }
 
 impl Checker<'_> {
@@ -154,15 +155,20 @@ impl Checker<'_> {
     pub fn check(&self, kind: &str, bytes: &[u8]) -> Result<(), String> {
         let Some(message) = schema::message(kind) else { return Err(format!("unknown type {kind}")) };
         for v in validate(message, bytes) {
-            let at = v.path_text();
-            let unknown = v.kind == ViolationKind::UnknownField;
-            if v.kind == ViolationKind::Rule || (unknown && self.reject_unknown) {
-                let phrase = v.into_error().phrase;
-                return Err(if at.is_empty() { phrase } else { format!("{phrase} (at {at})") });
+            let mut e = v.into_error();
+            match e.severity {
+                Severity::Refused => {}
+                Severity::Unknown if self.reject_unknown => {}
+                _ => {
+                    e.source = kind.to_owned();
+                    self.remarks.of_resource(&e);
+                    continue;
+                }
             }
-            if !(unknown && self.ignore_unknown) {
-                log!(Misc, Warning, "{kind}: {at}: {}", v.into_error().phrase);
-            }
+            return Err(match e.path.is_empty() {
+                true => e.phrase,
+                false => format!("{} (at {})", e.phrase, e.path),
+            });
         }
         match self.coverage.check(kind, bytes).into_iter().next() {
             None => Ok(()),

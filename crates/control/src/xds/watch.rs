@@ -97,6 +97,10 @@ impl Watch {
         self.stats.failure();
         self.give_up();
     }
+    /// What builders need, while the server runs.
+    pub fn base(&self) -> Option<Rc<Base>> {
+        self.base.upgrade()
+    }
     /// What came was refused.
     pub fn rejected(&self, why: &str) {
         self.answered();

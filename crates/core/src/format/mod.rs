@@ -26,6 +26,7 @@ pub use json::append_value;
 pub use operator::Operator;
 pub use time::TimeFormat;
 
+use crate::coverage::Covered;
 use crate::error::BuildResult;
 use crate::info::{ConnInfo, StreamInfo, StreamShared};
 use crate::route::Route;
@@ -35,6 +36,13 @@ use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_wire::HeaderMap;
 use out::{Out, Style};
 use parse::Part;
+
+/// What is read of formats.
+pub const COVERED: &[Covered] = &[Covered::new(
+    "envoy.config.core.v3.SubstitutionFormatString",
+    &["text_format", "json_format", "text_format_source", "omit_empty_values", "content_type", "formatters"],
+)
+.ignoring(&[("json_format_options", "says whether to sort, and Envoy sorts always")])];
 
 /// The access log format Envoy uses when none is configured.
 pub const DEFAULT_ACCESS_LOG: &str = concat!(

@@ -3,6 +3,7 @@
 use super::frame;
 use super::stream::{Receiver, Sender, Stream};
 use super::{Status, code};
+use crate::base64;
 use crate::body::Body;
 use crate::coverage::Covered;
 use crate::error::BuildResult;
@@ -45,6 +46,8 @@ struct Inner {
     metadata: Rules,
     /// The same without formats: for calls that no stream stands behind.
     plain_metadata: Vec<(String, Vec<u8>)>,
+    /// Some of it has bytes for values.
+    has_binary: bool,
 }
 
 impl Client {
@@ -82,6 +85,7 @@ impl Client {
             limit: e.max_receive_message_length.filter(|l| *l > 0).unwrap_or(LIMIT),
             metadata: Rules::new(&metadata, &[])?,
             plain_metadata: s.initial_metadata.iter().map(raw).collect(),
+            has_binary: s.initial_metadata.iter().any(|h| h.key.ends_with(BINARY)),
         })))
     }
     /// Name of the cluster that is called.
@@ -162,7 +166,26 @@ impl Client {
                 }
             }
         }
+        if self.0.has_binary {
+            encode_binary(&mut h);
+        }
         RequestHead { headers: h, version: Version::Http2 }
+    }
+}
+
+/// What the names of metadata end with whose values are bytes; on the wire these are base64 (gRPC over HTTP/2,
+/// "Custom-Metadata").
+const BINARY: &str = "-bin";
+
+fn encode_binary(h: &mut HeaderMap) {
+    let binary = |h: Header<'_>| {
+        let name = std::str::from_utf8(h.name).ok().filter(|n| n.ends_with(BINARY))?;
+        Some((name.to_owned(), base64::encode(h.value)))
+    };
+    let all: Vec<_> = h.iter().filter_map(binary).collect();
+    for (name, value) in &all {
+        h.remove(name.as_str());
+        h.append(name.as_str(), value.as_bytes());
     }
 }
 
@@ -177,4 +200,22 @@ fn timeout_value(t: Duration) -> Vec<u8> {
         _ => ((ms / 3_600_000).min(MOST), 'H'),
     };
     format!("{n}{unit}").into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_of_bytes_is_base64() {
+        let mut h = HeaderMap::new();
+        for (name, value) in [("a-bin", "a"), ("b", "b"), ("c-bin", "\u{1}\u{2}\u{3}")] {
+            h.append(name, value.as_bytes());
+        }
+        encode_binary(&mut h);
+        let get = |name| h.get(name).map(String::from_utf8_lossy);
+        assert_eq!(get("a-bin").as_deref(), Some("YQ=="));
+        assert_eq!(get("b").as_deref(), Some("b"));
+        assert_eq!(get("c-bin").as_deref(), Some("AQID"));
+    }
 }

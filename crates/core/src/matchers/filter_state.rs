@@ -17,7 +17,8 @@ pub struct FilterStateMatcher {
 #[derive(Clone)]
 enum Kind {
     String(StringMatcher),
-    Address(CidrSet),
+    /// Lies in a range, or with `invert_match` in none.
+    Address(CidrSet, bool),
 }
 
 impl FilterStateMatcher {
@@ -29,7 +30,7 @@ impl FilterStateMatcher {
         use pb::filter_state_matcher::Matcher as M;
         let kind = match &m.matcher {
             Some(M::StringMatch(s)) => Kind::String(StringMatcher::new(s)?),
-            Some(M::AddressMatch(a)) => Kind::Address(CidrSet::from_xds(&a.ranges)?),
+            Some(M::AddressMatch(a)) => Kind::Address(CidrSet::from_xds(&a.ranges)?, a.invert_match),
             None => return Err("field: \"matcher\", reason: is required".into()),
         };
         Ok(FilterStateMatcher { key: m.key.as_str().into(), kind })
@@ -43,9 +44,9 @@ impl FilterStateMatcher {
         let Some(text) = object.text() else { return false };
         match &self.kind {
             Kind::String(m) => m.matches(text.as_bytes()),
-            Kind::Address(set) => {
+            Kind::Address(set, invert) => {
                 let ip = text.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|a| a.ip()));
-                ip.is_ok_and(|ip| set.contains(ip))
+                ip.is_ok_and(|ip| set.contains(ip) != *invert)
             }
         }
     }

@@ -13,6 +13,7 @@
 //! * [`CidrSet`], [`FractionalPercent`], [`DoubleMatcher`], [`Int64Range`]
 
 mod cidr;
+mod covered;
 mod filter_state;
 mod header;
 mod number;
@@ -24,6 +25,7 @@ mod uri_template;
 mod value;
 
 pub use cidr::{CidrRange, CidrSet};
+pub use covered::COVERED;
 pub use filter_state::FilterStateMatcher;
 pub(crate) use header::status_text;
 pub use header::{HeaderMatcher, HeaderSource, matches_all};

@@ -41,6 +41,43 @@ pub const COVERED: &[Covered] = &[
             "remote_address_match",
         ],
     ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.RequestHeaders",
+        &["header_name", "descriptor_key", "skip_if_absent"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.QueryParameters",
+        &["query_parameter_name", "descriptor_key", "skip_if_absent"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.MaskedRemoteAddress",
+        &["v4_prefix_mask_len", "v6_prefix_mask_len"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.GenericKey",
+        &["descriptor_value", "default_value", "descriptor_key"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.HeaderValueMatch",
+        &["descriptor_value", "default_value", "descriptor_key", "expect_match", "headers"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.QueryParameterValueMatch",
+        &["descriptor_value", "default_value", "descriptor_key", "expect_match", "query_parameters"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.MetaData",
+        &["descriptor_key", "metadata_key", "default_value", "source", "skip_if_absent"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.DynamicMetaData",
+        &["descriptor_key", "metadata_key", "default_value"],
+    ),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Action.RemoteAddressMatch",
+        &["descriptor_value", "descriptor_key", "default_value", "address_matcher"],
+    ),
+    Covered::new("envoy.config.route.v3.RateLimit.Override.DynamicMetadata", &["metadata_key"]),
 ];
 
 /// Key and value.

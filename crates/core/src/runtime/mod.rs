@@ -6,11 +6,18 @@
 mod handle;
 mod value;
 
+use crate::coverage::Covered;
 pub use handle::{Runtime, RuntimeDouble, RuntimeFraction, RuntimeNumber};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 pub use value::RuntimeValue;
+
+/// What is read of values that the runtime may change.
+pub const COVERED: &[Covered] = &[
+    Covered::new("envoy.config.core.v3.RuntimeFeatureFlag", &["default_value", "runtime_key"]),
+    Covered::new("envoy.config.core.v3.RuntimeUInt32", &["default_value", "runtime_key"]),
+];
 
 /// One layer: its name and its values, keys joined with `.`.
 #[derive(Debug, Clone, Default, PartialEq)]

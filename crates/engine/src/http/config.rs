@@ -25,7 +25,7 @@ use nuncio_core::filter::{BuildCx, NodeInfo};
 use nuncio_core::matchers::CidrSet;
 use nuncio_core::pipeline::{Chain, ChainFilter};
 use nuncio_core::route::FilterId;
-use nuncio_core::runtime::ServerState;
+use nuncio_core::runtime::{RuntimeNumber, ServerState};
 use nuncio_core::stats::Scope;
 use nuncio_wire::{h1, h2};
 use pb::http_connection_manager as hcm;
@@ -214,6 +214,8 @@ pub struct HcmPlan {
     pub keepalive: Option<KeepalivePlan>,
     /// When a client has reset too many streams.
     pub premature: PrematureLimits,
+    /// The key `http.max_requests_per_io_cycle`: how many requests of a connection begin before others have their turn.
+    pub requests_per_cycle: RuntimeNumber,
     /// `http_protocol_options.override_stream_error_on_invalid_http_message`, or the connection manager's
     /// `stream_error_on_invalid_http_message`: a client that was answered with 400 keeps its HTTP/1 connection.
     pub h1_stream_errors: bool,
@@ -346,6 +348,8 @@ impl HcmPlan {
         plan.h2 = Arc::new(h2);
         plan.keepalive = keepalive(h2_options)?;
         plan.premature = PrematureLimits::new(&cx.server.runtime());
+        plan.requests_per_cycle =
+            cx.server.runtime().number("http.max_requests_per_io_cycle", u32::MAX.into());
         let own =
             c.http_protocol_options.as_ref().and_then(|o| o.override_stream_error_on_invalid_http_message);
         plan.h1_stream_errors = own.or(errors).unwrap_or(false);
@@ -434,6 +438,7 @@ impl HcmPlan {
             h2: Arc::default(),
             keepalive: None,
             premature: PrematureLimits::default(),
+            requests_per_cycle: RuntimeNumber::fixed(u32::MAX.into()),
             h1_stream_errors: false,
             proxy_100_continue: false,
             routes,

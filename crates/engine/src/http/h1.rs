@@ -43,6 +43,9 @@ pub struct H1Conn {
     cut: Cell<bool>,
     /// Requests so far.
     served: Cell<u32>,
+    /// `http.max_requests_per_io_cycle`, and how many of what was read in one go have begun.
+    per_cycle: u32,
+    begun: Cell<u32>,
     /// Bytes of the message that is read, and of the one that is written, and of the latter's headers.
     wire: Wire,
     /// The client sent FIN.
@@ -185,6 +188,7 @@ impl H1Conn {
     /// A connection over `io`; `prefix` holds what was read from it already.
     pub fn new(io: Io, prefix: ReadBuf, hcm: Rc<Hcm>, info: Rc<ConnInfo>) -> Rc<H1Conn> {
         let tls = info.tls.get().is_some();
+        let per_cycle = u32::try_from(hcm.plan.requests_per_cycle.get()).unwrap_or(u32::MAX).max(1);
         Rc::new_cyclic(|me| H1Conn {
             io: RefCell::new(io),
             bufs: RefCell::new(Bufs { read: prefix, out: OutBuf::new() }),
@@ -197,6 +201,8 @@ impl H1Conn {
             reading_body: Cell::new(false),
             cut: Cell::new(false),
             served: Cell::new(0),
+            per_cycle,
+            begun: Cell::new(0),
             eof: Cell::new(false),
             wire: Wire::default(),
             drain_until: Cell::new(None),
@@ -252,6 +258,11 @@ impl H1Conn {
             if self.later.is_stuck() && self.poll_write(cx).ready_and(|r| r.is_err()) {
                 return Poll::Ready(Ok(None));
             }
+            if self.begun.get() >= self.per_cycle && self.bufs.borrow().read.len() > 0 {
+                self.begun.set(0);
+                cx.waker().wake_by_ref(); // others run first
+                return Poll::Pending;
+            }
             loop {
                 {
                     let mut bufs = self.bufs.borrow_mut();
@@ -260,7 +271,10 @@ impl H1Conn {
                     self.wire.read(before, bufs.read.len());
                     match read {
                         Ok(None) => {}
-                        Ok(Some(start)) => return Poll::Ready(Ok(Some(start))),
+                        Ok(Some(start)) => {
+                            self.begun.set(self.begun.get().saturating_add(1));
+                            return Poll::Ready(Ok(Some(start)));
+                        }
                         Err(e) => return Poll::Ready(Err(Refusal::Codec(e))),
                     }
                 }
@@ -270,6 +284,7 @@ impl H1Conn {
                     Poll::Pending => break,
                 }
             }
+            self.begun.set(0);
             if self.codec.borrow().head_begun() {
                 return self.poll_head_late(cx, &mut waits.other).map(|late| Err(Refusal::Late(late)));
             }

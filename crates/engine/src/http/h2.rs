@@ -1,6 +1,7 @@
 //! Drives one HTTP/2 downstream connection; each request runs in a task of its own.
 
 use super::codec::count;
+use super::cycle::Cycle;
 use super::drain::idle_kind;
 use super::premature::{self, Premature};
 use super::stream::{Downstream, Gone, drive};
@@ -46,6 +47,8 @@ struct H2Stream {
     idle: RefCell<Option<Sleep>>,
     /// Bytes of the response's names and values.
     plain_header_tx: Cell<u64>,
+    /// It had to wait for its turn: by then the client may have reset it.
+    waited: bool,
 }
 
 /// Serves `io` until it ends; `prefix` holds what was read from it already.
@@ -104,15 +107,27 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
     let pool = LoopPool::of(exchanges);
     let keepalive = conn.hcm.plan.keepalive.map(|plan| Box::new(Keepalive::new(plan)));
     let idle = RefCell::new(Idle { since: clock::now(), sleep: None, age: None, keepalive });
+    let begin = |(stream, head, end): Begun| {
+        crate::guard::spawn("stream", pool.start(exchanges, (stream, head, end)));
+    };
+    let mut cycle = Cycle::new(conn.hcm.plan.requests_per_cycle.get());
     poll_fn(|cx| {
+        cycle.next(begin, |(stream, ..)| conn.mux.is_reset(stream.slot));
         let end = conn.mux.poll(cx, &mut |incoming| match incoming {
             Incoming::Refused { details } => conn.refused(details, ""),
             Incoming::GoAway | Incoming::Settings => {}
             Incoming::Request { slot, head, end } => {
-                let stream = H2Stream::new(conn.clone(), slot);
-                crate::guard::spawn("stream", pool.start(exchanges, (stream, head, end)));
+                let waited = cycle.is_over();
+                let request = (H2Stream::new(conn.clone(), slot, waited), head, end);
+                match waited {
+                    true => cycle.put_off(request),
+                    false => begin(request),
+                }
             }
         });
+        if cycle.waits() {
+            cx.waker().wake_by_ref(); // others run first
+        }
         let received = conn.count();
         if let Some(active) = conn.cut.get() {
             return Poll::Ready((CloseReason::Local, active));
@@ -153,9 +168,12 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
     .await
 }
 
+/// A request whose stream is to begin: its head, and whether that is all of it.
+type Begun = (H2Stream, RequestHead, bool);
+
 /// Requests, one after the other, each in the task of a stream that borrows the loop: a task of its own size would be as
 /// large as all that a request may have to wait for, and be moved and freed with every stream.
-async fn exchanges(inbox: Inbox<(H2Stream, RequestHead, bool)>) {
+async fn exchanges(inbox: Inbox<Begun>) {
     loop {
         let (stream, head, end) = inbox.next().await;
         exchange(stream, head, end).await;
@@ -199,8 +217,8 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
 }
 
 impl H2Stream {
-    fn new(conn: Rc<H2Conn>, slot: u32) -> H2Stream {
-        H2Stream { conn, slot, idle: RefCell::default(), plain_header_tx: Cell::default() }
+    fn new(conn: Rc<H2Conn>, slot: u32, waited: bool) -> H2Stream {
+        H2Stream { conn, slot, idle: RefCell::default(), plain_header_tx: Cell::default(), waited }
     }
 }
 
@@ -381,6 +399,9 @@ impl Downstream for H2Stream {
     }
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
         self.conn.mux.poll_reset(self.slot, cx).map(|(r, details)| gone(r, details))
+    }
+    fn has_waited(&self) -> bool {
+        self.waited
     }
     fn idle_timer(&self) -> &RefCell<Option<Sleep>> {
         &self.idle

@@ -7,6 +7,7 @@
 
 pub mod codec;
 pub mod config;
+mod cycle;
 mod date;
 mod done;
 pub mod drain;

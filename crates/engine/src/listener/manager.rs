@@ -353,6 +353,7 @@ impl ListenerManager {
     }
     /// Waits for what listeners need before they can serve; before [`start`](Self::start).
     pub async fn initialize(&self) {
+        self.list().iter().for_each(|l| l.init.begin());
         // Others may come meanwhile.
         while let Some(l) = self.list().into_iter().find(|l| !l.init.is_ready()) {
             l.init.ready().await;

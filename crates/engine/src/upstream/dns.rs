@@ -39,6 +39,11 @@ pub const COVERED: &[Covered] = &[
             "all_addresses_in_single_endpoint",
         ],
     ),
+    Covered::new("envoy.config.cluster.v3.Cluster.RefreshRate", &["base_interval", "max_interval"]),
+    Covered::new(
+        "envoy.extensions.clusters.dns.v3.DnsCluster.RefreshRate",
+        &["base_interval", "max_interval"],
+    ),
 ];
 
 /// `Cluster.dns_lookup_family`

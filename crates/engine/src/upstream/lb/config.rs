@@ -36,10 +36,10 @@ pub const COVERED: &[Covered] = &[
             "active_request_bias",
             "slow_start_config",
             "locality_lb_config",
-            "enable_full_scan",
             "selection_method",
         ],
-    ),
+    )
+    .ignoring(&[("enable_full_scan", "Envoy 1.40 does not read it any more: `selection_method` says so")]),
     Covered::new("envoy.extensions.load_balancing_policies.random.v3.Random", &["locality_lb_config"]),
     Covered::new(
         "envoy.extensions.load_balancing_policies.ring_hash.v3.RingHash",
@@ -486,15 +486,6 @@ pub fn round_robin(c: &lb::round_robin::v3::RoundRobin, cx: PolicyCx<'_>) -> Bui
 /// As of [`round_robin`].
 pub fn least_request(c: &lb::least_request::v3::LeastRequest, cx: PolicyCx<'_>) -> BuildResult<Policy> {
     use lb::least_request::v3::least_request::SelectionMethod as M;
-    #[allow(deprecated, reason = "it still means the same")]
-    let old = c.enable_full_scan;
-    if old.is_some() {
-        // Since 1.33 Envoy does not start with it, unless the runtime says so.
-        return Err(
-            "The configuration option 'enable_full_scan' is deprecated, use 'selection_method' instead"
-                .into(),
-        );
-    }
     let runtime = cx.build.server.runtime();
     let how = LeastRequest {
         choices: c.choice_count.unwrap_or(2),

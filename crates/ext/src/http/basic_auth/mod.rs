@@ -1,6 +1,6 @@
-use crate::base64;
 use nuncio_api::envoy::config::core::v3::DataSource;
 use nuncio_api::envoy::extensions::filters::http::basic_auth::v3 as pb;
+use nuncio_core::base64;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
 use nuncio_core::registry::Docs;

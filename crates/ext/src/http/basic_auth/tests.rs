@@ -15,7 +15,7 @@ fn users(users: &str, more: &str) -> FilterTest {
 }
 
 fn send(t: &FilterTest, line: &str, credentials: &str) -> Seen {
-    let header = format!("Basic {}", crate::base64::encode(credentials.as_bytes()));
+    let header = format!("Basic {}", nuncio_core::base64::encode(credentials.as_bytes()));
     t.request(line).header("authorization", &header).send()
 }
 
@@ -61,7 +61,7 @@ fn missing_credentials_may_be_allowed() {
     assert_eq!(t.request("GET /").header("x-auth", "Bearer a").send().status, 200);
     assert_eq!(t.request("GET /").header("x-auth", "Basic !").send().status, 401);
     assert_eq!(stats(&t), (0, 1));
-    let header = format!("Basic {}", crate::base64::encode(b"u:test1"));
+    let header = format!("Basic {}", nuncio_core::base64::encode(b"u:test1"));
     let seen = t.request("GET /").header("x-auth", &header).send();
     let metadata = seen.sx.info.metadata.borrow();
     assert!(metadata.as_ref().unwrap().get("ba", ["username"]).is_some());

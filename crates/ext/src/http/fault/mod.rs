@@ -56,6 +56,7 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.filters.common.fault.v3.FaultRateLimit",
         &["fixed_limit", "header_limit", "percentage"],
     ),
+    Covered::new("envoy.extensions.filters.common.fault.v3.FaultRateLimit.FixedLimit", &["limit_kbps"]),
 ];
 
 /// Registers the filter.

@@ -1,7 +1,7 @@
 //! Bodies between gRPC-Web and gRPC: base64 in both directions, and trailers as the last frame of a body.
 
-use crate::base64;
 use crate::grpc::FRAME_HEAD;
+use nuncio_core::base64;
 use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::{LocalReply, StreamShared};
 use nuncio_wire::{Chunk, HeaderMap};

@@ -1,5 +1,5 @@
-use crate::base64::encode;
 use crate::testing::filters;
+use nuncio_core::base64::encode;
 use nuncio_testkit::FilterTest;
 use nuncio_testkit::filter_test::{Reply, Request};
 

@@ -7,7 +7,7 @@ use nuncio_wire::{HeaderMap, HeaderName};
 use prost_types::Value;
 use prost_types::value::Kind;
 
-use crate::base64;
+use nuncio_core::base64;
 
 /// A value of this length or more is not taken.
 const MAX_VALUE: usize = 8 * 1024;

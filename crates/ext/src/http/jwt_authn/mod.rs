@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 mod jwks;
 mod provider;
+mod remote;
 mod requirement;
 mod rule;
 mod status;
@@ -63,12 +64,12 @@ pub const COVERED: &[Covered] = &[
     ),
     Covered::new(
         "envoy.extensions.filters.http.jwt_authn.v3.RemoteJwks",
-        &["http_uri", "cache_duration", "retry_policy"],
-    )
-    .ignoring(&[(
-        "async_fetch",
-        "keys are fetched by the first request that needs them, and again when they are old",
-    )]),
+        &["http_uri", "cache_duration", "retry_policy", "async_fetch"],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.http.jwt_authn.v3.JwksAsyncFetch",
+        &["fast_listener", "failed_refetch_duration"],
+    ),
     Covered::new("envoy.extensions.filters.http.jwt_authn.v3.JwtHeader", &["name", "value_prefix"]),
     Covered::new(
         "envoy.extensions.filters.http.jwt_authn.v3.JwtClaimToHeader",
@@ -82,6 +83,27 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig",
         &["disabled", "requirement_name"],
     ),
+    Covered::new(
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtProvider.NormalizePayload",
+        &["space_delimited_claims"],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.http.jwt_authn.v3.JwtRequirement",
+        &[
+            "provider_name",
+            "provider_and_audiences",
+            "requires_any",
+            "requires_all",
+            "allow_missing_or_failed",
+            "allow_missing",
+        ],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.http.jwt_authn.v3.ProviderWithAudiences",
+        &["provider_name", "audiences"],
+    ),
+    Covered::new("envoy.extensions.filters.http.jwt_authn.v3.JwtRequirementOrList", &["requirements"]),
+    Covered::new("envoy.extensions.filters.http.jwt_authn.v3.JwtRequirementAndList", &["requirements"]),
 ];
 
 /// Registers the filter.
@@ -173,8 +195,9 @@ impl HttpFilter for JwtAuthn {
     type Stream = ();
 
     fn new(config: pb::JwtAuthentication, cx: &BuildCx<'_>) -> BuildResult<JwtAuthn> {
+        let stats = JwtStats::new(&cx.scope.scope("jwt_authn").scope(&config.stat_prefix));
         let provider = |(name, p): (&String, &pb::JwtProvider)| {
-            Ok((name.clone(), Arc::new(Provider::new(name, p, cx)?)))
+            Ok((name.clone(), Arc::new(Provider::new(name, p, &stats, cx)?)))
         };
         let providers = config.providers.iter().map(provider).collect::<BuildResult<Vec<_>>>()?;
         let providers: Providers = providers.into();
@@ -198,7 +221,7 @@ impl HttpFilter for JwtAuthn {
             rules: config.rules.iter().map(rule).collect::<BuildResult<_>>()?,
             bypass_preflight: config.bypass_cors_preflight,
             strip: config.strip_failure_response,
-            stats: JwtStats::new(&cx.scope.scope("jwt_authn").scope(&config.stat_prefix)),
+            stats,
             by_name,
         })
     }

@@ -2,29 +2,21 @@
 
 use super::JwtStats;
 use super::jwks::Jwks;
+use super::remote::Remote;
 use super::status::Status;
 use super::token::Token;
-use crate::base64;
 use crate::config::millis;
 use nuncio_api::envoy::extensions::filters::http::jwt_authn::v3 as pb;
-use nuncio_core::body::Body;
+use nuncio_core::base64;
 use nuncio_core::filter::BuildCx;
 use nuncio_core::matchers::{StringMatcher, query};
-use nuncio_core::upstreams::{CallOptions, ClientOptions, HttpClient};
-use nuncio_core::{BuildError, BuildResult, Exchange, clock, cookie, data_source, worker};
+use nuncio_core::{BuildResult, Exchange, clock, cookie, data_source};
 use nuncio_wire::{HeaderName, RequestHead, name};
 use pb::jwt_provider::JwksSourceSpecifier;
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Keys that are longer than this are refused.
-const MOST_KEYS: usize = 1 << 20;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A compiled `JwtProvider`.
 pub struct Provider {
@@ -65,31 +57,16 @@ enum Keys {
     Remote(Remote),
 }
 
-struct Remote {
-    /// Tells it from all others, on every worker.
-    id: u64,
-    client: Arc<dyn HttpClient>,
-    authority: String,
-    path: String,
-    timeout: Option<Duration>,
-    keep: Duration,
-}
-
-/// Keys that this worker has fetched, by the number of their source.
-type Fetched = RefCell<HashMap<u64, (Rc<Jwks>, Instant)>>;
-
-static NEXT: AtomicU64 = AtomicU64::new(0);
-
 impl Provider {
     /// From configuration.
     ///
     /// # Errors
     /// A key file or a matcher is refused.
-    pub fn new(name: &str, p: &pb::JwtProvider, cx: &BuildCx<'_>) -> BuildResult<Provider> {
+    pub fn new(name: &str, p: &pb::JwtProvider, stats: &JwtStats, cx: &BuildCx<'_>) -> BuildResult<Provider> {
         let keys = match &p.jwks_source_specifier {
             None => Keys::None,
             Some(JwksSourceSpecifier::LocalJwks(d)) => Keys::Local(Jwks::read(&data_source::read(d)?)),
-            Some(JwksSourceSpecifier::RemoteJwks(r)) => Keys::Remote(Remote::new(name, r, cx)?),
+            Some(JwksSourceSpecifier::RemoteJwks(r)) => Keys::Remote(Remote::new(name, r, stats, cx)?),
         };
         let mut locations: Vec<Location> = vec![];
         locations.extend(
@@ -325,70 +302,4 @@ fn cut(v: &str) -> &str {
     let Some(start) = v.find(fits) else { return "" };
     let v = &v[start..];
     &v[..v.find(|c| !fits(c)).unwrap_or(v.len())]
-}
-
-impl Remote {
-    fn new(provider: &str, r: &pb::RemoteJwks, cx: &BuildCx<'_>) -> BuildResult<Remote> {
-        let uri = r.http_uri.as_ref().ok_or("field: \"http_uri\", reason: is required")?;
-        let invalid = || BuildError(format!("Provider '{provider}' has an invalid URI: '{}'", uri.uri));
-        let rest = uri.uri.strip_prefix("https://").or_else(|| uri.uri.strip_prefix("http://"));
-        let (authority, path) =
-            rest.map(|r| r.split_at(r.find('/').unwrap_or(r.len()))).ok_or_else(invalid)?;
-        if authority.is_empty() {
-            return Err(invalid());
-        }
-        use nuncio_api::envoy::config::core::v3::http_uri::HttpUpstreamType;
-        let Some(HttpUpstreamType::Cluster(cluster)) = &uri.http_upstream_type else {
-            return Err("field: \"http_upstream_type\", reason: is required".into());
-        };
-        let options =
-            ClientOptions { retry_policy: r.retry_policy.as_deref(), ..ClientOptions::new(cluster) };
-        Ok(Remote {
-            id: NEXT.fetch_add(1, Relaxed),
-            client: cx.server.http_client(&options, cx)?,
-            authority: authority.to_owned(),
-            path: if path.is_empty() { "/".to_owned() } else { path.to_owned() },
-            timeout: millis(uri.timeout.as_ref()).filter(|t| !t.is_zero()),
-            keep: millis(r.cache_duration.as_ref()).unwrap_or(Duration::from_secs(600)),
-        })
-    }
-    async fn keys(&self, stats: &JwtStats) -> Result<Rc<Jwks>, Status> {
-        let here = worker::local(Fetched::default);
-        if let Some((keys, until)) = here.borrow().get(&self.id)
-            && clock::now() < *until
-        {
-            return Ok(keys.clone());
-        }
-        match self.fetch().await {
-            Some(keys) => {
-                stats.jwks_fetch_success().inc();
-                let keys = Rc::new(keys);
-                here.borrow_mut().insert(self.id, (keys.clone(), clock::now() + self.keep));
-                Ok(keys)
-            }
-            None => {
-                stats.jwks_fetch_failed().inc();
-                Err(Status::JwksFetchFail)
-            }
-        }
-    }
-    async fn fetch(&self) -> Option<Jwks> {
-        let mut head = RequestHead::default();
-        head.headers.append(name::METHOD, b"GET");
-        head.headers.append(name::SCHEME, b"http");
-        head.headers.append(name::AUTHORITY, self.authority.as_bytes());
-        head.headers.append(name::PATH, self.path.as_bytes());
-        head.headers.append(name::USER_AGENT, b"Go-browser");
-        let call = self.client.call(head, Body::Empty, CallOptions { timeout: self.timeout });
-        let mut answer = call.await.ok()?;
-        if answer.head.status != 200 {
-            return None;
-        }
-        answer.body.buffer(MOST_KEYS, &answer.sx).await.ok()?;
-        let body = match answer.body.take() {
-            Body::Full(c) => c,
-            _ => return None,
-        };
-        Jwks::read(&body).ok()
-    }
 }

@@ -1,9 +1,9 @@
 use super::jwks::Jwks;
 use super::status::Status;
 use super::token::{Token, decode};
-use crate::base64;
 use crate::testing::filters;
 use aws_lc_rs::hmac;
+use nuncio_core::base64;
 use nuncio_testkit::FilterTest;
 use nuncio_testkit::filter_test::Seen;
 

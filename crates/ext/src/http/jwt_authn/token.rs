@@ -1,7 +1,7 @@
 //! A JSON Web Token (RFC 7519) in its compact form, as Envoy's library reads it.
 
 use super::status::Status;
-use crate::base64;
+use nuncio_core::base64;
 use serde_json::{Map, Value};
 
 /// A token that was read; nothing of it is verified.

@@ -27,28 +27,35 @@ use limiter::{Limiter, Rates, Verdict};
 pub const NAME: &str = "envoy.filters.http.local_ratelimit";
 
 /// What is read of its configuration.
-pub const COVERED: &[Covered] = &[Covered::new(
-    "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-    &[
-        "stat_prefix",
-        "status",
-        "token_bucket",
-        "filter_enabled",
-        "filter_enforced",
-        "request_headers_to_add_when_not_enforced",
-        "response_headers_to_add",
-        "descriptors",
-        "local_rate_limit_per_downstream_connection",
-        "enable_x_ratelimit_headers",
-        "always_consume_default_token_bucket",
-        "rate_limited_as_resource_exhausted",
-        "rate_limits",
-        "max_dynamic_descriptors",
-        "enable_retry_after_header",
-        "stage",
-        "vh_rate_limits",
-    ],
-)];
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+        &[
+            "stat_prefix",
+            "status",
+            "token_bucket",
+            "filter_enabled",
+            "filter_enforced",
+            "request_headers_to_add_when_not_enforced",
+            "response_headers_to_add",
+            "descriptors",
+            "local_rate_limit_per_downstream_connection",
+            "enable_x_ratelimit_headers",
+            "always_consume_default_token_bucket",
+            "rate_limited_as_resource_exhausted",
+            "rate_limits",
+            "max_dynamic_descriptors",
+            "enable_retry_after_header",
+            "stage",
+            "vh_rate_limits",
+        ],
+    ),
+    Covered::new(
+        "envoy.extensions.common.ratelimit.v3.LocalRateLimitDescriptor",
+        &["entries", "token_bucket", "shadow_mode"],
+    ),
+    Covered::new("envoy.extensions.common.ratelimit.v3.RateLimitDescriptor.Entry", &["key", "value"]),
+];
 
 /// Registers the filter.
 pub(super) fn register(r: &mut Registry, docs: Docs) {

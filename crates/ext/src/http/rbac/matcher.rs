@@ -53,6 +53,10 @@ pub const COVERED: &[Covered] = &[
             "sourced_metadata",
         ],
     ),
+    Covered::new("envoy.config.rbac.v3.Permission.Set", &["rules"]),
+    Covered::new("envoy.config.rbac.v3.Principal.Set", &["ids"]),
+    Covered::new("envoy.config.rbac.v3.Principal.Authenticated", &["principal_name"]),
+    Covered::new("envoy.config.rbac.v3.SourcedMetadata", &["metadata_matcher", "metadata_source"]),
 ];
 
 /// A condition.

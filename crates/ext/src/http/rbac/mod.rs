@@ -39,6 +39,10 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.rbac.v3.Policy", &["permissions", "principals", "condition", "cel_config"]),
     matcher::COVERED[0],
     matcher::COVERED[1],
+    matcher::COVERED[2],
+    matcher::COVERED[3],
+    matcher::COVERED[4],
+    matcher::COVERED[5],
 ];
 
 /// Registers the filter.

@@ -1,15 +1,19 @@
-//! `/config_dump`: the configuration in use, a piece at a time.
+//! `/config_dump`: the configuration in use. Whatever its size, the answer is made a resource at a time, while it is sent.
+
+mod bootstrap;
+mod element;
 
 use super::mask::Mask;
 use super::response::{Chunks, JSON};
 use super::view::{ConfigView, Dumped};
 use super::{AdminCx, Params, Request, Response, json};
-use crate::proto_json;
 use crate::regex::Search;
-use crate::time::rfc3339_millis;
+use bootstrap::BootstrapDump;
+use element::Element;
 use nuncio_api::schema::{self, Message};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// Roughly how much one piece of the answer holds.
@@ -99,7 +103,7 @@ pub fn config_dump(cx: &AdminCx<'_>, request: &Request<'_>) -> Response {
         };
     let mask = params.get_filled("mask").map(Mask::parse);
     let result = match params.get_filled("resource") {
-        Some(resource) => one_list(cx, resource, mask.as_ref(), filter.as_ref(), &params),
+        Some(resource) => one_list(cx, resource, mask, filter.as_ref(), &params),
         None => all(cx, mask.as_ref(), filter.as_ref(), &params),
     };
     result.unwrap_or_else(|(status, body)| Response {
@@ -137,30 +141,23 @@ fn all(
     params: &Params,
 ) -> Result<Response, Refused> {
     let mut parts = VecDeque::new();
-    let bootstrap = typed(BOOTSTRAP, cx.server.bootstrap_json());
     match mask {
-        None => parts.push_back(Part::Whole(bootstrap)),
-        Some(mask) => parts.extend(trimmed(BOOTSTRAP, bootstrap, mask).map(Part::Whole)),
+        None => parts.push_back(Part::Bootstrap(BootstrapDump::new(cx.server))),
+        Some(mask) => parts.extend(bootstrap::trimmed(cx.server, mask).map(Part::Whole)),
     }
     for s in SECTIONS.iter().filter(|s| shown(s, params)) {
-        let lists = s.lists.iter().map(|l| (l, items(cx, l.of, filter)));
-        let lists: VecDeque<_> = lists.filter(|(_, elements)| !elements.is_empty()).collect();
-        let version = cx.view.version(s.message);
-        match mask {
-            None => parts.push_back(Part::Lists(s, version, lists)),
-            Some(mask) => {
-                let mut o = Map::new();
-                o.extend(version.map(|v| ("version_info".into(), v.to_string().into())));
-                for (l, elements) in lists {
-                    o.insert(l.name.into(), elements.iter().map(|e| element(l, e)).collect());
-                }
-                parts.extend(trimmed(s.message, typed(s.message, Value::Object(o)), mask).map(Part::Whole));
-            }
+        // A list ends a path: it is kept as a whole or not at all.
+        if mask.is_some_and(|mask| message(s.message).is_none_or(|m| !mask.fits(m))) {
+            continue;
         }
+        let kept = |field: &str| mask.is_none_or(|mask| mask.keeps(field));
+        let lists = s.lists.iter().filter(|l| kept(l.name)).map(|l| (l, items(cx, l.of, filter)));
+        let lists: VecDeque<_> = lists.filter(|(_, elements)| !elements.is_empty()).collect();
+        let version = cx.view.version(s.message).filter(|_| kept("version_info"));
+        parts.push_back(Part::Lists(s, version, lists));
     }
-    if let (true, Some(mask)) = (parts.is_empty(), mask) {
+    if let (true, Some(_)) = (parts.is_empty(), mask) {
         let text = params.get("mask").unwrap_or_default();
-        debug_assert_eq!(*mask, Mask::parse(text));
         return Err((400, format!("FieldMask {text} could not be successfully applied to any configs.")));
     }
     Ok(Response::chunks(JSON, Dump::new(parts)))
@@ -170,7 +167,7 @@ fn all(
 fn one_list(
     cx: &AdminCx<'_>,
     resource: &str,
-    mask: Option<&Mask>,
+    mask: Option<Mask>,
     filter: Option<&Search>,
     params: &Params,
 ) -> Result<Response, Refused> {
@@ -186,23 +183,19 @@ fn one_list(
                 format!("{resource} is not a repeated field. Use ?mask={resource} to get only this field");
             return Err((400, text));
         }
-        let element_type = field.ty.message();
         let list = section.and_then(|s| s.lists.iter().find(|l| l.name == resource));
-        let elements = list.map_or_else(VecDeque::new, |l| items(cx, l.of, filter));
-        let mut parts = VecDeque::new();
-        for e in &elements {
-            let Some((l, m)) = list.zip(element_type) else { continue };
-            let mut value = element(l, e);
-            if mask.is_some_and(|mask| !mask.trim_resource(m, &mut value)) {
-                let text = mask.map(Mask::debug).unwrap_or_default();
-                return Err((400, format!("FieldMask \n{text} could not be successfully used.")));
-            }
-            let mut o = Map::new();
-            o.insert("@type".into(), format!("type.googleapis.com/{}", m.name()).into());
-            if let Value::Object(fields) = value {
-                o.extend(fields);
-            }
-            parts.push_back(Part::Whole(Value::Object(o)));
+        let Some((list, message)) = list.zip(field.ty.message()) else {
+            return Ok(Response::chunks(JSON, Dump::new(VecDeque::new())));
+        };
+        let mask = mask.map(Rc::new);
+        let element = |view| Element { list, message, view, mask: mask.clone() };
+        let parts: VecDeque<Part> =
+            items(cx, list.of, filter).into_iter().map(element).map(Part::Element).collect();
+        // Whether a mask fits is the same for all elements of a list.
+        if let (Some(Part::Element(first)), Some(mask)) = (parts.front(), &mask)
+            && !first.fits()
+        {
+            return Err((400, format!("FieldMask \n{} could not be successfully used.", mask.debug())));
         }
         return Ok(Response::chunks(JSON, Dump::new(parts)));
     }
@@ -212,51 +205,22 @@ fn one_list(
 /// A message with its type in front.
 fn typed(message: &str, value: Value) -> Value {
     let mut o = Map::new();
-    o.insert("@type".into(), format!("type.googleapis.com/{}", full_name(message)).into());
+    o.insert("@type".into(), type_url(message).into());
     if let Value::Object(fields) = value {
         o.extend(fields);
     }
     Value::Object(o)
 }
 
-fn trimmed(name: &str, mut value: Value, mask: &Mask) -> Option<Value> {
-    if let Value::Object(o) = &mut value {
-        o.shift_remove("@type");
-    }
-    mask.trim(message(name)?, &mut value).then(|| typed(name, value))
-}
-
-/// One element of a list.
-fn element(l: &List, c: &ConfigView) -> Value {
-    let mut config = proto_json::any(&(c.config)());
-    if l.field.is_empty() {
-        if let Value::Object(o) = &mut config {
-            o.shift_remove("@type");
-        }
-        return config;
-    }
-    let mut o = Map::new();
-    let secret = matches!(l.of, Dumped::Secrets | Dumped::DynamicSecrets | Dumped::WarmingSecrets);
-    if secret {
-        o.insert("name".into(), c.name.clone().into());
-    }
-    if let Some(v) = c.version.as_ref().filter(|v| !v.is_empty()) {
-        o.insert("version_info".into(), v.to_string().into());
-    }
-    // In the order of the message's fields.
-    let date = l.dated.then(|| rfc3339_millis(c.last_updated));
-    if let Some(date) = date.as_ref().filter(|_| secret) {
-        o.insert("last_updated".into(), date.clone().into());
-    }
-    o.insert(l.field.into(), config);
-    if let Some(date) = date.filter(|_| !secret) {
-        o.insert("last_updated".into(), date.into());
-    }
-    Value::Object(o)
+fn type_url(message: &str) -> String {
+    format!("type.googleapis.com/{}", full_name(message))
 }
 
 enum Part {
     Whole(Value),
+    Bootstrap(BootstrapDump),
+    /// One element of a list, as if it were a section.
+    Element(Element),
     /// A section, its version, and its lists, none of them empty.
     Lists(&'static Section, Option<Arc<str>>, VecDeque<(&'static List, VecDeque<ConfigView>)>),
 }
@@ -274,7 +238,7 @@ impl Dump {
     fn new(parts: VecDeque<Part>) -> Dump {
         Dump { parts, begun: false, section_begun: false, list_begun: false }
     }
-    /// Writes one element; true when its part is done.
+    /// Writes one resource; true when its part is done.
     fn step(&mut self, out: &mut String) -> bool {
         let Some(part) = self.parts.front_mut() else { return true };
         if !self.section_begun {
@@ -284,6 +248,15 @@ impl Dump {
         let (s, version, lists) = match part {
             Part::Whole(v) => {
                 json::write(v, 2, out);
+                return true;
+            }
+            Part::Bootstrap(b) => {
+                let done = b.step(out);
+                self.section_begun = !done;
+                return done;
+            }
+            Part::Element(e) => {
+                e.write_alone(2, out);
                 return true;
             }
             Part::Lists(s, version, lists) => (s, version, lists),
@@ -302,7 +275,7 @@ impl Dump {
         if !self.section_begun {
             self.section_begun = true;
             out.push_str("{\n   \"@type\": ");
-            json::string(&format!("type.googleapis.com/{}", full_name(s.message)), out);
+            json::string(&type_url(s.message), out);
             if let Some(version) = version {
                 out.push_str(",\n   \"version_info\": ");
                 json::string(version, out);
@@ -317,7 +290,7 @@ impl Dump {
             out.push_str(": [\n    ");
         }
         if let Some(e) = elements.pop_front() {
-            json::write(&element(l, &e), 4, out);
+            element::write(l, &e, None, 4, out);
         }
         if elements.is_empty() {
             self.list_begun = false;
