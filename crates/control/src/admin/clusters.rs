@@ -1,10 +1,11 @@
 //! `/clusters`: every cluster with its hosts.
 
 use super::response::{Chunks, JSON, TEXT};
-use super::view::{ClusterView, HostView, Thresholds, View, health};
+use super::view::{ClusterView, HostView, Thresholds, View};
 use super::{AdminCx, Request, Response, json};
 use crate::regex::Search;
 use nuncio_core::address::Address;
+use nuncio_engine::upstream::health::HostHealth;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 use std::rc::Rc;
@@ -161,20 +162,20 @@ impl super::view::HostStats {
 
 /// Bits of health with their words in text and their fields in JSON.
 const HEALTH: &[(u16, &str, &str)] = &[
-    (health::FAILED_ACTIVE_HC, "/failed_active_hc", "failed_active_health_check"),
-    (health::FAILED_OUTLIER_CHECK, "/failed_outlier_check", "failed_outlier_check"),
-    (health::FAILED_EDS_HEALTH, "/failed_eds_health", ""),
-    (health::DEGRADED_ACTIVE_HC, "/degraded_active_hc", "failed_active_degraded_check"),
-    (health::DEGRADED_EDS_HEALTH, "/degraded_eds_health", ""),
-    (health::PENDING_DYNAMIC_REMOVAL, "/pending_dynamic_removal", "pending_dynamic_removal"),
-    (health::PENDING_ACTIVE_HC, "/pending_active_hc", "pending_active_hc"),
+    (HostHealth::FAILED_ACTIVE_HC, "/failed_active_hc", "failed_active_health_check"),
+    (HostHealth::FAILED_OUTLIER_CHECK, "/failed_outlier_check", "failed_outlier_check"),
+    (HostHealth::FAILED_EDS_HEALTH, "/failed_eds_health", ""),
+    (HostHealth::DEGRADED_ACTIVE_HC, "/degraded_active_hc", "failed_active_degraded_check"),
+    (HostHealth::DEGRADED_EDS_HEALTH, "/degraded_eds_health", ""),
+    (HostHealth::PENDING_DYNAMIC_REMOVAL, "/pending_dynamic_removal", "pending_dynamic_removal"),
+    (HostHealth::PENDING_ACTIVE_HC, "/pending_active_hc", "pending_active_hc"),
     (
-        health::EXCLUDED_VIA_IMMEDIATE_HC_FAIL,
+        HostHealth::EXCLUDED_VIA_IMMEDIATE_HC_FAIL,
         "/excluded_via_immediate_hc_fail",
         "excluded_via_immediate_hc_fail",
     ),
-    (health::ACTIVE_HC_TIMEOUT, "/active_hc_timeout", "active_hc_timeout"),
-    (health::EDS_STATUS_DRAINING, "/eds_status_draining", ""),
+    (HostHealth::ACTIVE_HC_TIMEOUT, "/active_hc_timeout", "active_hc_timeout"),
+    (HostHealth::EDS_STATUS_DRAINING, "/eds_status_draining", ""),
 ];
 
 fn flags(bits: u16) -> String {
@@ -281,9 +282,9 @@ fn health_json(bits: u16) -> Value {
     }
     let has = |bit| bits & bit != 0;
     let eds = match () {
-        () if has(health::FAILED_EDS_HEALTH) => "UNHEALTHY",
-        () if has(health::EDS_STATUS_DRAINING) => "DRAINING",
-        () if has(health::DEGRADED_EDS_HEALTH) => "DEGRADED",
+        () if has(HostHealth::FAILED_EDS_HEALTH) => "UNHEALTHY",
+        () if has(HostHealth::EDS_STATUS_DRAINING) => "DRAINING",
+        () if has(HostHealth::DEGRADED_EDS_HEALTH) => "DEGRADED",
         () => "HEALTHY",
     };
     // Fields are printed by number: `eds_health_status` is the third.

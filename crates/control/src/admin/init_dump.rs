@@ -1,16 +1,21 @@
-//! `/init_dump`: what the start still waits for.
+//! `/init_dump`: what listeners that do not serve yet are waiting for.
 
 use super::{AdminCx, Request, Response};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-/// `/init_dump`
-pub fn init_dump(cx: &AdminCx<'_>, _: &Request<'_>) -> Response {
-    let waiting = cx.server.init_targets();
-    if waiting.is_empty() {
+/// `/init_dump`; the one mask there is names the listeners, which are all there is.
+pub fn init_dump(cx: &AdminCx<'_>, request: &Request<'_>) -> Response {
+    if request.params().get_filled("mask").is_some_and(|mask| mask != "listener") {
         return Response::json(&json!({}));
     }
-    let targets: Vec<Value> = waiting.into_iter().map(Value::from).collect();
-    Response::json(
-        &json!({"unready_targets_dumps": [{"name": "init manager Server", "target_names": targets}]}),
-    )
+    let one = |(name, targets): (String, Vec<String>)| {
+        let mut dump = Map::new();
+        dump.insert("name".into(), format!("init manager Listener-local-init-manager {name}").into());
+        if !targets.is_empty() {
+            dump.insert("target_names".into(), targets.into());
+        }
+        Value::Object(dump)
+    };
+    let waiting: Vec<Value> = cx.view.unready_listeners().into_iter().map(one).collect();
+    Response::json(&if waiting.is_empty() { json!({}) } else { json!({"unready_targets_dumps": waiting}) })
 }

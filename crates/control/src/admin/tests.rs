@@ -1,6 +1,5 @@
 //! Expected texts and shapes are what Envoy 1.40.0 answered to the same requests.
 
-use super::view::health::{EDS_STATUS_DRAINING, FAILED_ACTIVE_HC};
 use super::view::*;
 use super::*;
 use crate::options::Options;
@@ -11,6 +10,7 @@ use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::address::Address;
 use nuncio_core::stats::Store;
+use nuncio_engine::upstream::health::HostHealth;
 use prost::{Message, Name};
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -33,6 +33,7 @@ struct Fake {
     configs: Vec<(Dumped, ConfigView)>,
     certs: Vec<CertsView>,
     drained: RefCell<Vec<Drain>>,
+    unready: RefCell<Vec<(String, Vec<String>)>>,
 }
 
 impl View for Fake {
@@ -45,6 +46,9 @@ impl View for Fake {
             ListenerView { name: "l".into(), addresses: vec![ip(29902)] },
             ListenerView { name: "m".into(), addresses: vec![ip(1), Address::Pipe(Arc::new("@p".into()))] },
         ]
+    }
+    fn unready_listeners(&self) -> Vec<(String, Vec<String>)> {
+        self.unready.borrow().clone()
     }
     fn dump(&self, of: Dumped) -> Vec<ConfigView> {
         self.configs.iter().filter(|(d, _)| *d == of).map(|(_, c)| c.clone()).collect()
@@ -257,7 +261,7 @@ fn clusters_in_text() {
     let mut c = cluster("blackhole");
     c.eds_service_name = "svc".into();
     c.outlier = Some(OutlierView { success_rate: (-1.0, -1.0), local_origin_success_rate: (97.5, -1.0) });
-    c.hosts[0].health = FAILED_ACTIVE_HC | EDS_STATUS_DRAINING;
+    c.hosts[0].health = HostHealth::FAILED_ACTIVE_HC | HostHealth::EDS_STATUS_DRAINING;
     c.hosts[0].locality = ["r".into(), "z".into(), String::new()];
     s.view = Rc::new(Fake { clusters: vec![c, cluster("zoo")], ..Default::default() });
     s.server = setup().server;
@@ -624,8 +628,17 @@ fn logging() {
 fn small_answers() {
     let s = setup();
     assert_eq!(s.ask("GET", "/init_dump?mask=x"), (200, "application/json", "{}\n".into()));
-    s.server.set_init_targets(vec!["cluster c".into()]);
-    assert_eq!(s.json("/init_dump")["unready_targets_dumps"][0]["target_names"], json!(["cluster c"]));
+    *s.view.unready.borrow_mut() =
+        vec![("l 1".into(), vec![]), ("m 2".into(), vec!["shared target SdsApi s".into()])];
+    let name = |of: &str| format!("init manager Listener-local-init-manager {of}");
+    let waiting = json!({"unready_targets_dumps": [
+        {"name": name("l 1")},
+        {"name": name("m 2"), "target_names": ["shared target SdsApi s"]},
+    ]});
+    for path in ["/init_dump", "/init_dump?mask=listener", "/init_dump?mask="] {
+        assert_eq!(s.json(path), waiting, "{path}");
+    }
+    assert_eq!(s.json("/init_dump?mask=listener,x"), json!({}));
     assert_eq!(
         s.get("/contention"),
         "Mutex contention tracing is not enabled. To enable, run Envoy with flag --enable-mutex-tracing."

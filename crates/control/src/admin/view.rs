@@ -13,6 +13,8 @@ pub trait View {
     fn next_cluster(&self, after: Option<&str>) -> Option<ClusterView>;
     /// Listeners that accept connections, in the order in which they were added.
     fn listeners(&self) -> Vec<ListenerView>;
+    /// Listeners that do not serve yet: name and hash of the configuration, and the names of what they wait for.
+    fn unready_listeners(&self) -> Vec<(String, Vec<String>)>;
     /// What the engine runs on, for `/config_dump`.
     fn dump(&self, of: Dumped) -> Vec<ConfigView>;
     /// The version of the last response of a control plane that changed a section of `/config_dump`
@@ -146,7 +148,7 @@ pub struct HostView {
     pub weight: u32,
     /// It carries the canary metadata.
     pub canary: bool,
-    /// Bits of [`health`]; none when healthy.
+    /// Bits of [`HostHealth`](nuncio_engine::upstream::health::HostHealth); none when healthy.
     pub health: u16,
     /// Success rate in percent, -1 when unknown.
     pub success_rate: f64,
@@ -169,21 +171,6 @@ pub struct HostStats {
     pub rq_success: u64,
     pub rq_timeout: u64,
     pub rq_total: u64,
-}
-
-/// Reasons why a host is not plainly healthy: bits of [`HostView::health`].
-#[allow(missing_docs)] // Envoy's names say it
-pub mod health {
-    pub const FAILED_ACTIVE_HC: u16 = 1;
-    pub const FAILED_OUTLIER_CHECK: u16 = 1 << 1;
-    pub const FAILED_EDS_HEALTH: u16 = 1 << 2;
-    pub const DEGRADED_ACTIVE_HC: u16 = 1 << 3;
-    pub const DEGRADED_EDS_HEALTH: u16 = 1 << 4;
-    pub const PENDING_DYNAMIC_REMOVAL: u16 = 1 << 5;
-    pub const PENDING_ACTIVE_HC: u16 = 1 << 6;
-    pub const EXCLUDED_VIA_IMMEDIATE_HC_FAIL: u16 = 1 << 7;
-    pub const ACTIVE_HC_TIMEOUT: u16 = 1 << 8;
-    pub const EDS_STATUS_DRAINING: u16 = 1 << 9;
 }
 
 /// The certificates of one TLS context.

@@ -71,7 +71,6 @@ impl<'a> Dynamic<'a> {
             });
             self.rtds.borrow_mut().push((rtds, subscription));
         }
-        server.set_init_targets(self.init.unready());
         self.init.ready().await;
     }
     /// Initializes all clusters: those that need nobody else, then those that ask the control plane which these lead
@@ -89,7 +88,6 @@ impl<'a> Dynamic<'a> {
             let scope = self.xds.root().scope("cluster_manager").scope("cds");
             let waiting = self.init.target("CDS");
             let cds = Cds::new(self.clusters, self.xds, ReloadStats::new(&scope), waiting);
-            server.set_init_targets(self.init.unready());
             let shown = cds.clone();
             self.view.show_version("ClustersConfigDump", move || shown.version());
             let weak: Weak<Cds> = Rc::downgrade(&cds);
@@ -112,7 +110,6 @@ impl<'a> Dynamic<'a> {
         if let Some(source) = &self.config.lds_config {
             let scope = self.xds.root().scope("listener_manager").scope("lds");
             let lds = Lds::new(self.listeners, self.xds, self.init.target("LDS"));
-            server.set_init_targets(self.init.unready());
             let shown = lds.clone();
             self.view.show_version("ListenersConfigDump", move || shown.version());
             let weak: Weak<Lds> = Rc::downgrade(&lds);
@@ -128,7 +125,6 @@ impl<'a> Dynamic<'a> {
             self.init.ready().await;
         }
         self.listeners.initialize().await;
-        server.set_init_targets(Vec::new());
     }
 }
 

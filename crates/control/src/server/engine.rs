@@ -15,6 +15,7 @@ use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::discovery::Resource;
+use nuncio_core::hash64::xxh64;
 use nuncio_engine::http::rds::RouteProviders;
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::listener::worker::Which;
@@ -146,6 +147,13 @@ impl View for EngineView {
             addresses: l.addresses.clone(),
         };
         self.listeners.list().iter().map(one).collect()
+    }
+    fn unready_listeners(&self) -> Vec<(String, Vec<String>)> {
+        let one = |l: &Rc<ListenerEntry>| {
+            let hash = xxh64(&l.config.get().encode_to_vec(), 0);
+            (format!("{} {hash}", l.plan.info.name), l.init.unready())
+        };
+        self.listeners.list_unready().iter().map(one).collect()
     }
     fn dump(&self, of: Dumped) -> Vec<ConfigView> {
         match of {

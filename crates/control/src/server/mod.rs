@@ -83,7 +83,6 @@ pub struct Server {
     view: OnceCell<Rc<dyn View>>,
     started: Instant,
     phase: Cell<Phase>,
-    targets: RefCell<Vec<String>>,
     quit: Notify,
     reload: Notify,
 }
@@ -127,7 +126,6 @@ impl Server {
             view: OnceCell::new(),
             started: Instant::now(),
             phase: Cell::new(Phase::PreInitializing),
-            targets: RefCell::default(),
             quit: Notify::new(),
             reload: Notify::new(),
         };
@@ -155,14 +153,6 @@ impl Server {
         self.phase.set(phase);
         self.stats.server.live().set(u64::from(phase == Phase::Live));
         self.stats.server.state().set(phase as u64);
-    }
-    /// What the start still waits for.
-    pub fn init_targets(&self) -> Vec<String> {
-        self.targets.borrow().clone()
-    }
-    /// Says what the start waits for.
-    pub fn set_init_targets(&self, targets: Vec<String>) {
-        *self.targets.borrow_mut() = targets;
     }
     /// Since the start.
     pub fn uptime(&self) -> Duration {

@@ -133,7 +133,6 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     build::resources(&loaded, options, &listeners, &clusters, workers as usize, true, &cx)?;
     let frame = loaded.message; // what else is kept of it is kept as bytes
     drop((loaded.clusters, loaded.listeners));
-    server.set_init_targets(clusters.list().iter().map(|c| format!("cluster {}", c.plan.name)).collect());
     let dynamic = Dynamic::new(&frame, &xds, &clusters, &listeners, &view);
     let initialized = tokio::select! {
         r = dynamic.clusters(&server) => { r?; true }
@@ -143,7 +142,6 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
         return Ok(());
     }
     log!(Upstream, Info, "cm init: all clusters initialized");
-    server.set_init_targets(Vec::new());
     server.set_phase(Phase::Initializing);
     if options.mode == Mode::InitOnly {
         return Ok(());

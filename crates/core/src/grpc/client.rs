@@ -178,11 +178,11 @@ impl Client {
 const BINARY: &str = "-bin";
 
 fn encode_binary(h: &mut HeaderMap) {
-    let binary = |h: Header<'_>| {
-        let name = std::str::from_utf8(h.name).ok().filter(|n| n.ends_with(BINARY))?;
-        Some((name.to_owned(), base64::encode(h.value)))
+    let binary = |name: &[u8], value: &[u8]| {
+        let name = std::str::from_utf8(name).ok().filter(|n| n.ends_with(BINARY))?;
+        Some((name.to_owned(), base64::encode(value)))
     };
-    let all: Vec<_> = h.iter().filter_map(binary).collect();
+    let all: Vec<_> = h.iter().filter_map(|h| binary(h.name, h.value)).collect();
     for (name, value) in &all {
         h.remove(name.as_str());
         h.append(name.as_str(), value.as_bytes());

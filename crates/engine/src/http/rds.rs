@@ -229,7 +229,9 @@ impl RouteProviders {
 impl RouteProvider {
     fn wait(&self, cx: &BuildCx<'_>) {
         if let Some(waiting) = &mut *self.waiting.borrow_mut() {
-            waiting.push(cx.init.target(&format!("RdsRouteConfigSubscription RDS init {}", self.name)));
+            waiting.push(
+                cx.init.target(&format!("shared target RdsRouteConfigSubscription RDS init {}", self.name)),
+            );
         }
     }
     fn ready(&self) {

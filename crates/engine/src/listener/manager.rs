@@ -332,6 +332,12 @@ impl ListenerManager {
     pub fn list_warming(&self) -> Vec<Rc<ListenerEntry>> {
         self.0.warming.borrow().clone()
     }
+    /// Every listener that does not serve yet: all, before there are workers.
+    pub fn list_unready(&self) -> Vec<Rc<ListenerEntry>> {
+        let mut all = if self.0.workers.borrow().is_some() { vec![] } else { self.list() };
+        all.extend(self.list_warming());
+        all
+    }
     /// Every generation of a listener that drains.
     pub fn list_draining(&self) -> Vec<Rc<ListenerEntry>> {
         self.0.draining.borrow().clone()

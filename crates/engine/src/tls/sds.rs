@@ -280,7 +280,7 @@ impl SecretProvider {
     }
     fn wait(&self, cx: &BuildCx<'_>) {
         if let Some(waiting) = &mut *self.waiting.borrow_mut() {
-            waiting.push(cx.init.target(&format!("SdsApi {}", self.name)));
+            waiting.push(cx.init.target(&format!("shared target SdsApi {}", self.name)));
         }
     }
     fn ready(&self) {

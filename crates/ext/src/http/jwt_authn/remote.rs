@@ -112,7 +112,7 @@ impl Remote {
         let fetching = r.async_fetch.as_ref().zip(ahead.as_ref()).filter(|_| !cx.validate_only);
         let fetching = fetching.map(|(c, ahead)| {
             let again = millis(c.failed_refetch_duration.as_ref()).unwrap_or(Duration::from_secs(1));
-            let name = format!("Jwks async fetching url={}", source.uri);
+            let name = format!("target Jwks async fetching url={}", source.uri);
             let waiting = (!c.fast_listener).then(|| (cx.init.clone(), cx.init.target(&name)));
             let (source, ahead, stats) = (source.clone(), Arc::downgrade(ahead), stats.clone());
             Background::new(async move {
