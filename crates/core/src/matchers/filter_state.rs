@@ -80,5 +80,10 @@ mod tests {
         let ten = "ranges: [{address_prefix: 10.0.0.0, prefix_len: 8}]";
         assert!(matcher(&format!("{{key: ip, address_match: {{{ten}}}}}")).matches(&s, &none));
         assert!(!matcher(&format!("{{key: a, address_match: {{{ten}}}}}")).matches(&s, &none));
+        let others = |key| matcher(&format!("{{key: {key}, address_match: {{{ten}, invert_match: true}}}}"));
+        assert!(
+            !others("ip").matches(&s, &none) && !others("a").matches(&s, &none),
+            "no address lies nowhere"
+        );
     }
 }

@@ -78,6 +78,10 @@ pub const COVERED: &[Covered] = &[
         &["descriptor_value", "descriptor_key", "default_value", "address_matcher"],
     ),
     Covered::new("envoy.config.route.v3.RateLimit.Override.DynamicMetadata", &["metadata_key"]),
+    Covered::new(
+        "envoy.config.route.v3.RateLimit.Override.RateLimitOverride",
+        &["requests_per_unit", "unit"],
+    ),
 ];
 
 /// Key and value.
