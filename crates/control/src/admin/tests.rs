@@ -365,6 +365,9 @@ fn ten_thousand_clusters_come_in_pieces() {
         fn listeners(&self) -> Vec<ListenerView> {
             Vec::new()
         }
+        fn unready_listeners(&self) -> Vec<(String, Vec<String>)> {
+            vec![]
+        }
         fn dump(&self, _: Dumped) -> Vec<ConfigView> {
             Vec::new()
         }

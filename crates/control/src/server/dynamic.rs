@@ -106,7 +106,7 @@ impl<'a> Dynamic<'a> {
         Ok(())
     }
     /// Fetches listeners, and waits for what all of them need.
-    pub async fn listeners(&self, server: &Server) {
+    pub async fn listeners(&self) {
         if let Some(source) = &self.config.lds_config {
             let scope = self.xds.root().scope("listener_manager").scope("lds");
             let lds = Lds::new(self.listeners, self.xds, self.init.target("LDS"));

@@ -229,6 +229,9 @@ impl View for Nothing {
     fn listeners(&self) -> Vec<crate::admin::view::ListenerView> {
         Vec::new()
     }
+    fn unready_listeners(&self) -> Vec<(String, Vec<String>)> {
+        Vec::new()
+    }
     fn dump(&self, _: crate::admin::view::Dumped) -> Vec<crate::admin::view::ConfigView> {
         Vec::new()
     }

@@ -156,7 +156,7 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     }
     log!(Main, Info, "all clusters initialized. initializing init manager");
     let initialized = tokio::select! {
-        () = dynamic.listeners(&server) => true,
+        () = dynamic.listeners() => true,
         () = signals.end(&server) => false,
     };
     if !initialized {
