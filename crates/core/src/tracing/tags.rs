@@ -24,6 +24,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.type.tracing.v3.CustomTag.Environment", &["name", "default_value"]),
     Covered::new("envoy.type.tracing.v3.CustomTag.Header", &["name", "default_value"]),
     Covered::new("envoy.type.tracing.v3.CustomTag.Metadata", &["kind", "metadata_key", "default_value"]),
+    Covered::new("envoy.type.metadata.v3.MetadataKind", &["request", "route", "cluster", "host"]),
 ];
 
 /// A tag of the configuration.

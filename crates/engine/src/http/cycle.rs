@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 
-/// The requests of a connection that wait for their turn; `T` is what is needed to begin one.
-pub struct Cycle<T> {
-    /// None: as many as come.
-    most: Option<usize>,
+/// The requests of a connection that wait for their turn; `T` is what is needed to begin one. Small without a limit.
+pub struct Cycle<T>(Option<Box<Limited<T>>>);
+
+struct Limited<T> {
+    most: usize,
     begun: usize,
     waiting: VecDeque<T>,
 }
@@ -14,40 +15,42 @@ pub struct Cycle<T> {
 impl<T> Cycle<T> {
     /// With so many requests a cycle; `u32::MAX` is no limit.
     pub fn new(most: u64) -> Cycle<T> {
-        let most = (most < u64::from(u32::MAX)).then_some(most as usize);
-        Cycle { most, begun: 0, waiting: VecDeque::new() }
+        let limited = |most| Box::new(Limited { most, begun: 0, waiting: VecDeque::new() });
+        Cycle((most < u64::from(u32::MAX)).then(|| limited(most as usize)))
     }
     /// A cycle begins: those whose turn it is begin, at least one, and all that are of no use any more.
     pub fn next(&mut self, mut begin: impl FnMut(T), is_over: impl Fn(&T) -> bool) {
-        let Some(most) = self.most else { return };
-        self.begun = 0;
-        for request in std::mem::take(&mut self.waiting) {
+        let Some(c) = &mut self.0 else { return };
+        c.begun = 0;
+        for request in std::mem::take(&mut c.waiting) {
             if is_over(&request) {
                 begin(request);
-            } else if self.begun < most.max(1) {
-                self.begun += 1;
+            } else if c.begun < c.most.max(1) {
+                c.begun += 1;
                 begin(request);
             } else {
-                self.waiting.push_back(request);
+                c.waiting.push_back(request);
             }
         }
     }
     /// Whether some wait for the next cycle.
     pub fn waits(&self) -> bool {
-        !self.waiting.is_empty()
+        self.0.as_ref().is_some_and(|c| !c.waiting.is_empty())
     }
     /// Whether one that comes now has to wait; otherwise it is counted. They begin in their order.
     pub fn is_over(&mut self) -> bool {
-        let Some(most) = self.most else { return false };
-        if !self.waiting.is_empty() || self.begun >= most {
+        let Some(c) = &mut self.0 else { return false };
+        if !c.waiting.is_empty() || c.begun >= c.most {
             return true;
         }
-        self.begun += 1;
+        c.begun += 1;
         false
     }
-    /// Begins in a later cycle.
+    /// Begins in a later cycle; without a limit nothing is put off.
     pub fn put_off(&mut self, request: T) {
-        self.waiting.push_back(request);
+        if let Some(c) = &mut self.0 {
+            c.waiting.push_back(request);
+        }
     }
 }
 
