@@ -1,7 +1,7 @@
 """A scripted control plane: ADS over gRPC, state of the world and delta, on the frames of `http2`.
 
-``resources: {CDS: {name: <message>}, EDS: …}`` is what it knows; the step ``resource: {upstream, kind, name, to}`` changes one
-(``to: null`` removes it) and pushes the kind to every stream that has asked for it. With ``raw: <kind>`` it pushes the
+``resources: {CDS: {name: <message>}, EDS: …}`` is what it knows (of VHDS a message may hold ``aliases``; one with nothing else
+says that there is no such resource); the step ``resource: {upstream, kind, name, to}`` changes one (``to: null`` removes it) and pushes the kind to every stream that has asked for it. With ``raw: <kind>`` it pushes the
 bytes of ``text`` instead of a response. What it notes is the requests: type, version, nonce, names, refusal.
 """
 import re
@@ -22,6 +22,8 @@ KINDS = {
     "RDS": "envoy.config.route.v3.RouteConfiguration",
     "SDS": "envoy.extensions.transport_sockets.tls.v3.Secret",
     "RTDS": "envoy.service.runtime.v3.Runtime",
+    "VHDS": "envoy.config.route.v3.VirtualHost",
+    "ECDS": "envoy.config.core.v3.TypedExtensionConfig",
 }
 MODULES = """
 envoy.service.discovery.v3.discovery envoy.config.cluster.v3.cluster envoy.config.endpoint.v3.endpoint
@@ -30,6 +32,7 @@ envoy.extensions.transport_sockets.tls.v3.tls envoy.extensions.transport_sockets
 envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager
 envoy.extensions.filters.http.router.v3.router envoy.extensions.access_loggers.file.v3.file
 envoy.extensions.upstreams.http.v3.http_protocol_options envoy.extensions.filters.http.header_mutation.v3.header_mutation
+envoy.extensions.filters.http.on_demand.v3.on_demand envoy.config.core.v3.extension
 """
 
 
@@ -61,7 +64,14 @@ class Resources:
 
     def made(self, kind, tree):
         made = message(KINDS[kind])()
-        json_format.ParseDict(expand(tree, self.names), made)
+        known = dict(tree)
+        aliases = known.pop("aliases", None)
+        json_format.ParseDict(expand(known, self.names), made)
+        if aliases is not None:
+            wrapped = message("envoy.service.discovery.v3.Resource")(aliases=aliases)
+            if known:
+                wrapped.resource.Pack(made)
+            return wrapped
         return made
 
     def set(self, kind, name, tree):
@@ -190,8 +200,11 @@ class Delta(Stream):
         for name in sorted(known if "*" in wanted else wanted & set(known)):
             if sent.get(name) != known[name]:
                 one = made.resources.add()
+                if known[name].DESCRIPTOR.name == "Resource":
+                    one.CopyFrom(known[name])
+                else:
+                    one.resource.Pack(known[name])
                 one.name, one.version = name, self.resources.version(kind)
-                one.resource.Pack(known[name])
                 sent[name] = type(known[name]).FromString(known[name].SerializeToString())
         gone = sorted(name for name in sent if name not in known)
         made.removed_resources.extend(gone)
@@ -218,7 +231,7 @@ class Delta(Stream):
         wanted = self.wanted.setdefault(kind, set())
         wanted.update(add)
         wanted.difference_update(remove)
-        if first and not add:
+        if first and not add and kind != "VHDS":
             wanted.add("*")
         for name in remove:
             self.sent.get(kind, {}).pop(name, None)

@@ -56,6 +56,9 @@ pub trait Subscriber {
     fn update(&self, update: &Update<'_>, cx: &BuildCx<'_>) -> BuildResult<()>;
     /// The first response has not come in time, or could not be used: do not wait for it.
     fn give_up(&self);
+    /// A response that was taken over has spoken of these resources, by their names and aliases: also of some that do not
+    /// exist. Only of subscriptions [on demand](Discovery::subscribe_on_demand).
+    fn answered(&self, _ids: &[String]) {}
 }
 
 /// A wish for resources.
@@ -84,6 +87,11 @@ pub trait Discovery {
     /// Begins to bring resources; `source` was checked. A file may be read, and the subscriber called, before this
     /// returns.
     fn subscribe(&self, wish: Subscribe<'_>) -> Subscription;
+    /// Begins to bring the resources that [`OnDemand::ask`] names and, when `wish` has a name, those whose names begin
+    /// with it and a slash (VHDS). None when they cannot be brought this way: only delta protocols do.
+    fn subscribe_on_demand(&self, _wish: Subscribe<'_>) -> Option<OnDemand> {
+        None
+    }
     /// Calls `changed` whenever something is moved into the folder, until what is returned is dropped.
     fn follow(&self, folder: &Path, changed: Rc<dyn Fn()>) -> Subscription;
 }
@@ -96,6 +104,14 @@ impl Subscription {
     pub fn new(held: impl Any) -> Subscription {
         Subscription(Box::new(held))
     }
+}
+
+/// A subscription to resources that are asked for when somebody needs them; it ends when this is dropped.
+pub struct OnDemand {
+    /// Asks for a resource; once is enough.
+    pub ask: Box<dyn Fn(&str)>,
+    /// Goes with it.
+    pub held: Subscription,
 }
 
 /// Counts what becomes of a subscription.

@@ -11,8 +11,9 @@ use crate::init::Init;
 use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
-use crate::upstreams::{ChargeCluster, ClientOptions, DnsCache, HttpClient};
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
+use crate::upstreams::{ChargeCluster, ClientOptions, DnsCache, FindCluster, HttpClient};
+use nuncio_api::envoy::config::core::v3::ConfigSource;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use std::any::Any;
 use std::borrow::Cow;
@@ -110,6 +111,13 @@ pub trait ServerCx {
     /// Another configuration has its name, its resolver is not built, or this server resolves nothing (a test's).
     fn dns_cache(&self, c: &DnsCacheConfig, _cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
         Err(BuildError(format!("nobody resolves names for {} here", c.name)))
+    }
+    /// Asks a control plane for clusters when requests need them.
+    ///
+    /// # Errors
+    /// They cannot come from there.
+    fn cluster_finder(&self, _: &ConfigSource, _: &BuildCx<'_>) -> BuildResult<Arc<dyn FindCluster>> {
+        Err(BuildError::not_implemented("on-demand discovery of clusters here"))
     }
     /// The static secret of this name (`static_resources.secrets`).
     fn secret(&self, _name: &str) -> Option<Arc<Secret>> {

@@ -487,6 +487,19 @@ impl StreamShared {
             }
         });
     }
+    /// Where routes of this stream come from.
+    pub fn route_source(&self) -> Option<Rc<dyn RouteSource>> {
+        self.route.borrow().source.clone()
+    }
+    /// Lets the next route be chosen from `source`.
+    pub fn set_route_source(&self, source: Rc<dyn RouteSource>) {
+        let old = {
+            let mut r = self.route.borrow_mut();
+            r.resolved = false;
+            r.source.replace(source)
+        };
+        drop(old);
+    }
     /// The route chosen so far, without choosing one (access logs).
     pub fn current_route(&self) -> Option<Arc<dyn Route>> {
         self.route.borrow().route.clone()

@@ -1,5 +1,6 @@
 //! What the floors above share about routes; tables and matching are the engine's.
 
+use crate::LocalBoxFuture;
 use crate::exchange::Exchange;
 use crate::info::StreamShared;
 use crate::metadata::Metadata;
@@ -8,6 +9,7 @@ use nuncio_wire::{HeaderMap, RequestHead};
 use std::any::Any;
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// A filter's configured name as a number: the key of `typed_per_filter_config`.
@@ -97,4 +99,9 @@ impl dyn Route {
 pub trait RouteSource {
     /// The first route that matches, or none.
     fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<dyn Route>>;
+    /// Asks for the virtual host of a request for which there is no route (VHDS); none when nobody can be asked. The routes
+    /// that there are afterwards, unless they are gone.
+    fn ask(&self, _: &RequestHead) -> Option<LocalBoxFuture<'static, Option<Rc<dyn RouteSource>>>> {
+        None
+    }
 }

@@ -82,6 +82,25 @@ pub enum Lookup {
 /// Its first address, or what `%RESPONSE_CODE_DETAILS%` says of the failure.
 pub type Resolved = Result<Address, Arc<str>>;
 
+/// Finds clusters that nobody has configured (on-demand CDS). Used on workers.
+pub trait FindCluster: Send + Sync {
+    /// Whether this thread has the cluster.
+    fn is_here(&self, name: &str) -> bool;
+    /// Asks a control plane for a cluster.
+    fn find(&self, name: &str, limit: Duration) -> LocalBoxFuture<'static, Found>;
+}
+
+/// What became of the search for a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    /// This thread has it.
+    Here,
+    /// There is none.
+    Missing,
+    /// Nobody knew in time.
+    TimedOut,
+}
+
 /// A call under way.
 pub type Call = LocalBoxFuture<'static, Result<Answer, CallError>>;
 

@@ -5,9 +5,10 @@ use crate::bootstrap::{self, Node, Refusal};
 use crate::options::Options;
 use crate::overload::{self, OverloadManager};
 use crate::remarks;
-use crate::xds::Xds;
+use crate::xds::{Xds, odcds};
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
+use nuncio_api::envoy::config::core::v3::ConfigSource;
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::error::{ConfigError, Severity};
@@ -20,7 +21,7 @@ use nuncio_core::init::Init;
 use nuncio_core::registry::Registry;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{Scope, Store};
-use nuncio_core::upstreams::{ChargeCluster, ClientOptions, DnsCache, HttpClient};
+use nuncio_core::upstreams::{ChargeCluster, ClientOptions, DnsCache, FindCluster, HttpClient};
 use nuncio_core::{log, log_lines};
 use nuncio_engine::upstream::client::Charges;
 use nuncio_engine::{ClusterManager, ListenerManager};
@@ -144,6 +145,9 @@ impl ServerCx for Facts {
     }
     fn charges(&self) -> Option<Arc<dyn ChargeCluster>> {
         Some(Arc::new(Charges))
+    }
+    fn cluster_finder(&self, source: &ConfigSource, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn FindCluster>> {
+        odcds::finder(source, &self.discovery, &self.clusters, cx)
     }
     fn secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.secrets.get(name)

@@ -17,9 +17,11 @@ use std::sync::Arc;
 
 /// See the module.
 pub struct Cds {
+    /// For the log.
+    what: &'static str,
     clusters: ClusterManager,
     xds: Weak<Xds>,
-    stats: ReloadStats,
+    stats: Option<ReloadStats>,
     seen: Seen,
     waiting: RefCell<Option<Target>>,
     version: RefCell<Arc<str>>,
@@ -29,13 +31,23 @@ impl Cds {
     /// Changes these clusters; `waiting` ends with the first response.
     pub fn new(clusters: &ClusterManager, xds: &Rc<Xds>, stats: ReloadStats, waiting: Target) -> Rc<Cds> {
         Rc::new(Cds {
-            clusters: clusters.clone(),
-            xds: Rc::downgrade(xds),
-            stats,
-            seen: Seen::default(),
+            what: "cds",
+            stats: Some(stats),
             waiting: RefCell::new(Some(waiting)),
-            version: RefCell::new("".into()),
+            ..Cds::on_demand(clusters, Rc::downgrade(xds))
         })
+    }
+    /// Changes these clusters, nobody waits for it.
+    pub(super) fn on_demand(clusters: &ClusterManager, xds: Weak<Xds>) -> Cds {
+        Cds {
+            what: "odcds",
+            clusters: clusters.clone(),
+            xds,
+            stats: None,
+            seen: Seen::default(),
+            waiting: RefCell::default(),
+            version: RefCell::new("".into()),
+        }
     }
     /// Of the last response that changed anything.
     pub fn version(&self) -> Arc<str> {
@@ -60,7 +72,8 @@ impl Subscriber for Cds {
         log!(
             Upstream,
             Info,
-            "cds: response indicates {} added/updated cluster(s), {} removed cluster(s); applying changes",
+            "{}: response indicates {} added/updated cluster(s), {} removed cluster(s); applying changes",
+            self.what,
             u.resources.len(),
             removed.len()
         );
@@ -83,7 +96,7 @@ impl Subscriber for Cds {
                 Ok(Change::Same) => skipped += 1,
                 Ok(Change::Added | Change::Modified) => {
                     set += 1;
-                    log!(Upstream, Debug, "cds: add/update cluster '{}'", r.name);
+                    log!(Upstream, Debug, "{}: add/update cluster '{}'", self.what, r.name);
                 }
                 Err(e) => {
                     errors.add(", ", format_args!("{}: {e}", r.name));
@@ -96,13 +109,14 @@ impl Subscriber for Cds {
             self.seen.forget(name);
             if !self.clusters.is_fixed(name) && self.clusters.remove(name, unwatched()) {
                 taken_away += 1;
-                log!(Upstream, Debug, "cds: remove cluster '{name}'");
+                log!(Upstream, Debug, "{}: remove cluster '{name}'", self.what);
             }
         }
         log!(
             Upstream,
             Info,
-            "cds: added/updated {set} cluster(s) (skipped {skipped} unmodified cluster(s)); removed {taken_away} cluster(s)"
+            "{}: added/updated {set} cluster(s) (skipped {skipped} unmodified cluster(s)); removed {taken_away} cluster(s)",
+            self.what
         );
         if set + taken_away > 0 {
             *self.version.borrow_mut() = u.version.into();
@@ -112,7 +126,7 @@ impl Subscriber for Cds {
             return Err(format!("Error adding/updating cluster(s) {}", errors.text()).into());
         }
         if set > 0 {
-            self.stats.reloaded();
+            self.stats.iter().for_each(ReloadStats::reloaded);
         }
         Ok(())
     }

@@ -35,6 +35,8 @@ struct Type {
     wanted: BTreeMap<String, Option<String>>,
     /// How many want it.
     counts: BTreeMap<String, usize>,
+    /// How many ask for resources when they need them.
+    open: usize,
     /// What came because all is wanted.
     others: BTreeMap<String, String>,
     added: BTreeSet<String>,
@@ -49,12 +51,26 @@ impl Delta {
     fn find(&mut self, url: &str) -> Option<&mut Type> {
         self.types.iter_mut().find(|t| t.url == url)
     }
+    fn of_type(&mut self, url: &str) -> &mut Type {
+        let at = self.types.iter().position(|t| t.url == url).unwrap_or_else(|| {
+            self.types.push(Type { url: url.to_owned(), only_all: true, ..Type::default() });
+            self.types.len() - 1
+        });
+        &mut self.types[at]
+    }
+    /// Somebody will ask for resources of a type; the control plane hears of it at once, though nothing is named.
+    pub fn open(&mut self, url: &str) {
+        self.of_type(url).open += 1;
+    }
+    /// See [`open`](Self::open).
+    pub fn close(&mut self, url: &str) {
+        if let Some(t) = self.find(url) {
+            t.open = t.open.saturating_sub(1);
+        }
+    }
     /// Somebody wants a resource, or all of a type.
     pub fn subscribe(&mut self, url: &str, name: Option<&str>) {
-        if self.find(url).is_none() {
-            self.types.push(Type { url: url.to_owned(), only_all: true, ..Type::default() });
-        }
-        let Some(t) = self.find(url) else { return };
+        let t = self.of_type(url);
         let name = name.unwrap_or(ALL);
         let count = t.counts.entry(name.to_owned()).or_default();
         *count += 1;
@@ -92,7 +108,7 @@ impl Delta {
     }
     /// True when somebody wants resources of this type; `None` when nobody ever has.
     pub fn is_wanted(&self, url: &str) -> Option<bool> {
-        self.types.iter().find(|t| t.url == url).map(|t| !t.counts.is_empty())
+        self.types.iter().find(|t| t.url == url).map(|t| !t.counts.is_empty() || t.open > 0)
     }
     /// No requests of this type until as many [`resume`](Self::resume)s.
     pub fn pause(&mut self, url: &str) {
@@ -120,7 +136,7 @@ impl Delta {
     ) {
         self.heard = true;
         let Some(t) = self.find(url) else { return };
-        let all = t.wanted.contains_key(ALL);
+        let all = t.wanted.contains_key(ALL) || t.open > 0;
         for (name, version) in resources {
             match t.wanted.get_mut(name) {
                 Some(v) => *v = Some(version.to_owned()),
@@ -172,7 +188,7 @@ impl Delta {
 
 impl Type {
     fn is_due(&self) -> bool {
-        !self.added.is_empty() || !self.removed.is_empty() || (!self.asked && !self.wanted.is_empty())
+        !self.added.is_empty() || !self.removed.is_empty() || (!self.asked && (!self.wanted.is_empty() || self.open > 0))
     }
     fn request(&mut self, heard: bool) -> DeltaDiscoveryRequest {
         let mut request = DeltaDiscoveryRequest { type_url: self.url.clone(), ..Default::default() };

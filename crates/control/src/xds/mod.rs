@@ -12,6 +12,7 @@ mod delta;
 pub mod file;
 pub mod lds;
 mod mux;
+pub mod odcds;
 mod queue;
 pub mod resource;
 pub mod rtds;
@@ -30,7 +31,7 @@ use nuncio_api::envoy::config::core::v3::api_config_source::ApiType;
 use nuncio_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier as From;
 use nuncio_api::load::UnknownFields;
 use nuncio_core::coverage::Covered;
-use nuncio_core::discovery::{Discovery, Subscribe, Subscription};
+use nuncio_core::discovery::{Discovery, OnDemand, Subscribe, Subscription};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::grpc::Client;
 use nuncio_core::stats::Scope;
@@ -167,7 +168,7 @@ impl Xds {
         c: &core::ApiConfigSource,
         wish: &Subscribe<'_>,
         watch: Rc<Watch>,
-    ) -> BuildResult<Subscription> {
+    ) -> BuildResult<(Rc<Mux>, Subscription)> {
         let delta = is_delta(c);
         let method = resource::method(wish.kind, delta).ok_or_else(|| {
             BuildError::not_implemented(format_args!("a service of its own for {}", wish.kind))
@@ -177,7 +178,7 @@ impl Xds {
         self.muxes.borrow_mut().push(Rc::downgrade(&mux));
         mux.add(&watch);
         let task = self.connect(&mux, c, method)?;
-        Ok(Subscription::new(Held { mux, watch, task: Some(task) }))
+        Ok((mux.clone(), Subscription::new(Held { mux, watch, task: Some(task) })))
     }
 }
 
@@ -251,11 +252,33 @@ impl Discovery for Xds {
     fn follow(&self, folder: &Path, changed: Rc<dyn Fn()>) -> Subscription {
         self.folders.moved_into(folder, changed)
     }
+    fn subscribe_on_demand(&self, wish: Subscribe<'_>) -> Option<OnDemand> {
+        let base = self.base.get().cloned().unwrap_or_default();
+        let watch =
+            Watch::on_demand(wish.kind, wish.name, wish.stats.clone(), wish.subscriber.clone(), base);
+        let (mux, held) = match &wish.source.config_source_specifier {
+            Some(From::ApiConfigSource(a)) if is_delta(a) => match self.own(a, &wish, watch.clone()) {
+                Ok(own) => own,
+                Err(e) => {
+                    watch.rejected(&e.0);
+                    return None;
+                }
+            },
+            Some(From::Ads(_)) => {
+                let mux = self.ads.clone().filter(|mux| mux.is_delta())?;
+                mux.add(&watch);
+                (mux.clone(), Subscription::new(Held { mux, watch: watch.clone(), task: None }))
+            }
+            _ => return None,
+        };
+        watch.wait(first_fetch(wish.source));
+        let ask = Box::new(move |name: &str| mux.ask(&watch, name));
+        Some(OnDemand { ask, held })
+    }
     fn subscribe(&self, wish: Subscribe<'_>) -> Subscription {
         let base = self.base.get().cloned().unwrap_or_default();
         let watch = Watch::new(wish.kind, wish.name, wish.stats.clone(), wish.subscriber.clone(), base);
-        let limit = wish.source.initial_fetch_timeout.map(|d| Duration::try_from(d).unwrap_or_default());
-        let limit = limit.unwrap_or(FIRST_FETCH);
+        let limit = first_fetch(wish.source);
         let from_file = |p: &core::PathConfigSource, watch| {
             Subscription::new(FileSource::start(p, watch, self.unknown, &self.folders))
         };
@@ -266,10 +289,13 @@ impl Discovery for Xds {
             Some(From::PathConfigSource(p)) => from_file(p, watch),
             Some(From::ApiConfigSource(a)) => {
                 watch.wait(limit);
-                self.own(a, &wish, watch.clone()).unwrap_or_else(|e| {
-                    watch.rejected(&e.0);
-                    Subscription::new(())
-                })
+                self.own(a, &wish, watch.clone()).map_or_else(
+                    |e| {
+                        watch.rejected(&e.0);
+                        Subscription::new(())
+                    },
+                    |(_, held)| held,
+                )
             }
             _ => match &self.ads {
                 Some(mux) => {
@@ -283,7 +309,29 @@ impl Discovery for Xds {
     }
 }
 
+/// How long the first response may take; no time is for ever.
+fn first_fetch(source: &core::ConfigSource) -> Duration {
+    let limit = source.initial_fetch_timeout.map(|d| Duration::try_from(d).unwrap_or_default());
+    limit.unwrap_or(FIRST_FETCH)
+}
+
 impl Xds {
+    /// Whether this is the control plane of the bootstrap.
+    fn is_ads(source: &core::ConfigSource) -> bool {
+        matches!(source.config_source_specifier, Some(From::Ads(_)))
+    }
+    /// Whether `source` speaks a delta protocol, which `what` needs.
+    fn check_delta(&self, source: &core::ConfigSource, what: &str) -> BuildResult<()> {
+        let delta = match &source.config_source_specifier {
+            Some(From::ApiConfigSource(a)) => is_delta(a),
+            Some(From::Ads(_)) => self.ads.as_ref().is_some_and(|mux| mux.is_delta()),
+            _ => false,
+        };
+        match delta {
+            true => Ok(()),
+            false => Err(format!("{what} needs a control plane that speaks a delta protocol").into()),
+        }
+    }
     /// Where stats go.
     pub fn root(&self) -> &Scope {
         &self.root

@@ -5,7 +5,7 @@ use super::apply::Refused;
 use super::delta::Delta;
 use super::resource::{Received, received, type_url, unwrapped};
 use super::sotw::Sotw;
-use super::watch::Watch;
+use super::watch::{Demand, Watch};
 use bytes::Bytes;
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::service::discovery::v3::{DeltaDiscoveryResponse, DiscoveryResponse};
@@ -97,7 +97,10 @@ impl Mux {
     /// Asks for what a watch wants. What another one of the same name has, it gets at once.
     pub fn add(&self, watch: &Rc<Watch>) {
         let url = type_url(watch.kind);
-        both!(&mut *self.machine.borrow_mut(), m => m.subscribe(&url, watch.name.as_deref()));
+        match (&mut *self.machine.borrow_mut(), &watch.demand) {
+            (Machine::Delta(m), Some(_)) => m.open(&url),
+            (m, _) => both!(m, m => m.subscribe(&url, watch.name.as_deref())),
+        }
         let known = {
             let mut all = self.watches.borrow_mut();
             let of_type = all.entry(url).or_default();
@@ -118,6 +121,14 @@ impl Mux {
             }
         }
     }
+    /// A watch on demand wants one more resource.
+    pub fn ask(&self, watch: &Watch, name: &str) {
+        let new = watch.demand.as_ref().is_some_and(|d| d.asked.borrow_mut().insert(name.to_owned()));
+        if new {
+            both!(&mut *self.machine.borrow_mut(), m => m.subscribe(&type_url(watch.kind), Some(name)));
+            self.wake.notify_one();
+        }
+    }
     /// A watch wants nothing any more.
     pub fn remove(&self, watch: &Rc<Watch>) {
         watch.end();
@@ -125,7 +136,13 @@ impl Mux {
         if let Some(all) = self.watches.borrow_mut().get_mut(&url) {
             all.retain(|w| !Rc::ptr_eq(w, watch));
         }
-        both!(&mut *self.machine.borrow_mut(), m => m.unsubscribe(&url, watch.name.as_deref()));
+        match (&mut *self.machine.borrow_mut(), &watch.demand) {
+            (Machine::Delta(m), Some(demand)) => {
+                m.close(&url);
+                demand.asked.take().iter().for_each(|name| m.unsubscribe(&url, Some(name)));
+            }
+            (m, _) => both!(m, m => m.unsubscribe(&url, watch.name.as_deref())),
+        }
         self.wake.notify_one();
     }
     /// No requests for these kinds until [`resume`](Self::resume).
@@ -370,10 +387,16 @@ impl Mux {
             let u =
                 Update { resources: &resources, removed: Removed::Named(&i.removed), version: &i.version };
             let delivered = match w.name.as_deref() {
-                None => {
-                    w.attempt();
-                    w.deliver(&u, true)
-                }
+                None => match &w.demand {
+                    None => {
+                        w.attempt();
+                        w.deliver(&u, true)
+                    }
+                    Some(demand) => {
+                        let Some(result) = on_demand(&w, demand, &all, &u) else { continue };
+                        result
+                    }
+                },
                 Some(name) => {
                     let gone = removed.get(name).map(|n| vec![(*n).to_owned()]).unwrap_or_default();
                     let one = by_name.get(name).and_then(|at| resources.get(*at));
@@ -409,6 +432,25 @@ impl Mux {
 const BETWEEN: &str = "; ";
 /// Longer responses, in bytes, are not decoded on main.
 const LONG: usize = 64 * 1024;
+
+/// Hands on what of a response a watch on demand has asked for; none when there is nothing of that.
+fn on_demand(w: &Watch, demand: &Demand, all: &[&Received], u: &Update<'_>) -> Option<Result<(), String>> {
+    let Removed::Named(removed) = u.removed else { return None };
+    let came: Vec<&&Received> = all.iter().filter(|r| demand.wants(&r.name)).collect();
+    let removed: Vec<String> = removed.iter().filter(|n| demand.wants(n)).cloned().collect();
+    if came.is_empty() && removed.is_empty() {
+        return None;
+    }
+    w.attempt();
+    let resources: Vec<Resource> = came.iter().filter_map(|r| r.resource.clone()).collect();
+    let delivered =
+        w.deliver(&Update { resources: &resources, removed: Removed::Named(&removed), ..*u }, true);
+    if delivered.is_ok() {
+        let names = came.iter().flat_map(|r| std::iter::once(&r.name).chain(&r.aliases));
+        w.tell(&names.chain(&removed).cloned().collect::<Vec<_>>());
+    }
+    Some(delivered)
+}
 
 fn refuse(w: &Watch, why: &str) {
     w.rejected(why);

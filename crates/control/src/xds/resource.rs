@@ -22,6 +22,8 @@ pub const ENDPOINTS: &str = "envoy.config.endpoint.v3.ClusterLoadAssignment";
 pub const LISTENER: &str = "envoy.config.listener.v3.Listener";
 /// `RDS`
 pub const ROUTES: &str = "envoy.config.route.v3.RouteConfiguration";
+/// `VHDS`
+pub const VIRTUAL_HOST: &str = "envoy.config.route.v3.VirtualHost";
 /// `SRDS`
 pub const SCOPED_ROUTES: &str = "envoy.config.route.v3.ScopedRouteConfiguration";
 /// `SDS`
@@ -32,11 +34,12 @@ pub const RUNTIME: &str = "envoy.service.runtime.v3.Runtime";
 pub const EXTENSION: &str = "envoy.config.core.v3.TypedExtensionConfig";
 
 /// Services that bring one kind: full name, and what the names of their methods end with.
-const SERVICES: [(&str, &str, &str); 8] = [
+const SERVICES: [(&str, &str, &str); 9] = [
     (CLUSTER, "envoy.service.cluster.v3.ClusterDiscoveryService", "Clusters"),
     (ENDPOINTS, "envoy.service.endpoint.v3.EndpointDiscoveryService", "Endpoints"),
     (LISTENER, "envoy.service.listener.v3.ListenerDiscoveryService", "Listeners"),
     (ROUTES, "envoy.service.route.v3.RouteDiscoveryService", "Routes"),
+    (VIRTUAL_HOST, "envoy.service.route.v3.VirtualHostDiscoveryService", "VirtualHosts"),
     (SCOPED_ROUTES, "envoy.service.route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes"),
     (SECRET, "envoy.service.secret.v3.SecretDiscoveryService", "Secrets"),
     (RUNTIME, "envoy.service.runtime.v3.RuntimeDiscoveryService", "Runtime"),
@@ -65,6 +68,8 @@ pub struct Received {
     pub resource: Option<Resource>,
     /// For how long it holds.
     pub ttl: Option<Duration>,
+    /// What else it is called.
+    pub aliases: Vec<String>,
 }
 
 /// Unwraps an element of a state-of-the-world response.
@@ -82,6 +87,7 @@ pub fn received(any: prost_types::Any, url: &str, version: &Arc<str>) -> Result<
         version: version.clone(),
         resource: Some(resource),
         ttl: None,
+        aliases: vec![],
     })
 }
 
@@ -100,7 +106,7 @@ pub fn unwrapped(w: Wrapped, url: &str, version: Option<&Arc<str>>) -> Result<Re
         None => None,
     };
     let name = resource.as_ref().map_or(w.name, |r| r.name.clone());
-    Ok(Received { name, version: own, resource, ttl })
+    Ok(Received { name, version: own, resource, ttl, aliases: w.aliases })
 }
 
 fn resource(

@@ -2,7 +2,7 @@
 
 use super::delta::Delta;
 use super::mux::{ControlPlaneStats, Mux};
-use super::resource::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, method, name_in, type_url};
+use super::resource::{CLUSTER, ENDPOINTS, LISTENER, ROUTES, VIRTUAL_HOST, method, name_in, type_url};
 use super::sotw::Sotw;
 use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::envoy::config::core::v3 as core;
@@ -211,6 +211,9 @@ mod mux {
         fn give_up(&self) {
             self.0.borrow_mut().push("given up".into());
         }
+        fn answered(&self, ids: &[String]) {
+            self.0.borrow_mut().push(format!("answered {ids:?}"));
+        }
     }
 
     struct Lab {
@@ -222,6 +225,12 @@ mod mux {
     }
 
     fn lab(delta: bool, kind: &'static str, name: Option<&str>) -> (Lab, Rc<Watch>) {
+        lab_of(delta, |stats, heard, base| Watch::new(kind, name, stats, heard, base))
+    }
+    fn lab_of(
+        delta: bool,
+        watch: impl FnOnce(Rc<dyn CountUpdates>, Weak<Heard>, Weak<crate::xds::base::Base>) -> Rc<Watch>,
+    ) -> (Lab, Rc<Watch>) {
         let store = Store::new();
         let base = crate::xds::base::tests::base(&store);
         let node = Rc::new(core::Node { id: "me".into(), ..Default::default() });
@@ -229,7 +238,7 @@ mod mux {
         let (stats, heard) = (SubscriptionStats::new(&store.scope("s")), Rc::<Heard>::default());
         let subscriber: Weak<Heard> = Rc::downgrade(&heard);
         let counted: Rc<dyn CountUpdates> = Rc::new(stats.clone());
-        let watch = Watch::new(kind, name, counted, subscriber, Rc::downgrade(&base));
+        let watch = watch(counted, subscriber, Rc::downgrade(&base));
         mux.add(&watch);
         (Lab { mux, stats, heard, base, _store: store }, watch)
     }
@@ -354,6 +363,69 @@ mod mux {
             let refusal = last.and_then(|r| r.error_detail).expect("a refusal").message;
             assert_eq!(refusal, "duplicate name a found among added/updated resources");
             assert_eq!(lab.heard.0.borrow()[0], r#"["a", "b"] without ["c"]"#);
+        });
+    }
+
+    #[test]
+    fn what_is_asked_for_comes_with_its_aliases() {
+        use nuncio_api::envoy::config::route::v3::VirtualHost;
+        run(async {
+            let (lab, watch) = lab_of(true, |stats, heard, base| {
+                Watch::on_demand(VIRTUAL_HOST, Some("rc"), stats, heard, base)
+            });
+            let told = || -> Vec<String> {
+                let next = || lab.mux.request().map(|b| DeltaDiscoveryRequest::decode(b).expect("a request"));
+                std::iter::from_fn(next).map(|r| delta_told(&r)).collect()
+            };
+            lab.mux.connected();
+            assert_eq!(told(), ["VirtualHost +[] -[] [] n"]);
+            let one = |name: &str, aliases: &[&str], there: bool| {
+                let host = VirtualHost { name: name.into(), domains: vec![name.into()], ..Default::default() };
+                let any = prost_types::Any { type_url: type_url(VIRTUAL_HOST), value: host.encode_to_vec() };
+                Resource {
+                    name: name.into(),
+                    version: "1".into(),
+                    resource: there.then_some(any),
+                    aliases: aliases.iter().map(|a| (*a).to_owned()).collect(),
+                    ..Default::default()
+                }
+            };
+            let says = |nonce: &str, resources: Vec<Resource>, removed: &[&str]| -> bytes::Bytes {
+                let r = DeltaDiscoveryResponse {
+                    type_url: type_url(VIRTUAL_HOST),
+                    nonce: nonce.into(),
+                    resources,
+                    removed_resources: removed.iter().map(|n| (*n).to_owned()).collect(),
+                    ..Default::default()
+                };
+                r.encode_to_vec().into()
+            };
+            // An empty answer is none.
+            lab.mux.response(says("1", vec![], &[])).await.expect("well-formed");
+            assert_eq!(told(), ["VirtualHost +[] -[] [] n1"]);
+            assert_eq!(lab.stats.update_success().value(), 0);
+            lab.mux.ask(&watch, "rc/a");
+            lab.mux.ask(&watch, "rc/a");
+            assert_eq!(told(), [r#"VirtualHost +["rc/a"] -[] [] n"#]);
+            let both = vec![one("rc/b", &["rc/a"], true), one("elsewhere/c", &[], true)];
+            lab.mux.response(says("2", both, &[])).await.expect("well-formed");
+            lab.mux.response(says("3", vec![one("rc/d", &[], false)], &["rc/b", "x/y"])).await.expect("well-formed");
+            let heard = lab.heard.0.borrow().clone();
+            assert_eq!(
+                heard,
+                [
+                    r#"["rc/b"] without []"#,
+                    r#"answered ["rc/b", "rc/a"]"#,
+                    r#"[] without ["rc/b"]"#,
+                    r#"answered ["rc/d", "rc/b"]"#
+                ]
+            );
+            // The next stream is told what was asked for.
+            lab.mux.disconnected();
+            lab.mux.connected();
+            assert_eq!(told(), [r#"VirtualHost +["rc/a"] -[] [] n"#]);
+            lab.mux.remove(&watch);
+            assert_eq!(told(), [r#"VirtualHost +[] -["rc/a"] [] n"#]);
         });
     }
 }

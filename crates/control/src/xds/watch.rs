@@ -5,6 +5,7 @@ use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::discovery::{CountUpdates, Removed, Resource, Subscriber, Update};
 use nuncio_core::log;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::task::AbortHandle;
@@ -15,12 +16,31 @@ pub struct Watch {
     pub kind: &'static str,
     /// The one that is wanted; none for all.
     pub name: Option<String>,
+    /// Not all, but those that were asked for.
+    pub demand: Option<Demand>,
     stats: Rc<dyn CountUpdates>,
     subscriber: Weak<dyn Subscriber>,
     base: Weak<Base>,
     timer: RefCell<Option<AbortHandle>>,
     last: RefCell<Option<Resource>>,
     ended: Cell<bool>,
+}
+
+/// Which resources a subscription on demand gets.
+#[derive(Default)]
+pub struct Demand {
+    /// Those below this name.
+    pub below: Option<String>,
+    /// Those of these names.
+    pub asked: RefCell<BTreeSet<String>>,
+}
+
+impl Demand {
+    /// Whether a resource of this name is wanted.
+    pub fn wants(&self, name: &str) -> bool {
+        let below = name.rsplit_once('/').map_or("", |(space, _)| space);
+        self.below.as_deref().is_some_and(|b| b == below || b == name) || self.asked.borrow().contains(name)
+    }
 }
 
 impl Watch {
@@ -32,9 +52,31 @@ impl Watch {
         subscriber: Weak<dyn Subscriber>,
         base: Weak<Base>,
     ) -> Rc<Watch> {
+        Self::of(kind, name, None, stats, subscriber, base)
+    }
+    /// A subscription to what is asked for, and, with `below`, to resources whose names begin with it.
+    pub fn on_demand(
+        kind: &'static str,
+        below: Option<&str>,
+        stats: Rc<dyn CountUpdates>,
+        subscriber: Weak<dyn Subscriber>,
+        base: Weak<Base>,
+    ) -> Rc<Watch> {
+        let demand = Demand { below: below.map(str::to_owned), ..Demand::default() };
+        Self::of(kind, None, Some(demand), stats, subscriber, base)
+    }
+    fn of(
+        kind: &'static str,
+        name: Option<&str>,
+        demand: Option<Demand>,
+        stats: Rc<dyn CountUpdates>,
+        subscriber: Weak<dyn Subscriber>,
+        base: Weak<Base>,
+    ) -> Rc<Watch> {
         Rc::new(Watch {
             kind,
             name: name.map(str::to_owned),
+            demand,
             stats,
             subscriber,
             base,
@@ -87,6 +129,12 @@ impl Watch {
     pub fn attempt(&self) {
         self.stats.attempt();
     }
+    /// A response has spoken of these resources.
+    pub fn tell(&self, ids: &[String]) {
+        if let (Some(s), false) = (self.subscriber.upgrade(), self.ended.get()) {
+            s.answered(ids);
+        }
+    }
     /// There is no connection to who should answer.
     pub fn failed(&self) {
         self.stats.failure();
@@ -123,7 +171,9 @@ impl Watch {
         let first = u.resources.first().filter(|_| self.name.is_some());
         let same = first.is_some_and(|r| self.last.borrow().as_ref().is_some_and(|l| l.bytes == r.bytes));
         if !same {
-            if let Some(r) = first {
+            // Who takes all of them checks each, since some may be right.
+            let checked = if self.demand.is_some() { u.resources } else { first.map_or(&[][..], std::slice::from_ref) };
+            for r in checked {
                 base.checker().check(self.kind, &r.bytes)?;
             }
             subscriber.update(u, &base.cx()).map_err(|e| e.0)?;

@@ -27,6 +27,7 @@ pub mod stream;
 pub mod timers;
 pub mod tracing;
 mod upgrade;
+pub mod vhds;
 
 use crate::route::RouteTable;
 use crate::router::Router;

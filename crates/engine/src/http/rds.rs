@@ -9,11 +9,13 @@
 )]
 
 use super::config::filter_scope;
+use super::vhds::{self, Vhds};
 use crate::route::{RouteTable, TableSource};
+use bytes::Bytes;
 use nuncio_api::envoy::config::route::v3::RouteConfiguration;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_core::discovery::{
-    CountUpdates, ReloadStats, Resource, Subscribe, Subscriber, Subscription, SubscriptionStats, Update,
+    CountUpdates, Discovery, ReloadStats, Resource, Subscribe, Subscriber, Subscription, SubscriptionStats, Update,
 };
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -33,6 +35,8 @@ use std::time::SystemTime;
 /// The routes of one connection manager on a worker, or those that several share.
 pub struct RouteCell {
     source: RefCell<Rc<TableSource>>,
+    /// Number of the subscription.
+    slot: Option<u64>,
     /// Some route of the table has timers of its own.
     timers: Cell<bool>,
 }
@@ -40,8 +44,18 @@ pub struct RouteCell {
 impl RouteCell {
     /// A cell that holds `table`.
     pub fn new(table: Arc<RouteTable>) -> Rc<RouteCell> {
+        RouteCell::of(table, None)
+    }
+    fn of(table: Arc<RouteTable>, slot: Option<u64>) -> Rc<RouteCell> {
         let timers = Cell::new(table.sets_timers());
-        Rc::new(RouteCell { source: RefCell::new(Rc::new(TableSource::new(table))), timers })
+        let source = RefCell::new(Self::source(table, slot));
+        Rc::new(RouteCell { source, slot, timers })
+    }
+    fn source(table: Arc<RouteTable>, slot: Option<u64>) -> Rc<TableSource> {
+        Rc::new(match slot {
+            Some(slot) => TableSource::subscribed(table, slot),
+            None => TableSource::new(table),
+        })
     }
     /// The table, for a stream that begins.
     pub fn get(&self) -> Rc<TableSource> {
@@ -50,7 +64,7 @@ impl RouteCell {
     /// Replaces the table for streams that begin from now on.
     pub fn set(&self, table: Arc<RouteTable>) {
         self.timers.set(table.sets_timers());
-        *self.source.borrow_mut() = Rc::new(TableSource::new(table));
+        *self.source.borrow_mut() = Self::source(table, self.slot);
     }
     /// Some route has timers of its own.
     pub fn sets_timers(&self) -> bool {
@@ -90,14 +104,17 @@ impl Drop for RouteSlot {
 
 /// The cells of one worker.
 #[derive(Default)]
-struct LocalRoutes(RefCell<TrustedMap<u64, Rc<RouteCell>>>);
+pub(super) struct LocalRoutes(RefCell<TrustedMap<u64, Rc<RouteCell>>>);
 
 impl LocalRoutes {
-    fn here() -> Rc<LocalRoutes> {
+    pub(super) fn here() -> Rc<LocalRoutes> {
         worker::local(LocalRoutes::default)
     }
     fn cell(&self, id: u64, table: impl FnOnce() -> Arc<RouteTable>) -> Rc<RouteCell> {
-        self.0.borrow_mut().entry(id).or_insert_with(|| RouteCell::new(table())).clone()
+        self.0.borrow_mut().entry(id).or_insert_with(|| RouteCell::of(table(), Some(id))).clone()
+    }
+    pub(super) fn get(&self, id: u64) -> Option<Rc<RouteCell>> {
+        self.0.borrow().get(&id).cloned()
     }
     fn set(&self, id: u64, table: &Arc<RouteTable>) {
         if let Some(cell) = self.0.borrow().get(&id) {
@@ -120,11 +137,18 @@ stats! {
 /// A subscription to routes, on main.
 pub struct RouteProvider {
     id: u64,
-    name: String,
+    pub(super) name: String,
     slot: RefCell<ArcWeak<RouteSlot>>,
     /// Where the stats of filters go that routes configure: those of the first connection manager that asked.
-    filters: Scope,
+    pub(super) filters: Scope,
     state: RefCell<Option<(Resource, SystemTime)>>,
+    /// What came last.
+    came: RefCell<Option<Bytes>>,
+    /// The same, when VHDS adds to it.
+    pub(super) base: RefCell<Option<RouteConfiguration>>,
+    pub(super) vhds: RefCell<Option<Rc<Vhds>>>,
+    me: Weak<RouteProvider>,
+    pub(super) discovery: Rc<dyn Discovery>,
     /// Who waits for the first table; nobody any more once it is there, or known not to come.
     waiting: RefCell<Option<Vec<Target>>>,
     stats: RdsStats,
@@ -184,8 +208,13 @@ impl RouteProviders {
         let filters = filter_scope(c, cx);
         let scope = filters.scope("rds").scope(name);
         let slot = slot(NEXT.fetch_add(1, Relaxed));
-        let provider = Rc::new(RouteProvider {
+        let provider = Rc::new_cyclic(|me| RouteProvider {
             id: slot.id,
+            came: RefCell::default(),
+            base: RefCell::default(),
+            vhds: RefCell::default(),
+            me: me.clone(),
+            discovery: discovery.clone(),
             name: name.clone(),
             slot: RefCell::new(Arc::downgrade(&slot)),
             filters,
@@ -208,6 +237,10 @@ impl RouteProviders {
         });
         *provider.subscription.borrow_mut() = Some(subscription);
         Ok(slot)
+    }
+    /// The subscription of this number.
+    pub(super) fn find(&self, id: u64) -> Option<Rc<RouteProvider>> {
+        self.all.borrow().values().find(|p| p.id == id).cloned()
     }
     /// Nobody needs these routes any more.
     fn release(&self, id: u64) {
@@ -234,9 +267,33 @@ impl RouteProvider {
             );
         }
     }
-    fn ready(&self) {
+    pub(super) fn ready(&self) {
         let waiting = self.waiting.take();
         drop(waiting);
+    }
+    /// Other routes are in use, or the same once more.
+    pub(super) fn reloaded(&self) {
+        self.reloads.reloaded();
+    }
+    /// Runs `then` on main when all workers have the routes that were published so far.
+    pub(super) fn published(&self, then: impl FnOnce() + Send + 'static) {
+        match &*RouteProviders::here().workers.borrow() {
+            Some(w) => w.run_on_all(|_| (), then),
+            None => then(),
+        }
+    }
+    /// Puts other routes to use; `shown` is what `/config_dump` says of them.
+    pub(super) fn take(
+        &self,
+        c: RouteConfiguration,
+        shown: Resource,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<()> {
+        let table = RouteTable::dynamic(c, &BuildCx { scope: &self.filters, ..*cx })?;
+        self.reloads.reloaded();
+        *self.state.borrow_mut() = Some((shown, clock::wall()));
+        self.publish(table);
+        Ok(())
     }
     fn publish(&self, table: RouteTable) {
         let Some(slot) = self.slot.borrow().upgrade() else { return };
@@ -261,17 +318,18 @@ impl Subscriber for RouteProvider {
             }
             return Ok(());
         };
-        if self.state.borrow().as_ref().is_none_or(|(now, _)| now.bytes != r.bytes) {
+        if self.came.borrow().as_ref().is_none_or(|now| *now != r.bytes) {
             let c = RouteConfiguration::decode(&*r.bytes)
                 .map_err(|e| BuildError(format!("Unable to parse protobuf: {e}")))?;
             if c.name != self.name {
                 let (expected, got) = (&self.name, &c.name);
                 return Err(format!("Unexpected RDS configuration (expecting {expected}): {got}").into());
             }
-            let table = RouteTable::dynamic(c, &BuildCx { scope: &self.filters, ..*cx })?;
-            self.reloads.reloaded();
-            *self.state.borrow_mut() = Some((r.clone(), clock::wall()));
-            self.publish(table);
+            let waits = vhds::update(self, &self.me, c, r, cx)?;
+            *self.came.borrow_mut() = Some(r.bytes.clone());
+            if waits {
+                return Ok(());
+            }
         }
         self.ready();
         Ok(())

@@ -16,6 +16,7 @@ mod tracing;
 mod tree;
 mod virtual_clusters;
 
+use crate::http::vhds;
 use crate::proto;
 use crate::router::retry::RetryPolicy;
 use crate::router::shadow::{self, ShadowPolicies};
@@ -27,7 +28,7 @@ use headers::HeaderRules;
 use index::Index;
 use matching::Matcher;
 use nuncio_api::envoy::config::route::v3 as pb;
-use nuncio_core::Exchange;
+use nuncio_core::{Exchange, LocalBoxFuture};
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -40,6 +41,7 @@ use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
 use std::borrow::Cow;
+use std::rc::Rc;
 use std::sync::Arc;
 pub use tracing::RouteTracing;
 use tree::Routes;
@@ -63,8 +65,10 @@ pub const COVERED: &[Covered] = &[
             "typed_per_filter_config",
             "ignore_port_in_host_matching",
             "request_mirror_policies",
+            "vhds",
         ],
     ),
+    Covered::new("envoy.config.route.v3.Vhds", &["config_source"]),
     Covered::new(
         "envoy.config.route.v3.VirtualHost",
         &[
@@ -126,6 +130,8 @@ pub struct RouteTable {
     ignore_port: bool,
     switches_filters: bool,
     sets_timers: bool,
+    /// `vhds`: more virtual hosts come when they are asked for.
+    grows: bool,
 }
 
 struct VirtualHost {
@@ -227,6 +233,7 @@ impl RouteTable {
             hosts,
             ignore_port: c.ignore_port_in_host_matching,
             switches_filters,
+            grows: c.vhds.is_some(),
         })
     }
     /// Compiles a configuration of a control plane, in which routes may name clusters that are yet to come.
@@ -255,6 +262,7 @@ impl RouteTable {
             ignore_port: false,
             switches_filters: false,
             sets_timers: false,
+            grows: false,
         }
     }
     /// The first route that matches.
@@ -473,17 +481,29 @@ impl Route for RouteEntry {
 }
 
 /// A table as the source of routes for streams; one per worker and table.
-pub struct TableSource(Arc<RouteTable>);
+pub struct TableSource {
+    table: Arc<RouteTable>,
+    /// Number of the subscription that the table came by.
+    slot: Option<u64>,
+}
 
 impl TableSource {
     /// A source over `table`.
     pub fn new(table: Arc<RouteTable>) -> TableSource {
-        TableSource(table)
+        TableSource { table, slot: None }
+    }
+    /// A source over a table that came by a subscription.
+    pub fn subscribed(table: Arc<RouteTable>, slot: u64) -> TableSource {
+        TableSource { table, slot: Some(slot) }
     }
 }
 impl RouteSource for TableSource {
+    fn ask(&self, head: &RequestHead) -> Option<LocalBoxFuture<'static, Option<Rc<dyn RouteSource>>>> {
+        let slot = self.slot.filter(|_| self.table.grows)?;
+        Some(vhds::ask(slot, head.authority()))
+    }
     fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<dyn Route>> {
-        let route = self.0.choose(head, sx)?;
+        let route = self.table.choose(head, sx)?;
         if let Action::Cluster(c) = &route.action {
             c.take_random(head, sx);
         }

@@ -9,7 +9,9 @@ use nuncio_core::access_log::{self, Logger};
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
-use nuncio_core::rng;
+use nuncio_core::stats::Scope;
+use nuncio_core::upstreams::FindCluster;
+use nuncio_core::{rng, stats};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub const COVERED: &[Covered] = &[
             "access_log_options",
             "hash_policy",
             "metadata_match",
+            "on_demand",
         ],
     )
     .ignoring(&[
@@ -42,6 +45,10 @@ pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TcpAccessLogOptions",
         &["access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start"],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.OnDemand",
+        &["odcds_config", "timeout"],
     ),
     Covered::new("envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.WeightedCluster", &["clusters"]),
     Covered::new(
@@ -69,10 +76,39 @@ pub struct TcpPlan {
     max_duration: Option<Duration>,
     /// `max_downstream_connection_duration_jitter_percentage`, as a part of 1.
     jitter: f64,
+    /// `on_demand`
+    pub(super) on_demand: Option<OnDemand>,
     /// `access_log`
     pub access_logs: Vec<Logger>,
     /// When it is written besides the end.
     pub log: LogMoments,
+}
+
+stats! {
+    /// `tcp.<stat_prefix>.`, with `on_demand`.
+    pub(super) struct OnDemandStats {
+        on_demand_cluster_attempt: Counter,
+        on_demand_cluster_missing: Counter,
+        on_demand_cluster_success: Counter,
+        on_demand_cluster_timeout: Counter,
+    }
+}
+
+/// Where a cluster comes from that is not there.
+pub(super) struct OnDemand {
+    pub finder: Arc<dyn FindCluster>,
+    pub limit: Duration,
+    pub stats: OnDemandStats,
+}
+
+impl OnDemand {
+    fn new(c: &pb::TcpProxy, scope: &Scope, cx: &BuildCx<'_>) -> BuildResult<Option<OnDemand>> {
+        let Some(o) = &c.on_demand else { return Ok(None) };
+        let Some(source) = o.odcds_config.as_deref() else { return Ok(None) };
+        let limit = proto::duration_or(&o.timeout, Duration::from_secs(60))?;
+        let finder = cx.server.cluster_finder(source, cx)?;
+        Ok(Some(OnDemand { finder, limit, stats: OnDemandStats::new(scope) }))
+    }
 }
 
 /// A cluster that connections go to.
@@ -116,8 +152,10 @@ impl TcpPlan {
             some => proto::duration(some)?.filter(|d| !d.is_zero()),
         };
         let jitter = c.max_downstream_connection_duration_jitter_percentage.as_ref().map_or(0.0, |p| p.value);
+        let scope = cx.scope.store().root().scope("tcp").scope(&c.stat_prefix);
         Ok(TcpPlan {
-            stats: TcpStats::new(&cx.scope.store().root().scope("tcp").scope(&c.stat_prefix)),
+            stats: TcpStats::new(&scope),
+            on_demand: OnDemand::new(c, &scope, cx)?,
             clusters: clusters(c)?,
             hash: hash(c),
             idle,

@@ -17,6 +17,7 @@ use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::ResetReason;
 use nuncio_core::flags::Flag;
 use nuncio_core::info::{ConnInfo, StreamInfo};
+use nuncio_core::upstreams::Found;
 use nuncio_wire::ReadBuf;
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -180,7 +181,7 @@ impl Session {
         let target = self.plan.choose(info.random.get());
         let name = &target.name;
         loop {
-            let Some(cluster) = Clusters::here().get(name) else {
+            let Some(cluster) = self.cluster(name).await else {
                 self.plan.stats.downstream_cx_no_route().inc();
                 return self.failed(Some(Flag::NoClusterFound), Failure::NoRoute);
             };
@@ -240,6 +241,20 @@ impl Session {
                 }
             }
         }
+    }
+    /// The cluster of this name, when it is there or can be found.
+    async fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
+        if let Some(c) = Clusters::here().get(name) {
+            return Some(c);
+        }
+        let o = self.plan.on_demand.as_ref()?;
+        o.stats.on_demand_cluster_attempt().inc();
+        match o.finder.find(name, o.limit).await {
+            Found::Here => o.stats.on_demand_cluster_success().inc(),
+            Found::Missing => o.stats.on_demand_cluster_missing().inc(),
+            Found::TimedOut => o.stats.on_demand_cluster_timeout().inc(),
+        }
+        Clusters::here().get(name)
     }
     fn exhausted(&self, cluster: &Cluster) -> Option<BytesUp> {
         cluster.plan.stats.upstream_cx_connect_attempts_exceeded().inc();

@@ -166,6 +166,8 @@ struct Inner {
     running: Cell<bool>,
     /// Learns how many clusters there are.
     counted: RefCell<Option<Counted>>,
+    /// Learns which clusters are put to use.
+    added: RefCell<Option<Rc<dyn Fn(&str)>>>,
     workers: RefCell<Option<Rc<Workers>>>,
     /// `cluster_manager.local_cluster_name`: the cluster this proxy belongs to.
     local: RefCell<Option<String>>,
@@ -194,6 +196,7 @@ impl ClusterManager {
             here: Cell::new(false),
             running: Cell::new(false),
             counted: RefCell::default(),
+            added: RefCell::default(),
             workers: RefCell::default(),
             local: RefCell::default(),
             threads: Cell::new(1),
@@ -434,6 +437,18 @@ impl ClusterManager {
         f(self.0.clusters.borrow().len());
         *self.0.counted.borrow_mut() = Some(Box::new(f));
     }
+    /// Tells `f` the name of each cluster that is put to use while the server runs.
+    pub fn follow_added(&self, f: impl Fn(&str) + 'static) {
+        *self.0.added.borrow_mut() = Some(Rc::new(f));
+    }
+    /// True when there is a cluster of this name that is not warming.
+    pub fn is_up(&self, name: &str) -> bool {
+        self.0.clusters.borrow().contains_key(name)
+    }
+    /// Runs `done` on main when all workers have the clusters as they are now.
+    pub fn settled(&self, done: Done) {
+        self.on_all(|_| (), (), done);
+    }
     /// Finds the first hosts of every cluster, and begins to keep them up to date. Names that do not resolve leave
     /// their cluster empty; they are asked again later. From now on main itself can use the clusters: it asks control
     /// planes while others wait for what these say.
@@ -544,6 +559,10 @@ impl ClusterManager {
         let done = c.done.take().unwrap_or_else(unwatched);
         let old = old.inspect(Self::ends).map(|o| o.plan.clone());
         self.on_all(move |here| here.set(plan.clone(), hosts.clone()), old, done);
+        let added = self.0.added.borrow().clone();
+        if let Some(f) = added {
+            f(&c.plan.name);
+        }
     }
     /// Changes the clusters here and on the workers. `kept` is freed, and `done` runs, when all have done so.
     pub(super) fn on_all(

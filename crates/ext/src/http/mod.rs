@@ -23,6 +23,7 @@ extensions![
     local_ratelimit,
     match_delegate,
     ratelimit,
+    on_demand,
     rbac,
     set_filter_state,
     set_metadata,

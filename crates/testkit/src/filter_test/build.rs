@@ -5,6 +5,7 @@ use super::calls::Calls;
 use super::names::FakeNames;
 use super::routes::Routes;
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
+use nuncio_api::envoy::config::core::v3::ConfigSource;
 use nuncio_api::envoy::extensions::filters::http::router::v3::Router;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
@@ -15,11 +16,12 @@ use nuncio_core::pipeline::{Chain, ChainFilter};
 use nuncio_core::route::FilterId;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::{MetricValue, Store};
-use nuncio_core::upstreams::{ClientOptions, DnsCache, HttpClient};
-use nuncio_core::{BuildError, BuildResult, Registry};
+use nuncio_core::upstreams::{ClientOptions, DnsCache, FindCluster, Found, HttpClient};
+use nuncio_core::{BuildError, BuildResult, LocalBoxFuture, Registry};
 use prost::{Message, Name};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The server as filters see it.
 #[derive(Default)]
@@ -27,10 +29,42 @@ pub(super) struct Server {
     pub runtime: Arc<Runtime>,
     pub state: Arc<ServerState>,
     pub clusters: Vec<String>,
+    /// Clusters that a control plane has.
+    pub findable: Arc<Findable>,
     pub calls: Calls,
 }
 
+/// A control plane that is asked for clusters.
+#[derive(Default)]
+pub(super) struct Findable {
+    there: Vec<String>,
+    found: Mutex<Vec<String>>,
+}
+
+impl Findable {
+    pub fn new(names: &[&str]) -> Arc<Findable> {
+        let there = names.iter().map(|n| (*n).to_owned()).collect();
+        Arc::new(Findable { there, found: Mutex::default() })
+    }
+}
+
+impl FindCluster for Findable {
+    fn is_here(&self, name: &str) -> bool {
+        self.found.lock().unwrap_or_else(|e| e.into_inner()).iter().any(|n| n == name)
+    }
+    fn find(&self, name: &str, _: Duration) -> LocalBoxFuture<'static, Found> {
+        let found = self.there.iter().any(|n| n == name);
+        if found {
+            self.found.lock().unwrap_or_else(|e| e.into_inner()).push(name.to_owned());
+        }
+        Box::pin(async move { if found { Found::Here } else { Found::Missing } })
+    }
+}
+
 impl ServerCx for Server {
+    fn cluster_finder(&self, _: &ConfigSource, _: &BuildCx<'_>) -> BuildResult<Arc<dyn FindCluster>> {
+        Ok(self.findable.clone())
+    }
     fn has_cluster(&self, name: &str) -> bool {
         self.clusters.iter().any(|c| c == name)
     }

@@ -26,7 +26,7 @@ pub use message::{Payload, Reply, Request, Seen, SeenRequest};
 pub use names::FakeNames;
 
 pub use build::counters;
-use build::{Built, Server};
+use build::{Built, Findable, Server};
 use nuncio_core::coverage::Coverage;
 use nuncio_core::filter::NodeInfo;
 use nuncio_core::runtime::{Layer, RuntimeValue, ServerState, Snapshot};
@@ -85,6 +85,11 @@ impl FilterTest {
     /// Clusters that exist.
     pub fn clusters(mut self, names: &[&str]) -> FilterTest {
         self.server.clusters = names.iter().map(|n| (*n).to_owned()).collect();
+        self
+    }
+    /// Clusters that a control plane has, to be found when a request needs them.
+    pub fn clusters_to_find(mut self, names: &[&str]) -> FilterTest {
+        self.server.findable = Findable::new(names);
         self
     }
     /// Facts of the proxy; `test-id`, `test-cluster` and `test-zone` otherwise.
