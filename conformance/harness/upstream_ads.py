@@ -33,6 +33,7 @@ envoy.extensions.filters.network.http_connection_manager.v3.http_connection_mana
 envoy.extensions.filters.http.router.v3.router envoy.extensions.access_loggers.file.v3.file
 envoy.extensions.upstreams.http.v3.http_protocol_options envoy.extensions.filters.http.header_mutation.v3.header_mutation
 envoy.extensions.filters.http.on_demand.v3.on_demand envoy.config.core.v3.extension
+envoy.extensions.filters.listener.http_inspector.v3.http_inspector envoy.extensions.filters.network.rbac.v3.rbac
 """
 
 

@@ -46,6 +46,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("xds.type.matcher.v3.IPMatcher", &["range_matchers"]),
     Covered::new("xds.type.matcher.v3.IPMatcher.IPRangeMatcher", &["ranges", "on_match", "exclusive"]),
     Covered::new("xds.core.v3.TypedExtensionConfig", &["name", "typed_config"]),
+    Covered::new("envoy.config.core.v3.TypedExtensionConfig", &["name", "typed_config"]),
 ];
 
 /// What a tree looks at, and what its leaves are: each user of trees has inputs and actions of its own.

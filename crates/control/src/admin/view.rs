@@ -62,6 +62,8 @@ pub enum Dumped {
     Routes,
     /// The same, of a control plane.
     DynamicRoutes,
+    /// `envoy.config.core.v3.TypedExtensionConfig` of filters, of a control plane.
+    Extensions,
     /// `envoy.extensions.transport_sockets.tls.v3.Secret`
     Secrets,
     /// Secrets that were fetched.

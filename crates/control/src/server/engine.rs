@@ -9,6 +9,7 @@ use crate::admin::view::{
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::endpoint::v3 as endpoint;
 use nuncio_api::envoy::config::listener::v3::{Listener, filter::ConfigType};
+use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::config::route::v3::RouteConfiguration;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
@@ -16,6 +17,7 @@ use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::discovery::Resource;
 use nuncio_core::hash64::xxh64;
+use nuncio_engine::ecds::Providers;
 use nuncio_engine::http::rds::RouteProviders;
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::listener::worker::Which;
@@ -191,6 +193,16 @@ impl View for EngineView {
                     })
                 };
                 RouteProviders::here().list().into_iter().map(one).collect()
+            }
+            Dumped::Extensions => {
+                let one = |(r, at): (Resource, SystemTime)| {
+                    let of = Revision { version: Some(r.version.clone()), updated: at };
+                    let bytes = r.bytes.clone();
+                    self.revised(&r.name, &of, move || {
+                        TypedExtensionConfig::decode(&*bytes).unwrap_or_default()
+                    })
+                };
+                Providers::here().list().into_iter().map(one).collect()
             }
             Dumped::Secrets => {
                 let one = |s: &Arc<Secret>| {

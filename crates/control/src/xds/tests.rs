@@ -420,10 +420,11 @@ mod mux {
                     r#"answered ["rc/d", "rc/b"]"#
                 ]
             );
-            // The next stream is told what was asked for.
+            // The next stream is told what was asked for, and what has come.
+            assert_eq!(told().len(), 2);
             lab.mux.disconnected();
             lab.mux.connected();
-            assert_eq!(told(), [r#"VirtualHost +["rc/a"] -[] [] n"#]);
+            assert_eq!(told(), [r#"VirtualHost +["rc/a"] -[] ["elsewhere/c=1"] n"#]);
             lab.mux.remove(&watch);
             assert_eq!(told(), [r#"VirtualHost +[] -["rc/a"] [] n"#]);
         });

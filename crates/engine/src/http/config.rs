@@ -1,6 +1,7 @@
 //! Builds a connection manager from its proto, on main.
 
 use super::codec::CodecType;
+use super::discovered;
 use super::forwarded_cert::ForwardedCert;
 use super::local_reply::LocalReplies;
 use super::origin::{Origin, trace_reasons};
@@ -103,7 +104,7 @@ pub const COVERED: &[Covered] = &[
     ),
     Covered::new(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter",
-        &["name", "typed_config", "disabled", "is_optional"],
+        &["name", "typed_config", "config_discovery", "disabled", "is_optional"],
     ),
     Covered::new(
         "envoy.config.core.v3.HttpProtocolOptions",
@@ -521,8 +522,14 @@ pub(super) fn filters(
     let mut filters = vec![];
     for (i, f) in all.iter().enumerate() {
         let Some(pb::http_filter::ConfigType::TypedConfig(any)) = &f.config_type else {
-            if matches!(f.config_type, Some(pb::http_filter::ConfigType::ConfigDiscovery(_))) {
-                return Err(BuildError::not_implemented("HttpFilter.config_discovery"));
+            if let Some(pb::http_filter::ConfigType::ConfigDiscovery(c)) = &f.config_type {
+                let found = discovered::filter(&f.name, c, cx)?;
+                filters.push((FilterId::of(&f.name), found, f.disabled));
+                if i + 1 < all.len() {
+                    continue;
+                }
+                let last = format!("HttpFilter.config_discovery of the last filter, {}", f.name);
+                return Err(BuildError::not_implemented(last));
             }
             return Err(format!(
                 "Didn't find a registered implementation for '{}' with type URL: ''",

@@ -9,6 +9,7 @@ pub mod codec;
 pub mod config;
 mod cycle;
 mod date;
+mod discovered;
 mod done;
 pub mod drain;
 pub mod extended_connect;

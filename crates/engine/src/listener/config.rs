@@ -89,14 +89,17 @@ pub const COVERED: &[Covered] = &[
             "source_ports",
         ],
     ),
-    Covered::new("envoy.config.listener.v3.ListenerFilter", &["name", "typed_config", "filter_disabled"]),
+    Covered::new(
+        "envoy.config.listener.v3.ListenerFilter",
+        &["name", "typed_config", "config_discovery", "filter_disabled"],
+    ),
     Covered::new(
         "envoy.config.listener.v3.ListenerFilterChainMatchPredicate",
         &["or_match", "and_match", "not_match", "any_match", "destination_port_range"],
     ),
     Covered::new("envoy.config.listener.v3.ListenerFilterChainMatchPredicate.MatchSet", &["rules"]),
     Covered::new("envoy.type.v3.Int32Range", &["start", "end"]),
-    Covered::new("envoy.config.listener.v3.Filter", &["name", "typed_config"]),
+    Covered::new("envoy.config.listener.v3.Filter", &["name", "typed_config", "config_discovery"]),
     Covered::new("envoy.config.core.v3.TransportSocket", &["name", "typed_config"]),
     Covered::new("envoy.config.core.v3.Address", &["socket_address", "pipe"]),
     Covered::new("envoy.config.core.v3.SocketAddress", &["protocol", "address", "port_value"])
@@ -271,10 +274,8 @@ impl ChainPlan {
     }
     fn new(c: &pb::FilterChain, listener: &ListenerCx<'_>, cx: &BuildCx<'_>) -> BuildResult<ChainPlan> {
         let terminal = TerminalPlan::new(&c.filters, listener, cx)?;
-        let network = gate::build(c.filters.split_last().map_or(&[], |(_, before)| before), cx)?;
-        if network.iter().any(|f| f.every_piece()) && matches!(terminal, Some(TerminalPlan::Http(_))) {
-            return Err(BuildError::not_implemented("RBAC.enforcement_type: CONTINUOUS before HTTP"));
-        }
+        let before_last = c.filters.split_last().map_or(&[][..], |(_, before)| before);
+        let network = gate::build(before_last, matches!(terminal, Some(TerminalPlan::Http(_))), cx)?;
         Ok(ChainPlan {
             tag: ChainPlan::next_tag(),
             name: c.name.as_str().into(),

@@ -1,15 +1,17 @@
 //! Listener filters: built on main, run on the worker between accepting a connection and choosing its filter chain.
 
+use crate::ecds::{self, Slot};
 use crate::io::Io;
 use crate::proto;
 use nuncio_api::envoy::config::listener::v3 as pb;
 use nuncio_core::address::Address;
-use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::error::BuildResult;
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::ConnInfo;
 use nuncio_core::listener_filter::{Detected, DynListenerFilter, Inspection, Verdict};
 use nuncio_wire::ReadBuf;
 use pb::listener_filter_chain_match_predicate::Rule;
+use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,27 @@ pub struct Filters {
 }
 
 struct Filter {
-    filter: Arc<dyn DynListenerFilter>,
+    filter: Source,
     disabled: Option<Predicate>,
+}
+
+enum Source {
+    Fixed(Arc<dyn DynListenerFilter>),
+    /// `config_discovery`
+    Discovered(Arc<Slot<Arc<dyn DynListenerFilter>>>),
+}
+
+impl Source {
+    fn get(&self) -> Option<Arc<dyn DynListenerFilter>> {
+        match self {
+            Source::Fixed(f) => Some(f.clone()),
+            Source::Discovered(slot) => slot.get().as_ref().clone(),
+        }
+    }
+}
+
+fn disabled(f: &pb::ListenerFilter) -> BuildResult<Option<Predicate>> {
+    f.filter_disabled.as_ref().map(Predicate::new).transpose()
 }
 
 /// `filter_disabled`
@@ -49,6 +70,8 @@ pub enum Inspected {
     RemoteClose,
     /// Reading failed.
     Error,
+    /// The configuration of a filter is missing.
+    Unconfigured,
 }
 
 impl Filters {
@@ -60,13 +83,18 @@ impl Filters {
         let one = |f: &pb::ListenerFilter| {
             let any = match &f.config_type {
                 Some(pb::listener_filter::ConfigType::TypedConfig(any)) => any.clone(),
-                Some(pb::listener_filter::ConfigType::ConfigDiscovery(_)) => {
-                    return Err(BuildError::not_implemented("ListenerFilter.config_discovery"));
+                Some(pb::listener_filter::ConfigType::ConfigDiscovery(c)) => {
+                    let name = f.name.clone();
+                    let build = move |any: &prost_types::Any, cx: &BuildCx<'_>| {
+                        cx.registry.build_listener_filter(&name, any, cx)
+                    };
+                    let slot = ecds::discover("tcp_listener_filter", &f.name, c, cx, build)?;
+                    return Ok(Filter { filter: Source::Discovered(slot), disabled: disabled(f)? });
                 }
                 None => prost_types::Any::default(),
             };
-            let filter = cx.registry.build_listener_filter(&f.name, &any, cx)?;
-            Ok(Filter { filter, disabled: f.filter_disabled.as_ref().map(Predicate::new).transpose()? })
+            let filter = Source::Fixed(cx.registry.build_listener_filter(&f.name, &any, cx)?);
+            Ok(Filter { filter, disabled: disabled(f)? })
         };
         Ok(Filters {
             all: c.listener_filters.iter().map(one).collect::<BuildResult<_>>()?,
@@ -91,15 +119,20 @@ impl Filters {
         conn: &ConnInfo,
         detected: &mut Detected,
     ) -> Inspected {
-        let wanted = self.all.iter().any(|f| f.filter.wants_original_dst());
+        let mut filters: SmallVec<[_; 4]> = SmallVec::new();
+        for f in &self.all {
+            let Some(filter) = f.filter.get() else { return Inspected::Unconfigured };
+            filters.push((filter, &f.disabled));
+        }
+        let wanted = filters.iter().any(|(f, _)| f.wants_original_dst());
         let original_dst = wanted.then(|| io.original_dst()).flatten();
         let mut at = Inspection { conn, detected, original_dst };
-        for f in &self.all {
-            if f.disabled.as_ref().is_some_and(|p| p.matches(&conn.local.borrow())) {
+        for (filter, disabled) in &filters {
+            if disabled.as_ref().is_some_and(|p| p.matches(&conn.local.borrow())) {
                 continue;
             }
-            let mut st = f.filter.state();
-            let mut verdict = f.filter.on_accept(&mut *st, &mut at);
+            let mut st = filter.state();
+            let mut verdict = filter.on_accept(&mut *st, &mut at);
             let mut seen = 0;
             loop {
                 match verdict {
@@ -110,7 +143,7 @@ impl Filters {
                     Verdict::Close => return Inspected::Refused,
                     Verdict::More => {}
                 }
-                let max = f.filter.max_bytes();
+                let max = filter.max_bytes();
                 if seen >= max {
                     return Inspected::Refused;
                 }
@@ -122,7 +155,7 @@ impl Filters {
                     }
                 }
                 seen = read.len().min(max);
-                verdict = f.filter.on_data(&mut *st, &read.data()[..seen], &mut at);
+                verdict = filter.on_data(&mut *st, &read.data()[..seen], &mut at);
             }
         }
         Inspected::Done

@@ -1,5 +1,6 @@
 //! Network filters before the last one: they let a connection through, or not.
 
+use crate::ecds::{self, Slot};
 use crate::http::CloseReason;
 use crate::io::Io;
 use nuncio_api::envoy::config::listener::v3 as pb;
@@ -18,31 +19,62 @@ use std::task::Poll;
 use std::time::Duration;
 
 /// The network filters before the last one of a chain.
-pub type NetworkFilters = Arc<[Arc<dyn DynNetworkFilter>]>;
+pub type NetworkFilters = Arc<[NetworkFilter]>;
 
-/// Builds them.
+/// One of them.
+pub enum NetworkFilter {
+    /// As it is configured.
+    Fixed(Arc<dyn DynNetworkFilter>),
+    /// `config_discovery`
+    Discovered(Arc<Slot<Arc<dyn DynNetworkFilter>>>),
+}
+
+impl NetworkFilter {
+    /// For a connection that begins; none while the configuration is missing.
+    fn get(&self) -> Option<Arc<dyn DynNetworkFilter>> {
+        match self {
+            NetworkFilter::Fixed(f) => Some(f.clone()),
+            NetworkFilter::Discovered(slot) => slot.get().as_ref().clone(),
+        }
+    }
+}
+
+/// The configuration of a filter is missing: the connection is to be closed.
+pub struct Unconfigured;
+
+/// Builds them; `before_http`: the last filter is a connection manager, which tells them of the first bytes only.
 ///
 /// # Errors
 /// One is unknown, or refuses its configuration; or it must be the last.
-pub fn build(filters: &[pb::Filter], cx: &BuildCx<'_>) -> BuildResult<NetworkFilters> {
+pub fn build(filters: &[pb::Filter], before_http: bool, cx: &BuildCx<'_>) -> BuildResult<NetworkFilters> {
     let root = cx.scope.store().root();
     let cx = BuildCx { scope: &root, ..*cx };
+    let build = move |name: &str, any: &prost_types::Any, cx: &BuildCx<'_>| {
+        let filter = cx.registry.build_network_filter(name, any, cx)?;
+        match filter.every_piece() && before_http {
+            true => Err(BuildError::not_implemented("RBAC.enforcement_type: CONTINUOUS before HTTP")),
+            false => Ok(filter),
+        }
+    };
     let one = |f: &pb::Filter| {
         let any = match &f.config_type {
             Some(pb::filter::ConfigType::TypedConfig(any)) => any.clone(),
-            Some(pb::filter::ConfigType::ConfigDiscovery(_)) => {
-                return Err(BuildError::not_implemented("Filter.config_discovery"));
+            Some(pb::filter::ConfigType::ConfigDiscovery(c)) => {
+                let name = f.name.clone();
+                let make = move |any: &prost_types::Any, cx: &BuildCx<'_>| build(&name, any, cx);
+                let slot = ecds::discover("network_filter", &f.name, c, &cx, make)?;
+                return Ok(NetworkFilter::Discovered(slot));
             }
             None => prost_types::Any::default(),
         };
-        cx.registry.build_network_filter(&f.name, &any, &cx)
+        build(&f.name, &any, &cx).map(NetworkFilter::Fixed)
     };
     filters.iter().map(one).collect()
 }
 
 /// The filters of one connection, with their state; lives as long as the connection.
 pub struct Gate {
-    filters: NetworkFilters,
+    filters: Vec<Arc<dyn DynNetworkFilter>>,
     states: Vec<Box<dyn Any>>,
     conn: Rc<ConnInfo>,
     /// Some filter wants to see bytes still.
@@ -53,13 +85,18 @@ pub struct Gate {
 
 impl Gate {
     /// The gate of a connection; none where its chain has no such filters.
-    pub fn new(filters: &NetworkFilters, conn: &Rc<ConnInfo>) -> Option<Box<Gate>> {
+    ///
+    /// # Errors
+    /// The configuration of one is missing.
+    pub fn new(filters: &NetworkFilters, conn: &Rc<ConnInfo>) -> Result<Option<Box<Gate>>, Unconfigured> {
         if filters.is_empty() {
-            return None;
+            return Ok(None);
         }
+        let filters: Option<Vec<_>> = filters.iter().map(NetworkFilter::get).collect();
+        let filters = filters.ok_or(Unconfigured)?;
         let states = filters.iter().map(|f| f.state()).collect();
         let watching = filters.iter().any(|f| f.wants_data());
-        Some(Box::new(Gate { filters: filters.clone(), states, conn: conn.clone(), watching, waited: false }))
+        Ok(Some(Box::new(Gate { filters, states, conn: conn.clone(), watching, waited: false })))
     }
     /// The connection has come. False, after some time perhaps: it is to be closed.
     pub async fn opens(&mut self) -> bool {

@@ -369,6 +369,7 @@ impl ListenerManager {
     pub fn start(&self, workers: &Rc<Workers>) {
         *self.0.workers.borrow_mut() = Some(workers.clone());
         RouteProviders::here().publish(workers);
+        crate::ecds::Providers::here().publish(workers);
         self.list().iter().for_each(|l| self.start_one(l));
         self.0.stats.workers_started().set(1);
     }

@@ -422,6 +422,10 @@ async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<Chosen
     match ended {
         Inspected::Done => cx.choose(&detected),
         Inspected::Refused => None,
+        Inspected::Unconfigured => {
+            plan.config_stats.iter().for_each(|s| s.extension_config_missing().inc());
+            None
+        }
         Inspected::RemoteClose => {
             stats.downstream_listener_filter_remote_close().inc();
             None
@@ -457,7 +461,11 @@ struct Begun {
 async fn begin(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) -> Option<Begun> {
     let Chosen(serving, chain) = chosen;
     let terminal = serving.terminals[chain].clone()?; // without filters it is closed at once
-    let mut gate = Gate::new(&serving.plan.chains[chain].network, &cx.info);
+    let Ok(mut gate) = Gate::new(&serving.plan.chains[chain].network, &cx.info) else {
+        let stats = serving.plan.config_stats.as_ref();
+        stats.iter().for_each(|s| s.network_extension_config_missing().inc());
+        return None;
+    };
     match terminal {
         Terminal::Http(hcm) => {
             let tls = serving.plan.chains[chain].tls.is_some();

@@ -52,6 +52,11 @@ const SECTIONS: &[Section] = &[
             list("dynamic_warming_clusters", "cluster", Dumped::WarmingClusters),
         ],
     },
+    // Only when there are some.
+    Section {
+        message: "EcdsConfigDump",
+        lists: &[list("ecds_filters", "ecds_filter", Dumped::Extensions)],
+    },
     Section {
         message: "EndpointsConfigDump",
         lists: &[
@@ -154,6 +159,9 @@ fn all(
         let lists = s.lists.iter().filter(|l| kept(l.name)).map(|l| (l, items(cx, l.of, filter)));
         let lists: VecDeque<_> = lists.filter(|(_, elements)| !elements.is_empty()).collect();
         let version = cx.view.version(s.message).filter(|_| kept("version_info"));
+        if lists.is_empty() && s.message == "EcdsConfigDump" {
+            continue;
+        }
         parts.push_back(Part::Lists(s, version, lists));
     }
     if let (true, Some(_)) = (parts.is_empty(), mask) {

@@ -25,7 +25,6 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
         &["xds_matcher", "extension_config"],
     ),
-    Covered::new("envoy.config.core.v3.TypedExtensionConfig", &["name", "typed_config"]),
 ];
 
 /// Registers the filter.

@@ -12,7 +12,7 @@ fn test(config: &str, route: &str) -> FilterTest {
         .clusters_to_find(&["there"])
         .route_config(&format!(
             "virtual_hosts: [{{name: v, domains: ['*'], {route} routes: [
-               {{match: {{prefix: /there}}, route: {{cluster: there}}}}, {{match: {{prefix: /no}}, route: {{cluster: no}}}},
+               {{match: {{prefix: /there}}, route: {{cluster: there}}}}, {{match: {{prefix: /no}}, route: {{cluster: nowhere}}}},
                {{match: {{prefix: /redirect}}, redirect: {{}}}}]}}]"
         ))
 }
