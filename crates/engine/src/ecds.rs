@@ -327,3 +327,7 @@ impl Subscriber for Provider {
         self.ready();
     }
 }
+
+#[cfg(test)]
+#[path = "ecds_tests.rs"]
+mod tests;

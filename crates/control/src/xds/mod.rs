@@ -15,6 +15,7 @@ mod mux;
 pub mod odcds;
 mod queue;
 pub mod resource;
+mod rest;
 pub mod rtds;
 mod sotw;
 mod stream;
@@ -35,6 +36,7 @@ use nuncio_core::discovery::{Discovery, OnDemand, Subscribe, Subscription};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::grpc::Client;
 use nuncio_core::stats::Scope;
+use nuncio_core::upstreams::ClientOptions;
 use std::cell::{OnceCell, RefCell};
 use std::path::Path;
 use std::rc::{Rc, Weak};
@@ -71,13 +73,11 @@ pub const COVERED: &[Covered] = &[
             "grpc_services",
             "rate_limit_settings",
             "set_node_on_first_message_only",
+            "cluster_names",
+            "refresh_delay",
+            "request_timeout",
         ],
-    )
-    .ignoring(&[
-        ("cluster_names", "only of REST, which is refused"),
-        ("refresh_delay", "only of REST, which is refused"),
-        ("request_timeout", "only of REST, which is refused"),
-    ]),
+    ),
     Covered::new("envoy.config.core.v3.RateLimitSettings", &["max_tokens", "fill_rate"]),
     Covered::new("envoy.config.core.v3.SelfConfigSource", &["transport_api_version"]),
 ];
@@ -130,7 +130,11 @@ impl Xds {
     /// # Errors
     /// It cannot.
     pub fn check_ads(&self) -> BuildResult<()> {
-        self.ads_config.as_ref().map_or(Ok(()), |c| check_api(c, "dynamic_resources.ads_config"))
+        let Some(c) = &self.ads_config else { return Ok(()) };
+        if c.api_type() == ApiType::Rest {
+            return Err(BuildError::not_implemented("dynamic_resources.ads_config.api_type: REST"));
+        }
+        check_api(c, "dynamic_resources.ads_config")
     }
     /// Connects to the control plane of the bootstrap: clusters that lead there are ready.
     ///
@@ -161,6 +165,15 @@ impl Xds {
         let client = Client::new(&service, &base.cx())?;
         let run = stream::run(mux.clone(), client, method, Rules::new(c));
         Ok(tokio::task::spawn_local(run).abort_handle())
+    }
+    /// Polls for one subscription.
+    fn poll(&self, c: &core::ApiConfigSource, watch: Rc<Watch>) -> BuildResult<Subscription> {
+        let Some(base) = self.base() else { return Err("nothing is built yet".into()) };
+        let cx = base.cx();
+        let client = cx.server.http_client(&ClientOptions::new(rest::cluster(c)), &cx)?;
+        let poll = rest::Poll::new(c, watch.kind, client, self.node.clone(), self.unknown)?;
+        let task = tokio::task::spawn_local(poll.run(watch.clone())).abort_handle();
+        Ok(Subscription::new(Polled { watch, task }))
     }
     /// A stream for one subscription.
     fn own(
@@ -210,6 +223,19 @@ impl Drop for Held {
     }
 }
 
+/// A watch that is polled for.
+struct Polled {
+    watch: Rc<Watch>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Polled {
+    fn drop(&mut self) {
+        self.watch.end();
+        self.task.abort();
+    }
+}
+
 fn is_delta(c: &core::ApiConfigSource) -> bool {
     matches!(c.api_type(), ApiType::DeltaGrpc | ApiType::AggregatedDeltaGrpc)
 }
@@ -220,7 +246,7 @@ fn check_api(c: &core::ApiConfigSource, field: &str) -> BuildResult<()> {
         return Err(format!("V2 .and AUTO xDS transport protocol versions are deprecated in {NAME}").into());
     }
     match c.api_type() {
-        ApiType::Rest => Err(BuildError::not_implemented("ApiConfigSource.api_type: REST")),
+        ApiType::Rest => rest::check(c),
         ApiType::Grpc | ApiType::DeltaGrpc if c.grpc_services.is_empty() => {
             Err("API configs must have either a gRPC service or a cluster name defined".into())
         }
@@ -287,6 +313,13 @@ impl Discovery for Xds {
                 from_file(&core::PathConfigSource { path: path.clone(), ..Default::default() }, watch)
             }
             Some(From::PathConfigSource(p)) => from_file(p, watch),
+            Some(From::ApiConfigSource(a)) if a.api_type() == ApiType::Rest => {
+                watch.arm(limit, false);
+                self.poll(a, watch.clone()).unwrap_or_else(|e| {
+                    watch.rejected(&e.0);
+                    Subscription::new(())
+                })
+            }
             Some(From::ApiConfigSource(a)) => {
                 watch.wait(limit);
                 self.own(a, &wish, watch.clone()).map_or_else(

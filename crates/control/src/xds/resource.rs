@@ -52,6 +52,21 @@ pub fn method(kind: &str, delta: bool) -> Option<String> {
     Some(format!("{service}/{}{what}", if delta { "Delta" } else { "Stream" }))
 }
 
+/// Where a kind is polled for (the `google.api.http` of its service's method).
+pub fn rest_path(kind: &str) -> Option<&'static str> {
+    Some(match kind {
+        CLUSTER => "/v3/discovery:clusters",
+        ENDPOINTS => "/v3/discovery:endpoints",
+        LISTENER => "/v3/discovery:listeners",
+        ROUTES => "/v3/discovery:routes",
+        SCOPED_ROUTES => "/v3/discovery:scoped-routes",
+        SECRET => "/v3/discovery:secrets",
+        RUNTIME => "/v3/discovery:runtime",
+        EXTENSION => "/v3/discovery:extension_configs",
+        _ => return None,
+    })
+}
+
 /// The type URL of a kind.
 pub fn type_url(kind: &str) -> String {
     format!("type.googleapis.com/{kind}")

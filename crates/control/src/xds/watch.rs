@@ -88,6 +88,10 @@ impl Watch {
     /// Begins to wait for the first response; a wait of no time is for ever.
     pub fn wait(self: &Rc<Self>, timeout: Duration) {
         self.stats.attempt();
+        self.arm(timeout, true);
+    }
+    /// As [`wait`](Self::wait), of who counts its attempts itself.
+    pub fn arm(self: &Rc<Self>, timeout: Duration, counted: bool) {
         if timeout.is_zero() {
             return;
         }
@@ -97,11 +101,14 @@ impl Watch {
             let Some(this) = this.upgrade() else { return };
             this.timer.take();
             this.stats.timed_out();
-            this.stats.attempt();
+            if counted {
+                this.stats.attempt();
+            }
             log!(
                 Config,
                 Warning,
-                "gRPC config: initial fetch timed out for {}",
+                "{} config: initial fetch timed out for {}",
+                if counted { "gRPC" } else { "REST" },
                 super::resource::type_url(this.kind)
             );
             this.give_up();
@@ -139,6 +146,10 @@ impl Watch {
     pub fn failed(&self) {
         self.stats.failure();
         self.stats.attempt();
+    }
+    /// A request has no answer; there will be others.
+    pub fn unanswered(&self) {
+        self.stats.failure();
     }
     /// A file could not be read.
     pub fn unreadable(&self) {

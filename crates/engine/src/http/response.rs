@@ -4,7 +4,7 @@ use super::request::is_upgrade;
 use super::stream::Downstream;
 use super::{Hcm, date};
 use crate::http::config::ServerHeader;
-use nuncio_core::Exchange;
+use nuncio_core::{Exchange, Flag};
 use nuncio_wire::{IdSet, ResponseHead, Version, name};
 
 /// What concerns this hop only, of a response that does not upgrade.
@@ -65,7 +65,8 @@ impl Hcm {
         if !info.health_check.get() {
             self.count_code(head.status);
         }
-        if info.details.borrow().is_empty() {
+        // That reply has none.
+        if info.details.borrow().is_empty() && !info.has_flag(Flag::NoFilterConfigFound) {
             info.set_details("via_upstream");
         }
     }

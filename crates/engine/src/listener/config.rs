@@ -215,6 +215,8 @@ impl ListenerPlan {
             return Err(format!("error adding listener '{all}': no filter chains specified").into());
         }
         let cx = &BuildCx { scope: &scope, ..*cx };
+        // Before the chains: what comes from a control plane is asked for in Envoy's order.
+        let filters = Filters::new(c, cx)?;
         let default = c.default_filter_chain.as_ref().map(|_| c.filter_chains.len());
         let matcher = Chains::new(&c.filter_chains, default, &all)?;
         let drains_with_health = c.drain_type() == pb::listener::DrainType::Default;
@@ -240,7 +242,7 @@ impl ListenerPlan {
             info: Arc::new(info),
             tag: ListenerPlan::next_tag(),
             addresses,
-            filters: Filters::new(c, cx)?,
+            filters,
             matcher,
             chains,
             access_logs: nuncio_core::access_log::build(&c.access_log, cx)?,
