@@ -32,6 +32,7 @@ class Environment:
 
     def write(self, name, text):
         path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.text(text))
         return str(path)
 

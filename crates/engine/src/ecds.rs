@@ -3,10 +3,7 @@
 //! Main subscribes once for all filters of one kind that ask one source for one name; each of them builds what has come in
 //! its own way. A worker looks into a [`Slot`] when a stream or connection begins, which keeps the filter it found there.
 
-#![expect(
-    clippy::disallowed_types,
-    reason = "a worker reads the lock once, when it first looks into a slot"
-)]
+#![expect(clippy::disallowed_types, reason = "a worker reads the lock once, when it first looks into a slot")]
 
 use nuncio_api::envoy::config::core::v3::{ExtensionConfigSource, TypedExtensionConfig};
 use nuncio_core::coverage::Covered;
@@ -30,12 +27,10 @@ use std::sync::{Arc, RwLock, Weak as ArcWeak};
 use std::time::SystemTime;
 
 /// What is read of `ExtensionConfigSource`; what comes from there is in a table of `core`.
-pub const COVERED: &[Covered] = &[
-    Covered::new(
-        "envoy.config.core.v3.ExtensionConfigSource",
-        &["config_source", "default_config", "apply_default_config_without_warming", "type_urls"],
-    ),
-];
+pub const COVERED: &[Covered] = &[Covered::new(
+    "envoy.config.core.v3.ExtensionConfigSource",
+    &["config_source", "default_config", "apply_default_config_without_warming", "type_urls"],
+)];
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
@@ -224,8 +219,7 @@ pub fn discover<T: Clone + Send + Sync + 'static>(
         }
     }
     let default = c.default_config.as_ref().map(|any| build(any, cx)).transpose()?;
-    let slot =
-        Arc::new(Slot { id: NEXT.fetch_add(1, Relaxed), now: RwLock::new(default.clone()) });
+    let slot = Arc::new(Slot { id: NEXT.fetch_add(1, Relaxed), now: RwLock::new(default.clone()) });
     if cx.validate_only {
         return Ok(slot);
     }

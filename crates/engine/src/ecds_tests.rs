@@ -163,8 +163,5 @@ fn refusals() {
     let c = ExtensionConfigSource { apply_default_config_without_warming: true, ..source(None) };
     assert_eq!(refused(c), "Error: filter config f applied without warming but has no default config.");
     let c = ExtensionConfigSource { type_urls: vec!["type.googleapis.com/no.Such".into()], ..source(None) };
-    assert_eq!(
-        refused(c),
-        "Error: no factory found for a required type URL type.googleapis.com/no.Such."
-    );
+    assert_eq!(refused(c), "Error: no factory found for a required type URL type.googleapis.com/no.Such.");
 }

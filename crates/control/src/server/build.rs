@@ -79,8 +79,8 @@ pub fn ground(options: &Options, made: &Made) -> Result<Ground, Refusal> {
     let store = Store::new();
     store.configure(bootstrap::settings(b.stats_config.as_deref(), options)?);
     log_lines!(Main, Info, "runtime: {}", runtime::describe(b.layered_runtime.as_ref()));
-    let runtime = Layers::new(b.layered_runtime.as_ref(), &store.root())?;
     let node = bootstrap::node(b.node.as_deref(), options, &made.registry);
+    let runtime = Layers::of(b.layered_runtime.as_ref(), &store.root(), &node.info.cluster)?;
     let flush = bootstrap::flush(b)?;
     Ok(Ground { loaded, node, store, runtime, flush })
 }
@@ -295,8 +295,8 @@ pub fn check(options: &Options, made: &Made) -> Result<LoadedParts, Refusal> {
     let b = &loaded.message;
     let store = Store::new();
     store.configure(bootstrap::settings(b.stats_config.as_deref(), options)?);
-    let runtime = Layers::new(b.layered_runtime.as_ref(), &store.root())?;
     let node = bootstrap::node(b.node.as_deref(), options, &made.registry);
+    let runtime = Layers::of(b.layered_runtime.as_ref(), &store.root(), &node.info.cluster)?;
     bootstrap::flush(b)?;
     try_out(&loaded, options, made, &store, &runtime, &node, false)?;
     Ok(loaded)

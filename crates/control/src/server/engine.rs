@@ -7,9 +7,9 @@ use crate::admin::view::{
     Thresholds, View,
 };
 use nuncio_api::envoy::config::core::v3 as core;
+use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::config::endpoint::v3 as endpoint;
 use nuncio_api::envoy::config::listener::v3::{Listener, filter::ConfigType};
-use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::config::route::v3::RouteConfiguration;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;

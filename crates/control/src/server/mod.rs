@@ -5,6 +5,7 @@
 
 mod build;
 mod certs;
+mod disk;
 mod dynamic;
 mod engine;
 pub mod memory;

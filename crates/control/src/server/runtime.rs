@@ -1,5 +1,6 @@
 //! The runtime's layers: `layered_runtime` of the bootstrap, and the overrides of `/runtime_modify`.
 
+use super::disk::Disk;
 use nuncio_api::envoy::config::bootstrap::v3::{LayeredRuntime, runtime_layer::LayerSpecifier};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::log;
@@ -9,6 +10,7 @@ use nuncio_core::stats::Scope;
 use prost_types::value::Kind;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 stats! {
@@ -33,6 +35,8 @@ const LONGEST: usize = 64 << 10;
 /// The layers on main. Readers hold the [`Runtime`], which changes whole.
 pub struct Layers {
     layers: RefCell<Vec<Layer>>,
+    /// Which of them are read from files.
+    disks: RefCell<Vec<Disk>>,
     runtime: Arc<Runtime>,
     stats: RuntimeStats,
     followers: RefCell<Vec<Follower>>,
@@ -45,9 +49,17 @@ impl Layers {
     /// a name.
     ///
     /// # Errors
-    /// Envoy's words for what is wrong; layers from disk are not built yet.
+    /// Envoy's words for what is wrong.
     pub fn new(config: Option<&LayeredRuntime>, root: &Scope) -> BuildResult<Layers> {
+        Layers::of(config, root, "")
+    }
+    /// As [`new`](Self::new), of a service cluster (`append_service_cluster`).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of(config: Option<&LayeredRuntime>, root: &Scope, service_cluster: &str) -> BuildResult<Layers> {
         let mut layers = Vec::new();
+        let mut disks = vec![];
         let mut names = BTreeSet::new();
         for l in config.into_iter().flat_map(|c| &c.layers) {
             if !names.insert(&l.name) {
@@ -57,8 +69,8 @@ impl Layers {
             match &l.layer_specifier {
                 Some(LayerSpecifier::StaticLayer(s)) => flatten("", s, &mut layer.values)?,
                 Some(LayerSpecifier::AdminLayer(_)) => layer.admin = true,
-                Some(LayerSpecifier::DiskLayer(_)) => {
-                    return Err(BuildError::not_implemented("RuntimeLayer.disk_layer"));
+                Some(LayerSpecifier::DiskLayer(d)) => {
+                    disks.push(Disk::new(layers.len(), d, service_cluster));
                 }
                 // Empty until the control plane says what is in it.
                 Some(LayerSpecifier::RtdsLayer(_)) | None => {}
@@ -74,8 +86,8 @@ impl Layers {
         }
         let stats = RuntimeStats::new(&root.scope("runtime"));
         warn_of_guards(&layers);
-        let (layers, followers) = (RefCell::new(layers), RefCell::default());
-        let made = Layers { layers, runtime: Arc::new(Runtime::new(vec![])), stats, followers };
+        let (layers, disks, followers) = (RefCell::new(layers), RefCell::new(disks), RefCell::default());
+        let made = Layers { layers, disks, runtime: Arc::new(Runtime::new(vec![])), stats, followers };
         // Envoy loads twice while it starts: at first, and when no layer waits for a control plane any more.
         made.load();
         made.load();
@@ -129,10 +141,49 @@ impl Layers {
         self.load();
         Ok(())
     }
+    /// What is replaced when files of layers change.
+    pub fn roots(&self) -> Vec<PathBuf> {
+        self.disks.borrow().iter().map(|d| d.root.clone()).collect()
+    }
+    /// Reads the files of layers again.
+    pub fn reload(&self) {
+        self.load();
+    }
+    /// Reads what is on disk; true when all that is there could be read.
+    fn read_disks(&self) -> bool {
+        let mut all_read = true;
+        for d in &mut *self.disks.borrow_mut() {
+            let read = d.read().unwrap_or_else(|e| {
+                let layers = self.layers.borrow();
+                let name = layers.get(d.layer).map_or("", |l| &l.name);
+                log!(Runtime, Warning, "error loading runtime values for layer {name} from disk: {e}");
+                all_read = false;
+                None
+            });
+            d.there = read.is_some();
+            if let Some(layer) = self.layers.borrow_mut().get_mut(d.layer) {
+                layer.values = read.unwrap_or_default();
+            }
+        }
+        all_read
+    }
     fn load(&self) {
-        let snapshot = Snapshot::new(self.layers.borrow().clone());
-        self.stats.load_success().inc();
-        self.stats.override_dir_not_exists().inc();
+        let all_read = self.read_disks();
+        let disks = self.disks.borrow();
+        let missing = |at: usize| disks.iter().any(|d| d.layer == at && !d.there);
+        let layers = self.layers.borrow();
+        let there = layers.iter().enumerate().filter(|(at, _)| !missing(*at)).map(|(_, l)| l.clone());
+        let snapshot = Snapshot::new(there.collect());
+        match all_read {
+            true => self.stats.load_success().inc(),
+            false => self.stats.load_error().inc(),
+        }
+        // Envoy means the second of two layers.
+        match disks.iter().filter(|d| d.there).count() > 1 {
+            true => self.stats.override_dir_exists().inc(),
+            false => self.stats.override_dir_not_exists().inc(),
+        }
+        drop((layers, disks));
         self.stats.num_keys().set(snapshot.iter().count() as u64);
         self.stats.num_layers().set(snapshot.layers.len() as u64);
         self.followers.borrow().iter().for_each(|f| f(&snapshot));
@@ -293,6 +344,31 @@ mod tests {
     }
 
     #[test]
+    fn layers_from_files_come_and_go() {
+        let root = std::env::temp_dir().join(format!("nuncio-layers-{}", std::process::id()));
+        let yaml = format!(
+            "layers: [{{name: d, disk_layer: {{symlink_root: {0}}}}}, {{name: o, disk_layer: {{symlink_root: {0}, subdirectory: o}}}}]",
+            root.display()
+        );
+        let l = layers(&yaml, &Store::new()).expect("valid layers");
+        assert_eq!((l.stats.num_layers().value(), l.stats.load_success().value()), (0, 2));
+        std::fs::create_dir_all(root.join("o")).expect("made");
+        std::fs::write(root.join("a"), "7").expect("written");
+        l.reload();
+        let now = || (l.current().snapshot().number("a", 0), l.stats.num_layers().value());
+        assert_eq!((now(), l.stats.override_dir_exists().value()), ((7, 2), 1));
+        std::fs::write(root.join("b"), "{a").expect("written");
+        l.reload();
+        assert_eq!(
+            (now(), l.stats.load_error().value()),
+            ((0, 1), 1),
+            "a layer that cannot be read is left out"
+        );
+        std::fs::remove_dir_all(&root).expect("removed");
+        assert_eq!(l.roots(), [root.clone(), root]);
+    }
+
+    #[test]
     fn followers_are_told() {
         let seen = std::rc::Rc::new(std::cell::Cell::new(0));
         let l = layers("{}", &Store::new()).expect("valid layers");
@@ -320,10 +396,6 @@ mod tests {
             (
                 "layers: [{name: a, admin_layer: {}}, {name: b, admin_layer: {}}]",
                 "Too many admin layers specified in LayeredRuntime, at most one may be specified",
-            ),
-            (
-                "layers: [{name: a, disk_layer: {symlink_root: /x}}]",
-                "not implemented yet: RuntimeLayer.disk_layer",
             ),
         ] {
             assert_eq!(layers(yaml, &store).err().as_deref(), Some(text));

@@ -126,6 +126,10 @@ async fn run(options: &Options, made: &Arc<build::Made>) -> Result<(), Refusal> 
     });
     xds.set_base(&base);
     base.remarks.of_bootstrap(&loaded.warnings);
+    let reloaded = Rc::downgrade(&server);
+    xds.follow_files(&server.runtime.roots(), move || {
+        reloaded.upgrade().iter().for_each(|s| s.runtime.reload())
+    });
     let cx = base.cx();
     build::check_dynamic(&loaded, &xds)?;
 

@@ -188,7 +188,9 @@ impl Delta {
 
 impl Type {
     fn is_due(&self) -> bool {
-        !self.added.is_empty() || !self.removed.is_empty() || (!self.asked && (!self.wanted.is_empty() || self.open > 0))
+        !self.added.is_empty()
+            || !self.removed.is_empty()
+            || (!self.asked && (!self.wanted.is_empty() || self.open > 0))
     }
     fn request(&mut self, heard: bool) -> DeltaDiscoveryRequest {
         let mut request = DeltaDiscoveryRequest { type_url: self.url.clone(), ..Default::default() };

@@ -186,6 +186,16 @@ impl Folders {
         }
         Subscription::new(alive)
     }
+    /// Calls `changed` whenever another file, folder or link is moved to `path`.
+    pub fn moved_to(&self, path: &Path, changed: Rc<dyn Fn()>) -> Subscription {
+        let alive: Rc<dyn Any> = Rc::new(());
+        let source = PathConfigSource { path: path.display().to_string(), ..Default::default() };
+        let (folder, name) = place(&source);
+        if let Err(e) = self.follow(&folder, name, Rc::downgrade(&alive), changed) {
+            log!(Config, Warning, "{} is not watched: {e}", path.display());
+        }
+        Subscription::new(alive)
+    }
     fn follow(
         &self,
         folder: &Path,

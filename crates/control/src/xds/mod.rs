@@ -38,7 +38,7 @@ use nuncio_core::grpc::Client;
 use nuncio_core::stats::Scope;
 use nuncio_core::upstreams::ClientOptions;
 use std::cell::{OnceCell, RefCell};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use stream::Rules;
@@ -94,6 +94,8 @@ pub struct Xds {
     ads: Option<Rc<Mux>>,
     muxes: RefCell<Vec<Weak<Mux>>>,
     folders: Folders,
+    /// What is followed to the end.
+    kept: RefCell<Vec<Subscription>>,
     unknown: UnknownFields,
 }
 
@@ -114,7 +116,8 @@ impl Xds {
         let muxes = RefCell::new(ads.iter().map(Rc::downgrade).collect());
         let unknown = if reject_unknown { UnknownFields::Refuse } else { UnknownFields::Ignore };
         let (base, folders, root) = (OnceCell::new(), Folders::default(), root.clone());
-        Rc::new(Xds { base, node, root, ads_config, ads, muxes, folders, unknown })
+        let kept = RefCell::default();
+        Rc::new(Xds { base, node, root, ads_config, ads, muxes, folders, kept, unknown })
     }
     /// What builders need, from now on.
     pub fn set_base(&self, base: &Rc<Base>) {
@@ -280,8 +283,7 @@ impl Discovery for Xds {
     }
     fn subscribe_on_demand(&self, wish: Subscribe<'_>) -> Option<OnDemand> {
         let base = self.base.get().cloned().unwrap_or_default();
-        let watch =
-            Watch::on_demand(wish.kind, wish.name, wish.stats.clone(), wish.subscriber.clone(), base);
+        let watch = Watch::on_demand(wish.kind, wish.name, wish.stats.clone(), wish.subscriber.clone(), base);
         let (mux, held) = match &wish.source.config_source_specifier {
             Some(From::ApiConfigSource(a)) if is_delta(a) => match self.own(a, &wish, watch.clone()) {
                 Ok(own) => own,
@@ -364,6 +366,12 @@ impl Xds {
             true => Ok(()),
             false => Err(format!("{what} needs a control plane that speaks a delta protocol").into()),
         }
+    }
+    /// Calls `changed` whenever something is moved to one of these places, as long as the server runs.
+    pub fn follow_files(&self, places: &[PathBuf], changed: impl Fn() + 'static) {
+        let changed: Rc<dyn Fn()> = Rc::new(changed);
+        let kept = places.iter().map(|p| self.folders.moved_to(p, changed.clone()));
+        self.kept.borrow_mut().extend(kept);
     }
     /// Where stats go.
     pub fn root(&self) -> &Scope {

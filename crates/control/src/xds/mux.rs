@@ -372,9 +372,15 @@ impl Mux {
         }
         drop(seen);
         let mut resources: Vec<Resource> = vec![];
+        // Names and aliases of all that is spoken of, for who waits for an answer.
+        let mut ids: Vec<Vec<String>> = vec![];
+        let asking = watches.iter().any(|w| w.demand.is_some());
         for r in i.resources.into_iter().flatten() {
             self.note_end(&i.url, &r);
             resources.extend(r.resource);
+            if asking {
+                ids.push(std::iter::once(r.name).chain(r.aliases).collect());
+            }
         }
         let by_name: HashMap<&str, usize> = match watches.iter().any(|w| w.name.is_some()) {
             true => resources.iter().enumerate().map(|(at, r)| (r.name.as_str(), at)).collect(),
@@ -393,7 +399,7 @@ impl Mux {
                         w.deliver(&u, true)
                     }
                     Some(demand) => {
-                        let Some(result) = on_demand(&w, demand, &all, &u) else { continue };
+                        let Some(result) = on_demand(&w, demand, &ids, &u) else { continue };
                         result
                     }
                 },
@@ -433,21 +439,21 @@ const BETWEEN: &str = "; ";
 /// Longer responses, in bytes, are not decoded on main.
 const LONG: usize = 64 * 1024;
 
-/// Hands on what of a response a watch on demand has asked for; none when there is nothing of that.
-fn on_demand(w: &Watch, demand: &Demand, all: &[&Received], u: &Update<'_>) -> Option<Result<(), String>> {
+/// Hands on what of a response a watch on demand has asked for; none when there is nothing of that. `ids`: each name with its
+/// aliases.
+fn on_demand(w: &Watch, demand: &Demand, ids: &[Vec<String>], u: &Update<'_>) -> Option<Result<(), String>> {
     let Removed::Named(removed) = u.removed else { return None };
-    let came: Vec<&&Received> = all.iter().filter(|r| demand.wants(&r.name)).collect();
+    let came: Vec<_> = ids.iter().filter(|n| n.first().is_some_and(|name| demand.wants(name))).collect();
     let removed: Vec<String> = removed.iter().filter(|n| demand.wants(n)).cloned().collect();
     if came.is_empty() && removed.is_empty() {
         return None;
     }
     w.attempt();
-    let resources: Vec<Resource> = came.iter().filter_map(|r| r.resource.clone()).collect();
+    let resources: Vec<_> = u.resources.iter().filter(|r| demand.wants(&r.name)).cloned().collect();
     let delivered =
         w.deliver(&Update { resources: &resources, removed: Removed::Named(&removed), ..*u }, true);
     if delivered.is_ok() {
-        let names = came.iter().flat_map(|r| std::iter::once(&r.name).chain(&r.aliases));
-        w.tell(&names.chain(&removed).cloned().collect::<Vec<_>>());
+        w.tell(&came.into_iter().flatten().chain(&removed).cloned().collect::<Vec<_>>());
     }
     Some(delivered)
 }

@@ -71,8 +71,8 @@ impl Poll {
         node: Rc<core::Node>,
         unknown: UnknownFields,
     ) -> BuildResult<Poll> {
-        let path = rest_path(kind)
-            .ok_or_else(|| BuildError::not_implemented(format_args!("REST for {kind}")))?;
+        let path =
+            rest_path(kind).ok_or_else(|| BuildError::not_implemented(format_args!("REST for {kind}")))?;
         let time = |d: Option<prost_types::Duration>| d.and_then(|d| Duration::try_from(d).ok());
         Ok(Poll {
             client,
@@ -131,11 +131,7 @@ impl Poll {
         let options = CallOptions { timeout: Some(self.timeout) };
         let answer = self.client.call(head, Body::full(json.into_bytes()), options).await;
         let Answer { head, mut body, sx } = answer.map_err(|e| format!("{e:?}"))?;
-        match head.status {
-            200 => {}
-            304 => return Ok(None),
-            other => return Err(format!("status {other}")),
-        }
+        // To the end, whatever it says: the connection can be used again.
         let mut all = Vec::new();
         while let Some(frame) = body.frame(&sx).await {
             if let nuncio_core::Frame::Data(data) = frame.map_err(|e| format!("{e:?}"))? {
@@ -145,7 +141,11 @@ impl Poll {
                 all.extend_from_slice(&data);
             }
         }
-        Ok(Some(all))
+        match head.status {
+            200 => Ok(Some(all)),
+            304 => Ok(None),
+            other => Err(format!("status {other}")),
+        }
     }
     /// Takes over an answer: its version.
     fn take(&self, watch: &Watch, json: &[u8]) -> Result<String, String> {

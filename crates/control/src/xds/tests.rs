@@ -380,7 +380,8 @@ mod mux {
             lab.mux.connected();
             assert_eq!(told(), ["VirtualHost +[] -[] [] n"]);
             let one = |name: &str, aliases: &[&str], there: bool| {
-                let host = VirtualHost { name: name.into(), domains: vec![name.into()], ..Default::default() };
+                let host =
+                    VirtualHost { name: name.into(), domains: vec![name.into()], ..Default::default() };
                 let any = prost_types::Any { type_url: type_url(VIRTUAL_HOST), value: host.encode_to_vec() };
                 Resource {
                     name: name.into(),
@@ -409,7 +410,10 @@ mod mux {
             assert_eq!(told(), [r#"VirtualHost +["rc/a"] -[] [] n"#]);
             let both = vec![one("rc/b", &["rc/a"], true), one("elsewhere/c", &[], true)];
             lab.mux.response(says("2", both, &[])).await.expect("well-formed");
-            lab.mux.response(says("3", vec![one("rc/d", &[], false)], &["rc/b", "x/y"])).await.expect("well-formed");
+            lab.mux
+                .response(says("3", vec![one("rc/d", &[], false)], &["rc/b", "x/y"]))
+                .await
+                .expect("well-formed");
             let heard = lab.heard.0.borrow().clone();
             assert_eq!(
                 heard,

@@ -183,7 +183,8 @@ impl Watch {
         let same = first.is_some_and(|r| self.last.borrow().as_ref().is_some_and(|l| l.bytes == r.bytes));
         if !same {
             // Who takes all of them checks each, since some may be right.
-            let checked = if self.demand.is_some() { u.resources } else { first.map_or(&[][..], std::slice::from_ref) };
+            let checked =
+                if self.demand.is_some() { u.resources } else { first.map_or(&[][..], std::slice::from_ref) };
             for r in checked {
                 base.checker().check(self.kind, &r.bytes)?;
             }

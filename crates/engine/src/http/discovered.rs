@@ -24,16 +24,13 @@ struct State {
 ///
 /// # Errors
 /// Its configuration cannot come from there, or the default is refused.
-pub fn filter(
-    name: &str,
-    c: &ExtensionConfigSource,
-    cx: &BuildCx<'_>,
-) -> BuildResult<Arc<dyn DynFilter>> {
+pub fn filter(name: &str, c: &ExtensionConfigSource, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DynFilter>> {
     if c.type_urls.iter().any(|t| t.rsplit('/').next() == Some(&Router::full_name())) {
         return Err(BuildError::not_implemented("HttpFilter.config_discovery of a terminal filter"));
     }
     let owned = name.to_owned();
-    let build = move |any: &prost_types::Any, cx: &BuildCx<'_>| cx.registry.build_http_filter(&owned, any, cx);
+    let build =
+        move |any: &prost_types::Any, cx: &BuildCx<'_>| cx.registry.build_http_filter(&owned, any, cx);
     Ok(Arc::new(Discovered(ecds::discover("http_filter", name, c, cx, build)?)))
 }
 

@@ -15,7 +15,8 @@ use bytes::Bytes;
 use nuncio_api::envoy::config::route::v3::RouteConfiguration;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_core::discovery::{
-    CountUpdates, Discovery, ReloadStats, Resource, Subscribe, Subscriber, Subscription, SubscriptionStats, Update,
+    CountUpdates, Discovery, ReloadStats, Resource, Subscribe, Subscriber, Subscription, SubscriptionStats,
+    Update,
 };
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -283,12 +284,7 @@ impl RouteProvider {
         }
     }
     /// Puts other routes to use; `shown` is what `/config_dump` says of them.
-    pub(super) fn take(
-        &self,
-        c: RouteConfiguration,
-        shown: Resource,
-        cx: &BuildCx<'_>,
-    ) -> BuildResult<()> {
+    pub(super) fn take(&self, c: RouteConfiguration, shown: Resource, cx: &BuildCx<'_>) -> BuildResult<()> {
         let table = RouteTable::dynamic(c, &BuildCx { scope: &self.filters, ..*cx })?;
         self.reloads.reloaded();
         *self.state.borrow_mut() = Some((shown, clock::wall()));

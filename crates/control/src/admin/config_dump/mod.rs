@@ -53,10 +53,7 @@ const SECTIONS: &[Section] = &[
         ],
     },
     // Only when there are some.
-    Section {
-        message: "EcdsConfigDump",
-        lists: &[list("ecds_filters", "ecds_filter", Dumped::Extensions)],
-    },
+    Section { message: "EcdsConfigDump", lists: &[list("ecds_filters", "ecds_filter", Dumped::Extensions)] },
     Section {
         message: "EndpointsConfigDump",
         lists: &[

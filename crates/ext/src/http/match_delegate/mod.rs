@@ -20,12 +20,10 @@ mod tests;
 pub const NAME: &str = "envoy.filters.http.match_delegate";
 
 /// What is read of its configuration.
-pub const COVERED: &[Covered] = &[
-    Covered::new(
-        "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
-        &["xds_matcher", "extension_config"],
-    ),
-];
+pub const COVERED: &[Covered] = &[Covered::new(
+    "envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+    &["xds_matcher", "extension_config"],
+)];
 
 /// Registers the filter.
 pub(super) fn register(r: &mut Registry, docs: Docs) {

@@ -86,7 +86,9 @@ impl HttpFilter for OnDemand {
 
     fn on_request<'a>(self: &'a Arc<Self>, (): &'a mut (), ex: &'a mut Exchange) -> Step<'a> {
         if ex.route().is_none() {
-            let Some(asked) = ex.sx.route_source().and_then(|s| s.ask(&ex.request)) else { return Step::Next };
+            let Some(asked) = ex.sx.route_source().and_then(|s| s.ask(&ex.request)) else {
+                return Step::Next;
+            };
             return Step::wait(async move {
                 let Some(routes) = asked.await else { return Step::Next };
                 ex.sx.set_route_source(routes);
