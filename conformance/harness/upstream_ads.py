@@ -33,7 +33,7 @@ envoy.extensions.filters.network.http_connection_manager.v3.http_connection_mana
 envoy.extensions.filters.http.router.v3.router envoy.extensions.access_loggers.file.v3.file
 envoy.extensions.upstreams.http.v3.http_protocol_options envoy.extensions.filters.http.header_mutation.v3.header_mutation
 envoy.extensions.filters.http.on_demand.v3.on_demand envoy.config.core.v3.extension
-envoy.extensions.filters.listener.http_inspector.v3.http_inspector envoy.extensions.filters.network.rbac.v3.rbac
+envoy.service.load_stats.v3.lrs envoy.extensions.filters.listener.http_inspector.v3.http_inspector envoy.extensions.filters.network.rbac.v3.rbac
 """
 
 
@@ -61,7 +61,7 @@ class Resources:
         self.names = names
         self.known = {kind: {name: self.made(kind, tree) for name, tree in (all_of_them or {}).items()}
                       for kind, all_of_them in known.items()}
-        self.versions, self.streams = {}, []
+        self.versions, self.streams, self.loads = {}, [], spec.get("loads", {})
 
     def made(self, kind, tree):
         made = message(KINDS[kind])()
@@ -104,7 +104,7 @@ def serve(upstream, sock, number):
                 return
             if hasattr(frame, "lines"):
                 path = dict(http2.pairs(frame.lines)).get(":path", "")
-                kind = Delta if path.rsplit("/", 1)[-1].startswith("Delta") else Sotw
+                kind = Loads if "LoadReporting" in path else Delta if path.rsplit("/", 1)[-1].startswith("Delta") else Sotw
                 # Only within a stream is the order the proxy's doing.
                 place = f"{number} {path}"
                 streams[frame.stream_id] = kind(upstream, connection, frame.stream_id, place)
@@ -245,6 +245,42 @@ class Delta(Stream):
             response = self.response(kind, first)
             if response is not None:
                 self.send(response)
+
+
+class Loads(Stream):
+    """Load reports: ``loads: {until, …}`` is the response to the first request; what all reports add up to is noted once `until` requests
+    were answered."""
+
+    def __init__(self, *args):
+        self.sums, self.said = {}, False
+        super().__init__(*args)
+
+    def push(self, kind):
+        pass
+
+    def asked(self, data):
+        request = message("envoy.service.load_stats.v3.LoadStatsRequest").FromString(data)
+        wish = dict(self.resources.loads)
+        until = wish.pop("until")
+        if not self.said:
+            self.said = True
+            self.upstream.saw({"connection": self.place, "node": request.node.id, "features": list(request.node.client_features)})
+            response = message("envoy.service.load_stats.v3.LoadStatsResponse")()
+            self.send(json_format.ParseDict(wish, response))
+        for cluster in request.cluster_stats:
+            self.add(f"{cluster.cluster_name} {cluster.cluster_service_name}", dropped=cluster.total_dropped_requests)
+            for one in cluster.upstream_locality_stats:
+                name = f"{cluster.cluster_name} {one.priority} {one.locality.region}/{one.locality.zone}"
+                self.add(name, success=one.total_successful_requests, error=one.total_error_requests,
+                         issued=one.total_issued_requests, endpoints=len(one.upstream_endpoint_stats) > 0)
+        if until is not None and sum(s.get("success", 0) + s.get("error", 0) for s in self.sums.values()) >= until > 0:
+            self.upstream.saw({"connection": self.place, "loads": dict(sorted(self.sums.items()))})
+            self.sums, self.resources.loads = {}, {**self.resources.loads, "until": 0}
+
+    def add(self, name, **counts):
+        mine = self.sums.setdefault(name, {})
+        for key, n in counts.items():
+            mine[key] = max(mine.get(key, n), n) if isinstance(n, bool) else mine.get(key, 0) + n
 
 
 def change(env, spec):

@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod bootstrap;
+pub mod lrs;
 pub mod options;
 pub mod overload;
 mod proto_json;

@@ -38,8 +38,11 @@ pub const COVERED: &[Covered] = &[
     )
     .ignoring(&[("profile_path", "names the file of a profiler that this build does not have")]),
     Covered::new("envoy.config.bootstrap.v3.ClusterManager.OutlierDetection", &["event_log_path"]),
-    Covered::new("envoy.config.bootstrap.v3.ClusterManager", &["outlier_detection", "local_cluster_name"])
-        .ignoring(&[(
+    Covered::new(
+        "envoy.config.bootstrap.v3.ClusterManager",
+        &["outlier_detection", "local_cluster_name", "load_stats_config"],
+    )
+    .ignoring(&[(
             "enable_deferred_cluster_creation",
             "workers make clusters when they are first used, anyhow",
         )]),

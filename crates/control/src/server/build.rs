@@ -2,6 +2,7 @@
 
 use super::runtime::{self, Layers};
 use crate::bootstrap::{self, Node, Refusal};
+use crate::lrs::Reporter;
 use crate::options::Options;
 use crate::overload::{self, OverloadManager};
 use crate::remarks;
@@ -203,6 +204,9 @@ pub fn resources(
     clusters.set_workers(workers);
     if let Some(m) = &b.cluster_manager {
         clusters.set_local(&m.local_cluster_name);
+    }
+    if let Some(c) = b.cluster_manager.as_ref().and_then(|m| m.load_stats_config.as_deref()) {
+        Reporter::new(c, clusters, &Default::default(), cx)?;
     }
     if let Some(o) = b.cluster_manager.as_ref().and_then(|m| m.outlier_detection.as_ref())
         && !o.event_log_path.is_empty()

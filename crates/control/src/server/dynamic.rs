@@ -3,6 +3,7 @@
 
 use super::Server;
 use super::engine::EngineView;
+use crate::lrs::Reporter;
 use crate::xds::Xds;
 use crate::xds::cds::Cds;
 use crate::xds::lds::Lds;
@@ -13,6 +14,7 @@ use nuncio_api::envoy::admin::v3::listeners_config_dump::{DynamicListener, Dynam
 use nuncio_api::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
 use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
 use nuncio_api::envoy::config::bootstrap::v3::{Bootstrap, RuntimeLayer};
+use nuncio_api::envoy::config::core::v3::ApiConfigSource;
 use nuncio_core::discovery::{Discovery, ReloadStats, Subscribe, Subscription, SubscriptionStats};
 use nuncio_core::error::BuildResult;
 use nuncio_core::init::Init;
@@ -35,6 +37,7 @@ pub struct Dynamic<'a> {
     cds: RefCell<Option<(Rc<Cds>, Subscription)>>,
     lds: RefCell<Option<(Rc<Lds>, Subscription)>>,
     layers: Vec<RuntimeLayer>,
+    load_stats: Option<ApiConfigSource>,
     rtds: RefCell<Vec<(Rc<Rtds>, Subscription)>>,
 }
 
@@ -50,8 +53,9 @@ impl<'a> Dynamic<'a> {
         let config = b.dynamic_resources.clone().unwrap_or_default();
         let init = Init::default();
         let layers = b.layered_runtime.as_ref().map(|l| l.layers.clone()).unwrap_or_default();
+        let load_stats = b.cluster_manager.as_ref().and_then(|m| m.load_stats_config.as_deref().cloned());
         let (cds, lds, rtds) = Default::default();
-        Dynamic { config, xds, clusters, listeners, view, init, cds, lds, layers, rtds }
+        Dynamic { config, xds, clusters, listeners, view, init, cds, lds, layers, load_stats, rtds }
     }
     /// Fetches the layers of the runtime that a control plane has, and waits for them.
     async fn runtime(&self, server: &Rc<Server>) {
@@ -81,6 +85,10 @@ impl<'a> Dynamic<'a> {
     pub async fn clusters(&self, server: &Rc<Server>) -> BuildResult<()> {
         self.clusters.initialize_primary().await;
         self.xds.start_ads()?;
+        if let (Some(c), Some(base)) = (&self.load_stats, self.xds.base()) {
+            let reporter = Reporter::new(c, self.clusters, &base.node.message, &base.cx())?;
+            tokio::task::spawn_local(reporter.run());
+        }
         self.runtime(server).await;
         log!(Runtime, Info, "RTDS has finished initialization");
         self.clusters.initialize_secondary().await;

@@ -25,6 +25,7 @@ mod watch;
 
 use base::Base;
 use file::{FileSource, Folders};
+pub use mux::far;
 use mux::{ControlPlaneStats, Mux};
 use nuncio_api::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
 use nuncio_api::envoy::config::core::v3 as core;
