@@ -27,7 +27,9 @@ impl Discovery for Fake {
     }
 }
 
-impl ServerCx for Rc<Fake> {
+struct Server(Rc<Fake>);
+
+impl ServerCx for Server {
     fn has_cluster(&self, _: &str) -> bool {
         false
     }
@@ -38,19 +40,21 @@ impl ServerCx for Rc<Fake> {
         Arc::default()
     }
     fn discovery(&self) -> Option<Rc<dyn Discovery>> {
-        Some(self.clone())
+        Some(self.0.clone())
     }
 }
 
 struct Bench {
     fake: Rc<Fake>,
+    server: Server,
     store: Store,
     init: Init,
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench { fake: Rc::default(), store: Store::new(), init: Init::default() }
+        let fake = Rc::<Fake>::default();
+        Bench { server: Server(fake.clone()), fake, store: Store::new(), init: Init::default() }
     }
     fn with<T>(&self, f: impl FnOnce(&BuildCx<'_>) -> T) -> T {
         f(&BuildCx {
@@ -58,7 +62,7 @@ impl Bench {
             scope: &self.store.root(),
             name: "",
             node: &NodeInfo::default(),
-            server: &self.fake,
+            server: &self.server,
             init: &self.init,
             validate_only: false,
         })
