@@ -48,6 +48,12 @@ impl Findable {
     }
 }
 
+impl Findable {
+    pub fn found(&self) -> Vec<String> {
+        self.found.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+}
+
 impl FindCluster for Findable {
     fn is_here(&self, name: &str) -> bool {
         self.found.lock().unwrap_or_else(|e| e.into_inner()).iter().any(|n| n == name)

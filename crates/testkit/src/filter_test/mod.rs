@@ -92,6 +92,10 @@ impl FilterTest {
         self.server.findable = Findable::new(names);
         self
     }
+    /// Those of them that were found.
+    pub fn found(&self) -> Vec<String> {
+        self.server.findable.found()
+    }
     /// Facts of the proxy; `test-id`, `test-cluster` and `test-zone` otherwise.
     pub fn node(mut self, node: NodeInfo) -> FilterTest {
         self.node = node;

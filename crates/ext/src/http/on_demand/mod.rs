@@ -3,7 +3,7 @@ use nuncio_core::coverage::Covered;
 use nuncio_core::error::BuildError;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
 use nuncio_core::registry::Docs;
-use nuncio_core::upstreams::{FindCluster, Found};
+use nuncio_core::upstreams::FindCluster;
 use nuncio_core::{BuildResult, Exchange, Registry};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,22 +55,6 @@ impl Clusters {
     }
 }
 
-/// Lets all filters see the request anew, unless its body is still to come: then the rest goes on with what is new.
-fn again(ex: &Exchange) -> Step<'static> {
-    match ex.request_body.is_end() {
-        true => Step::Restart,
-        false => Step::Next,
-    }
-}
-
-async fn find_cluster(clusters: Clusters, ex: &Exchange) -> Step<'static> {
-    let Some(name) = clusters.missing(ex) else { return Step::Next };
-    match clusters.finder.find(&name, clusters.limit).await {
-        Found::Here => again(ex),
-        Found::Missing | Found::TimedOut => Step::Next,
-    }
-}
-
 impl HttpFilter for OnDemand {
     type Config = pb::OnDemand;
     type RouteConfig = pb::PerRouteConfig;
@@ -86,25 +70,38 @@ impl HttpFilter for OnDemand {
 
     fn on_request<'a>(self: &'a Arc<Self>, (): &'a mut (), ex: &'a mut Exchange) -> Step<'a> {
         if ex.route().is_none() {
-            let Some(asked) = ex.sx.route_source().and_then(|s| s.ask(&ex.request)) else {
-                return Step::Next;
-            };
+            let asked = ex.sx.route_source().and_then(|s| s.ask(&ex.request));
+            let Some(asked) = asked else { return Step::Next };
             return Step::wait(async move {
-                let Some(routes) = asked.await else { return Step::Next };
-                ex.sx.set_route_source(routes);
-                match ex.route() {
-                    Some(_) => again(ex),
-                    None => Step::Next,
+                if let Some(routes) = asked.await {
+                    ex.sx.set_route_source(routes);
+                    self.find_cluster(ex).await;
                 }
+                Step::Next
             });
         }
-        let of_route = ex.route_config::<Option<Clusters>>();
-        let Some(clusters) = of_route.map_or_else(|| self.clusters.clone(), |c| (*c).clone()) else {
-            return Step::Next;
-        };
-        match clusters.missing(ex) {
+        match self.missing(ex) {
             None => Step::Next,
-            Some(_) => Step::wait(find_cluster(clusters, ex)),
+            Some(_) => Step::wait(async move {
+                self.find_cluster(ex).await;
+                Step::Next
+            }),
+        }
+    }
+}
+
+impl OnDemand {
+    /// The cluster that the request needs and this thread lacks, and who may find it.
+    fn missing(&self, ex: &Exchange) -> Option<(Clusters, String)> {
+        let of_route = ex.route_config::<Option<Clusters>>();
+        let clusters = of_route.map_or_else(|| self.clusters.clone(), |c| (*c).clone())?;
+        let name = clusters.missing(ex)?;
+        Some((clusters, name))
+    }
+    /// Waits for the cluster. Whatever comes of it, the router will see.
+    async fn find_cluster(&self, ex: &Exchange) {
+        if let Some((clusters, name)) = self.missing(ex) {
+            clusters.finder.find(&name, clusters.limit).await;
         }
     }
 }
