@@ -29,7 +29,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub async fn begin(io: Io, read: ReadBuf, mut counted: Counted) -> Option<Http1> {
     let (hcm, info) = (counted.hcm.clone(), counted.info.clone());
     match choose(io, read, &hcm, &info).await {
-        Ok(conn) => Some(Http1 { conn, counted }),
+        Ok((io, read)) => Some(Http1 { io, read, counted }),
         Err(end) => {
             counted.end = Some(end);
             None
@@ -39,14 +39,20 @@ pub async fn begin(io: Io, read: ReadBuf, mut counted: Counted) -> Option<Http1>
 
 /// An HTTP/1 connection that is to be served.
 pub struct Http1 {
-    conn: Rc<h1::H1Conn>,
+    io: Io,
+    read: ReadBuf,
     counted: Counted,
 }
 
 impl Http1 {
-    /// Serves it to its end.
-    pub async fn serve(mut self) {
-        self.counted.end = Some(h1::serve(&self.conn).await);
+    /// Serves it to its end. What it is made of is made now, in the place of what its beginning needed.
+    pub fn serve(self) -> impl Future<Output = ()> {
+        let Http1 { io, read, counted } = self;
+        let conn = h1::H1Conn::new(io, read, counted.hcm.clone(), counted.info.clone());
+        async move {
+            let mut counted = counted; // all of it, not the field that is set
+            counted.end = Some(h1::serve(&conn).await);
+        }
     }
 }
 
@@ -117,13 +123,13 @@ impl Drop for Counted {
     }
 }
 
-/// The connection when it speaks HTTP/1; else the reason of its end, and whether an exchange was under way.
+/// The stream of an HTTP/1 client; else the reason of its end, and whether an exchange was under way.
 async fn choose(
     mut io: Io,
     mut read: ReadBuf,
     hcm: &Rc<Hcm>,
     info: &Rc<ConnInfo>,
-) -> Result<Rc<h1::H1Conn>, (CloseReason, bool)> {
+) -> Result<(Io, ReadBuf), (CloseReason, bool)> {
     if !read.is_empty() {
         count(hcm, info, read.len() as u64, 0);
     }
@@ -148,7 +154,7 @@ async fn choose(
     };
     match http2 {
         true => Err(Box::pin(h2::serve(io, read, hcm.clone(), info.clone())).await),
-        false => Ok(h1::H1Conn::new(io, read, hcm.clone(), info.clone())),
+        false => Ok((io, read)),
     }
 }
 

@@ -442,10 +442,8 @@ async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<Chosen
 fn serve(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) -> impl Future<Output = ()> {
     let begun = Box::pin(begin(cx, chosen, io, read));
     async move {
-        if let Some(http1) = begun.await {
-            let (_cx, _gate) = (http1.cx, http1.gate);
-            http1.conn.serve().await;
-        }
+        let Some(Begun { cx: _cx, gate: _gate, conn }) = begun.await else { return };
+        conn.serve().await;
     }
 }
 
@@ -489,7 +487,8 @@ async fn begin(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) -> Option<
             let _ = cx.at_end.set(tcp::log::AtEnd::new(plan.clone(), cx.info.clone()));
             let session = Session::begin(plan, cx.info.clone());
             let client = async { secure(&cx, Chosen(serving, chain), io, read).await.ok() };
-            session.serve(client, gate).await;
+            // Boxed: larger than what the beginning of an HTTP connection needs.
+            Box::pin(session.serve(client, gate)).await;
         }
     }
     None
@@ -548,5 +547,7 @@ mod tests {
     fn an_idle_connection_is_small() {
         let task = size(serve);
         assert!(task <= 640, "a connection's task takes {task} bytes");
+        let beginning = size(begin);
+        assert!(beginning <= 1024, "the beginning of a connection takes {beginning} bytes");
     }
 }
