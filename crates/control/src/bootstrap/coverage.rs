@@ -43,9 +43,9 @@ pub const COVERED: &[Covered] = &[
         &["outlier_detection", "local_cluster_name", "load_stats_config"],
     )
     .ignoring(&[(
-            "enable_deferred_cluster_creation",
-            "workers make clusters when they are first used, anyhow",
-        )]),
+        "enable_deferred_cluster_creation",
+        "workers make clusters when they are first used, anyhow",
+    )]),
     Covered::new(
         "envoy.config.metrics.v3.StatsConfig",
         &["stats_tags", "use_all_default_tags", "stats_matcher", "histogram_bucket_settings"],

@@ -54,7 +54,11 @@ impl HttpFilter for CdnLoop {
         if let Some(value) = h.joined(HEADER) {
             match parse::occurrences(&value, &self.id) {
                 None => {
-                    return Step::reply(400, "Invalid CDN-Loop header in request.", "invalid_cdn_loop_header");
+                    return Step::reply(
+                        400,
+                        "Invalid CDN-Loop header in request.",
+                        "invalid_cdn_loop_header",
+                    );
                 }
                 Some(n) if n > self.most => {
                     let body = "The server has detected a loop between CDNs.";
