@@ -71,9 +71,14 @@ impl Response {
         match self.body {
             Body::Full(b) => b,
             Body::Chunks(mut c) => {
-                let mut out = String::new();
-                while c.next(&mut out) {}
-                out.into_bytes()
+                // Each piece has a text of its own: how much a call appends depends on what is there.
+                let (mut out, mut more) = (Vec::new(), true);
+                while more {
+                    let mut piece = String::new();
+                    more = c.next(&mut piece);
+                    out.append(&mut piece.into_bytes());
+                }
+                out
             }
         }
     }
