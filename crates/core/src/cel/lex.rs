@@ -146,7 +146,7 @@ impl Lexer<'_> {
             return None;
         }
         let quote = rest[prefix..].chars().next().filter(|c| matches!(c, '"' | '\''))?;
-        let three = rest[prefix..].as_bytes().iter().take(3).filter(|b| **b == quote as u8).count() == 3;
+        let three = rest.as_bytes()[prefix..].iter().take(3).filter(|b| **b == quote as u8).count() == 3;
         self.skip(prefix + if three { 3 } else { 1 });
         Some(self.inside(quote, three, letters.contains('r'), letters.contains('b')))
     }

@@ -252,7 +252,7 @@ impl Parser {
             Token::Uint(n) => Ok(constant(C::Uint64Value(n))),
             Token::Double(d) => Ok(constant(C::DoubleValue(d))),
             Token::Text(t) => Ok(constant(C::StringValue(t))),
-            Token::Bytes(b) => Ok(constant(C::BytesValue(b.into()))),
+            Token::Bytes(b) => Ok(constant(C::BytesValue(b))),
             Token::Sign("(") => {
                 let inner = self.expression()?;
                 self.wants(")")?;

@@ -67,10 +67,7 @@ impl HttpFilter for CdnLoop {
                 Some(_) => {}
             }
         }
-        match h.contains(HEADER) {
-            true => drop(h.append_to(HEADER, b",", &self.id)),
-            false => h.append(HEADER, &self.id),
-        }
+        h.append_to(HEADER, b",", &self.id);
         Step::Next
     }
 }
