@@ -126,7 +126,7 @@ fn what_is_built_waits_changes_and_keeps_what_was_good() {
     let (one, two) = (b.chain("s"), b.chain("s"));
     assert_eq!(b.fake.subscribers.borrow().len(), 1, "they share a subscription");
     assert!(one.get().is_none());
-    assert_eq!(b.init.unready(), ["SdsApi s", "SdsApi s"]);
+    assert_eq!(b.init.unready(), ["shared target SdsApi s"; 2]);
     assert_eq!(SecretProviders::here().list()[0].secret, None);
 
     b.send(&secret("s", inline("first"), None)).expect("a good one");
