@@ -63,7 +63,6 @@ pub const COVERED: &[Covered] = &[
         "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
         &["expression", "cel_config"],
     ),
-    cel::COVERED[0],
 ];
 
 /// Builds the loggers of an `access_log` list.

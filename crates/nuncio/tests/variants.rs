@@ -92,7 +92,7 @@ fn the_binary_says_what_envoy_says_or_that_it_cannot_yet() {
 
 #[test]
 fn what_nobody_reads_is_refused_with_its_place() {
-    let path = variants().join("pct_ok.yaml");
+    let path = variants().join("new140_realm.yaml");
     let output = Command::new(env!("CARGO_BIN_EXE_nuncio"))
         .args(["--mode", "validate", "-c"])
         .arg(&path)
@@ -103,6 +103,6 @@ fn what_nobody_reads_is_refused_with_its_place() {
     let mut place = line.split_at(path.display().to_string().len()).1.split(':').skip(1);
     let mut number = || place.next().and_then(|n| n.trim().parse::<u32>().ok());
     assert!(number().is_some() && number().is_some(), "line and column in {line:?} of {err}");
-    assert!(line.contains("filters[0].typed_config.tracing"), "{line}");
-    assert!(line.ends_with("not implemented yet: HttpConnectionManager.tracing"), "{line}");
+    assert!(line.contains("virtual_hosts[0].typed_per_filter_config.realm"), "{line}");
+    assert!(line.ends_with("not implemented yet: BasicAuthPerRoute.realm"), "{line}");
 }

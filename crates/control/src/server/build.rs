@@ -48,6 +48,7 @@ impl Made {
         overload::monitor::register(&mut m.registry);
         m.coverage.add(crate::xds::COVERED);
         m.coverage.add(crate::xds::rtds::COVERED);
+        m.coverage.add(nuncio_core::cel::COVERED);
         nuncio_engine::cover(&mut m.coverage);
         nuncio_engine::register(&mut m.registry);
         m

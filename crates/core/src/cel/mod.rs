@@ -29,11 +29,64 @@ use nuncio_api::xds::r#type::v3 as xds;
 use prost::Message;
 pub use value::{Failed, Value};
 
-/// What is read of the message that says what expressions may do.
-pub const COVERED: &[Covered] = &[Covered::new(
-    "envoy.config.core.v3.CelExpressionConfig",
-    &["enable_string_conversion", "enable_string_concat", "enable_string_functions"],
-)];
+/// What is read of the message that says what expressions may do, and of expressions in Google's older spelling. What has
+/// the same fields in the newer one is bytes to those who look for fields that nobody reads.
+pub const COVERED: &[Covered] = &[
+    Covered::new(
+        "envoy.config.core.v3.CelExpressionConfig",
+        &["enable_string_conversion", "enable_string_concat", "enable_string_functions"],
+    ),
+    Covered::new(
+        "google.api.expr.v1alpha1.Expr",
+        &[
+            "id",
+            "const_expr",
+            "ident_expr",
+            "select_expr",
+            "call_expr",
+            "list_expr",
+            "struct_expr",
+            "comprehension_expr",
+        ],
+    ),
+    Covered::new(
+        "google.api.expr.v1alpha1.Constant",
+        &[
+            "null_value",
+            "bool_value",
+            "int64_value",
+            "uint64_value",
+            "double_value",
+            "string_value",
+            "bytes_value",
+            "duration_value",
+            "timestamp_value",
+        ],
+    ),
+    Covered::new("google.api.expr.v1alpha1.Expr.Ident", &["name"]),
+    Covered::new("google.api.expr.v1alpha1.Expr.Select", &["operand", "field", "test_only"]),
+    Covered::new("google.api.expr.v1alpha1.Expr.Call", &["target", "function", "args"]),
+    Covered::new("google.api.expr.v1alpha1.Expr.CreateList", &["elements"]),
+    Covered::new("google.api.expr.v1alpha1.Expr.CreateStruct", &["message_name", "entries"]),
+    Covered::new(
+        "google.api.expr.v1alpha1.Expr.CreateStruct.Entry",
+        &["id", "field_key", "map_key", "value"],
+    ),
+    // Refused as a whole, in Envoy's words.
+    Covered::new(
+        "google.api.expr.v1alpha1.Expr.Comprehension",
+        &[
+            "iter_var",
+            "iter_var2",
+            "iter_range",
+            "accu_var",
+            "accu_init",
+            "loop_condition",
+            "loop_step",
+            "result",
+        ],
+    ),
+];
 
 /// What an expression may do (`CelExpressionConfig`).
 #[derive(Clone, Copy, Debug, Default)]
