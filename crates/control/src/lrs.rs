@@ -262,7 +262,7 @@ fn message_of(a: &Address) -> Option<core::Address> {
         port_specifier: Some(PortValue(a.port()?.into())),
         ..Default::default()
     };
-    Some(core::Address { address: Some(core::address::Address::SocketAddress(socket.into())) })
+    Some(core::Address { address: Some(core::address::Address::SocketAddress(socket)) })
 }
 
 #[cfg(test)]

@@ -258,7 +258,7 @@ impl H1Conn {
             if self.later.is_stuck() && self.poll_write(cx).ready_and(|r| r.is_err()) {
                 return Poll::Ready(Ok(None));
             }
-            if self.begun.get() >= self.per_cycle && self.bufs.borrow().read.len() > 0 {
+            if self.begun.get() >= self.per_cycle && !self.bufs.borrow().read.is_empty() {
                 self.begun.set(0);
                 cx.waker().wake_by_ref(); // others run first
                 return Poll::Pending;

@@ -11,7 +11,7 @@ use nuncio_core::info::HostInfo;
 use nuncio_core::stats::Store;
 use nuncio_core::worker::Workers;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -39,18 +39,18 @@ fn cluster(i: usize) -> String {
 
 /// Where each worker's sets of hosts are in memory, cluster by cluster.
 async fn sets(workers: &Workers) -> Vec<Vec<usize>> {
-    let seen = Arc::new(Mutex::new(vec![vec![]; workers.len()]));
+    let (tell, seen) = mpsc::channel();
     let (done, all) = oneshot::channel();
-    let into = seen.clone();
     let look = move |worker: usize| {
         let here = Clusters::here();
         let set = |i| here.get(&name(i)).map_or(0, |c| Arc::as_ptr(&c.host_set()).addr());
-        into.lock().expect("nobody panics")[worker] = (0..CLUSTERS).map(set).collect::<Vec<_>>();
+        tell.send((worker, (0..CLUSTERS).map(set).collect())).expect("somebody waits");
     };
     workers.run_on_all(look, move || done.send(()).expect("somebody waits"));
     all.await.expect("all have looked");
-    let sets = seen.lock().expect("nobody panics").clone();
-    sets
+    let mut sets: Vec<(usize, Vec<usize>)> = seen.try_iter().collect();
+    sets.sort_unstable();
+    sets.into_iter().map(|(_, sets)| sets).collect()
 }
 
 #[test]

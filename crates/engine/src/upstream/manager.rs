@@ -155,6 +155,8 @@ impl WeakManager {
 type ByName = BTreeMap<String, Rc<ClusterEntry>>;
 /// Learns a number.
 type Counted = Box<dyn Fn(usize)>;
+/// Learns a name.
+type Added = Rc<dyn Fn(&str)>;
 
 struct Inner {
     clusters: RefCell<ByName>,
@@ -167,7 +169,7 @@ struct Inner {
     /// Learns how many clusters there are.
     counted: RefCell<Option<Counted>>,
     /// Learns which clusters are put to use.
-    added: RefCell<Option<Rc<dyn Fn(&str)>>>,
+    added: RefCell<Option<Added>>,
     workers: RefCell<Option<Rc<Workers>>>,
     /// `cluster_manager.local_cluster_name`: the cluster this proxy belongs to.
     local: RefCell<Option<String>>,
