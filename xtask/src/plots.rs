@@ -121,7 +121,7 @@ pub fn column(csv: &str, name: &str) -> Result<Vec<f64>, String> {
 /// The plots of what a simulation saw, by the names of their files.
 ///
 /// # Errors
-/// As of [`column`].
+/// As of `column`.
 pub fn all(csv: &str) -> Result<Vec<(&'static str, String)>, String> {
     let series = |name, colour, of: &str| column(csv, of).map(|values| Series { name, colour, values });
     let requests = [
