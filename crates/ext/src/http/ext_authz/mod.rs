@@ -170,7 +170,8 @@ impl HttpFilter for ExtAuthz {
     type Stream = Option<Box<Pending>>;
 
     fn new(c: pb::ExtAuthz, cx: &BuildCx<'_>) -> BuildResult<ExtAuthz> {
-        if c.transport_api_version != 2 {
+        // Who speaks HTTP has no version of the protocol.
+        if c.transport_api_version != 2 && matches!(c.services, Some(Services::GrpcService(_))) {
             return Err("V2 .and AUTO xDS transport protocol versions are deprecated in grpc_service".into());
         }
         let (service, over_http) = match &c.services {
