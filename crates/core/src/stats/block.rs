@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::schema::Schema;
+use super::schema::{DerivedGauge, Schema};
 use super::store::{Inner, Retired, lock};
 
 /// Computes one derived gauge: its value, or `None` while it was never used (it is then 0, and hidden by
@@ -15,34 +15,43 @@ pub type DerivedFn = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 /// Computes the derived gauges of a group when somebody reads: one call for all of them.
 pub trait DeriveGauges: Send + Sync {
     /// Sets the gauges that are in use. Runs on main while stats are read and must not block.
-    fn derive(&self, gauges: &mut DerivedGauges<'_>);
+    fn derive(&self, gauges: &mut DerivedGauges);
 }
 
-impl<F: Fn(&mut DerivedGauges<'_>) + Send + Sync> DeriveGauges for F {
-    fn derive(&self, gauges: &mut DerivedGauges<'_>) {
+impl<F: Fn(&mut DerivedGauges) + Send + Sync> DeriveGauges for F {
+    fn derive(&self, gauges: &mut DerivedGauges) {
         self(gauges);
     }
 }
 
 /// Where [`DeriveGauges`] puts values. What is not set was never used.
-pub struct DerivedGauges<'a> {
-    schema: &'static Schema,
-    values: &'a mut [Option<u64>],
-    next: usize,
+#[derive(Debug, Default)]
+pub struct DerivedGauges {
+    /// A bit for each gauge that is set.
+    used: u64,
+    /// By number; empty when nothing computes them.
+    values: Vec<u64>,
 }
 
-impl DerivedGauges<'_> {
-    /// Sets a gauge, by the name of its accessor. Quickest in the order of declaration.
-    pub fn set(&mut self, field: &str, value: u64) {
-        let derived = &self.schema.layout().derived;
-        for at in (self.next..derived.len()).chain(0..self.next) {
-            if self.schema.members[usize::from(derived[at])].field == field {
-                self.values[at] = Some(value);
-                self.next = at + 1;
-                return;
-            }
+impl DerivedGauges {
+    /// Sets a gauge.
+    #[inline]
+    pub fn set(&mut self, gauge: DerivedGauge, value: u64) {
+        if let Some(at) = self.values.get_mut(usize::from(gauge.0)) {
+            *at = value;
+            self.used |= 1 << gauge.0;
         }
-        debug_assert!(false, "{} has no derived gauge {field}", self.schema.name);
+    }
+
+    #[inline]
+    pub(super) fn get(&self, number: u16) -> Option<u64> {
+        (self.used >> number & 1 != 0).then(|| self.values[usize::from(number)])
+    }
+
+    /// The numbers of those that are set.
+    #[inline]
+    pub(super) fn used(&self) -> u64 {
+        self.used
     }
 }
 
@@ -57,7 +66,7 @@ pub(super) type CodeRows = [OnceLock<Box<[AtomicU32; 100]>>; 5];
 pub(super) struct Cold {
     pub(super) names: Mutex<Names>,
     codes: OnceLock<Box<[CodeRows]>>,
-    pub(super) derived: Mutex<Vec<(u16, DerivedFn)>>,
+    pub(super) derived: Mutex<Vec<(DerivedGauge, DerivedFn)>>,
     pub(super) texts: Mutex<Vec<(u16, Arc<str>)>>,
 }
 
@@ -88,33 +97,29 @@ impl Block {
         &self.cold().codes.get_or_init(make)[usize::from(number)]
     }
 
-    /// The values of all derived gauges as the layout numbers them; empty when there is nothing to compute them.
-    pub(super) fn derived(&self) -> Vec<Option<u64>> {
+    /// The values of all derived gauges.
+    pub(super) fn derived(&self) -> DerivedGauges {
         let layout = self.schema.layout();
-        if layout.derived.is_empty() {
-            return Vec::new();
+        if layout.derived == 0 {
+            return DerivedGauges::default();
         }
         // The functions are called without a lock.
         let source = lock(&self.source).clone();
         let own = self.cold.get().map(|cold| lock(&cold.derived).clone()).unwrap_or_default();
         if source.is_none() && own.is_empty() {
-            return Vec::new();
+            return DerivedGauges::default();
         }
-        let mut values = vec![None; layout.derived.len()];
+        let mut gauges = DerivedGauges { used: 0, values: vec![0; usize::from(layout.derived)] };
         if let Some(source) = source {
-            source.derive(&mut DerivedGauges { schema: self.schema, values: &mut values, next: 0 });
+            source.derive(&mut gauges);
         }
-        for (member, function) in own {
-            if let Some(at) = layout.derived.iter().position(|of| *of == member) {
-                values[at] = function();
+        for (gauge, function) in own {
+            match function() {
+                Some(value) => gauges.set(gauge, value),
+                None => gauges.used &= !(1 << gauge.0),
             }
         }
-        values
-    }
-
-    /// The value of one derived gauge.
-    pub(super) fn derived_at(&self, at: u16) -> Option<u64> {
-        self.derived().get(usize::from(at)).copied().flatten()
+        gauges
     }
 
     pub(super) fn text(&self, index: u16) -> Option<Arc<str>> {
@@ -146,8 +151,8 @@ impl Group {
         *lock(&self.0.source) = Some(source);
     }
 
-    pub(super) fn set_derived(&self, index: u16, function: DerivedFn) {
-        put(&mut lock(&self.0.cold().derived), index, function);
+    pub(super) fn set_derived(&self, gauge: DerivedGauge, function: DerivedFn) {
+        put(&mut lock(&self.0.cold().derived), gauge, function);
     }
 
     pub(super) fn set_text(&self, index: u16, text: Arc<str>) {
@@ -155,10 +160,10 @@ impl Group {
     }
 }
 
-fn put<T>(list: &mut Vec<(u16, T)>, index: u16, value: T) {
-    match list.iter_mut().find(|entry| entry.0 == index) {
+fn put<K: PartialEq, T>(list: &mut Vec<(K, T)>, key: K, value: T) {
+    match list.iter_mut().find(|entry| entry.0 == key) {
         Some(entry) => entry.1 = value,
-        None => list.push((index, value)),
+        None => list.push((key, value)),
     }
 }
 

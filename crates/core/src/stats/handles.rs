@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::block::Group;
+use super::schema::DerivedGauge;
 use super::shard;
 use super::slots::{VALUE, gauge_value};
 
@@ -242,24 +243,23 @@ impl OwnedSetGauge {
 #[derive(Clone, Copy, Debug)]
 pub struct Derived<'a> {
     group: &'a Group,
-    index: u16,
+    gauge: DerivedGauge,
 }
 
 impl<'a> Derived<'a> {
     #[doc(hidden)]
-    pub fn of(group: &'a Group, index: u16) -> Self {
-        Self { group, index }
+    pub fn of(group: &'a Group, gauge: DerivedGauge) -> Self {
+        Self { group, gauge }
     }
 
     /// Lets `f` compute the value; `None` is "never used". Like [`Group::derive`], for this gauge alone.
     pub fn set(self, f: impl Fn() -> Option<u64> + Send + Sync + 'static) {
-        self.group.set_derived(self.index, Arc::new(f));
+        self.group.set_derived(self.gauge, Arc::new(f));
     }
 
     /// The value now.
     pub fn value(self) -> u64 {
-        let at = self.group.0.schema.layout().derived.iter().position(|of| *of == self.index);
-        at.and_then(|at| self.group.0.derived_at(at as u16)).unwrap_or(0)
+        self.group.0.derived().get(self.gauge.0).unwrap_or(0)
     }
 }
 

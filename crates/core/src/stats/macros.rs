@@ -64,6 +64,12 @@ macro_rules! stats {
                 &SCHEMA
             }
 
+            /// The derived gauge whose accessor is `field`, for [`DerivedGauges`]($crate::stats::DerivedGauges); in a
+            /// `const`, a wrong name is an error of the compiler.
+            pub const fn derived(field: &str) -> $crate::stats::DerivedGauge {
+                $crate::stats::derived_at(Self::MEMBERS, $crate::stats::index_of(Self::MEMBERS, field))
+            }
+
             /// These stats with the prefix of `scope`; groups of the same prefix share their values.
             pub fn new(scope: &$crate::stats::Scope) -> Self {
                 Self(scope.group(Self::schema()))
@@ -103,9 +109,10 @@ macro_rules! __stat {
         const NUMBER: u16 = $crate::stats::codes_before($name::MEMBERS, $index);
         $crate::stats::Codes::of(&$self.0, $index, OFFSET, NUMBER)
     }};
-    (@make Derived, $name:ident, $self:ident, $index:ident) => {
-        $crate::stats::Derived::of(&$self.0, $index)
-    };
+    (@make Derived, $name:ident, $self:ident, $index:ident) => {{
+        const GAUGE: $crate::stats::DerivedGauge = $crate::stats::derived_at($name::MEMBERS, $index);
+        $crate::stats::Derived::of(&$self.0, GAUGE)
+    }};
     (@make Text, $name:ident, $self:ident, $index:ident) => {
         $crate::stats::Text::of(&$self.0, $index)
     };

@@ -94,9 +94,9 @@ pub use handles::*;
 pub use histogram::{BucketCount, DEFAULT_BUCKETS, Distribution, QUANTILES, Unit};
 pub use query::{BucketMode, Format, Query, TypeFilter};
 pub use render::{HostMetric, Render};
-pub use schema::{Kind, Member, Schema};
+pub use schema::{DerivedGauge, Kind, Member, Schema};
 #[doc(hidden)]
-pub use schema::{codes_before, index_of, offset_of};
+pub use schema::{codes_before, derived_at, index_of, offset_of};
 pub use settings::{NameMatcher, Settings};
 pub use shard::ShardHandle;
 pub use snapshot::{Metric, MetricValue, Snapshot};

@@ -129,10 +129,11 @@ pub(super) struct Layout {
     pub(super) dynamic: [bool; 3],
     /// Fixed stats per section, by name.
     pub(super) entries: [Vec<Entry>; 3],
-    /// Which of those have no per-thread cell, per section.
-    pub(super) beside: [Vec<u16>; 3],
-    /// The derived gauges, in the order of declaration, by their numbers as members.
-    pub(super) derived: Vec<u16>,
+    pub(super) derived: u16,
+    /// Where each derived gauge is among the numeric entries.
+    pub(super) derived_entries: Vec<u16>,
+    /// Where the stat of each shared cell is among the numeric entries.
+    pub(super) set_entries: Vec<u16>,
 }
 
 /// A group of stats. Made by [`stats!`](crate::stats!); compared by address.
@@ -147,7 +148,11 @@ pub struct Schema {
 
 impl Schema {
     /// A schema; the macro puts it into a `static`.
+    #[expect(clippy::panic, reason = "at compile time, where it is an error of the compiler")]
     pub const fn new(name: &'static str, members: &'static [Member]) -> Self {
+        if derived_before(members, members.len() as u16) > MAX_DERIVED {
+            panic!("a group has too many derived gauges");
+        }
         Self { name, members, layout: OnceLock::new() }
     }
 
@@ -161,10 +166,15 @@ impl Schema {
             for (index, member) in self.members.iter().enumerate() {
                 layout.add(index as u16, member);
             }
-            for (entries, beside) in layout.entries.iter_mut().zip(&mut layout.beside) {
-                entries.sort_by(|a, b| a.name.cmp(&b.name));
-                let no_cell = |e: &Entry| !matches!(e.place, Place::Counter(_) | Place::Gauge(_));
-                beside.extend((0..).zip(&*entries).filter(|(_, e)| no_cell(e)).map(|(i, _)| i));
+            layout.entries.iter_mut().for_each(|entries| entries.sort_by(|a, b| a.name.cmp(&b.name)));
+            layout.derived_entries = vec![0; usize::from(layout.derived)];
+            layout.set_entries = vec![0; layout.sets as usize];
+            for (at, entry) in (0..).zip(&layout.entries[Section::Numeric as usize]) {
+                match entry.place {
+                    Place::Derived(number) => layout.derived_entries[usize::from(number)] = at,
+                    Place::SharedCounter(set) | Place::SetGauge(set) => layout.set_entries[set as usize] = at,
+                    _ => {}
+                }
             }
             layout
         })
@@ -179,8 +189,8 @@ impl Layout {
             Kind::Gauge => Some(Place::Gauge(self.slots)),
             Kind::SetGauge => Some(Place::SetGauge(self.sets)),
             Kind::Derived => {
-                self.derived.push(index);
-                Some(Place::Derived(self.derived.len() as u16 - 1))
+                self.derived += 1;
+                Some(Place::Derived(self.derived - 1))
             }
             Kind::Text => Some(Place::Text(index)),
             Kind::Histogram(unit) => Some(Place::Histogram(self.histograms, unit)),
@@ -268,6 +278,33 @@ pub const fn codes_before(members: &[Member], index: u16) -> u16 {
     let (mut at, mut count) = (0, 0);
     while at < index as usize {
         count += matches!(members[at].kind, Kind::Codes) as u16;
+        at += 1;
+    }
+    count
+}
+
+/// Derived gauges that a group may have: as many as a word has bits.
+pub(super) const MAX_DERIVED: u16 = 64;
+
+/// A derived gauge of a group, by its number among them. Made by the `derived` of each group that
+/// [`stats!`](crate::stats!) declares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DerivedGauge(pub(super) u16);
+
+/// The derived gauge that is member `index`. Evaluated at compile time.
+#[expect(clippy::panic, reason = "at compile time, where it is an error of the compiler")]
+pub const fn derived_at(members: &[Member], index: u16) -> DerivedGauge {
+    if !matches!(members[index as usize].kind, Kind::Derived) {
+        panic!("it is not a derived gauge");
+    }
+    DerivedGauge(derived_before(members, index))
+}
+
+/// How many [`Kind::Derived`] come before member `index`.
+const fn derived_before(members: &[Member], index: u16) -> u16 {
+    let (mut at, mut count) = (0, 0);
+    while at < index as usize {
+        count += matches!(members[at].kind, Kind::Derived) as u16;
         at += 1;
     }
     count

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::block::Block;
+use super::block::{Block, DerivedGauges};
 use super::book::{Book, Flushed};
 use super::histogram::Unit;
-use super::schema::{Entry, Kind, Place, Section};
+use super::schema::{Entry, Kind, Layout, Place, Section};
 use super::settings::Settings;
 use super::slots::{USED, gauge_value};
 use super::store::lock;
@@ -47,16 +47,49 @@ pub(super) struct View {
     fixed: &'static [Entry],
     dynamic: Vec<Entry>,
     used_only: bool,
-    /// With `used_only`, when no thread wrote a cell: the only fixed stats that need a look.
-    few: Option<&'static [u16]>,
+    /// With `used_only`, when no thread wrote a cell: the fixed stats that were used otherwise.
+    few: Option<Few>,
     /// Sums of the cells; empty when none was written.
     slots: Vec<u64>,
     sets: Vec<(u64, bool)>,
-    /// Empty when nothing computes them.
-    derived: Vec<Option<u64>>,
+    derived: DerivedGauges,
     mask: Option<Arc<[Vec<u64>; 3]>>,
     at_fixed: usize,
     at_dynamic: usize,
+}
+
+/// Some of the fixed stats of a section, a bit for each.
+struct Few([u64; Few::MAX / 64]);
+
+impl Few {
+    const MAX: usize = 256;
+
+    /// The numeric stats that have no cell of a thread and were used.
+    fn of(layout: &Layout, sets: &[(u64, bool)], derived: &DerivedGauges) -> Self {
+        let mut few = Self([0; _]);
+        let mut put = |at: u16| few.0[usize::from(at) / 64] |= 1 << (at % 64);
+        for (_, at) in sets.iter().zip(&layout.set_entries).filter(|((_, used), _)| *used) {
+            put(*at);
+        }
+        let mut used = derived.used();
+        while used != 0 {
+            put(layout.derived_entries[used.trailing_zeros() as usize]);
+            used &= used - 1;
+        }
+        few
+    }
+
+    /// The first of them that is not before `at`.
+    #[inline]
+    fn first_from(&self, at: usize) -> Option<usize> {
+        let mut word = at / 64;
+        let mut bits = self.0.get(word)? & (u64::MAX << (at % 64));
+        while bits == 0 {
+            word += 1;
+            bits = *self.0.get(word)?;
+        }
+        Some(word * 64 + bits.trailing_zeros() as usize)
+    }
 }
 
 impl View {
@@ -76,13 +109,17 @@ impl View {
         if fixed.is_empty() && dynamic.is_empty() {
             return None;
         }
-        let (mut slots, mut sets, mut derived) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut slots, mut sets, mut derived) = (Vec::new(), Vec::new(), DerivedGauges::default());
+        let mut few = None;
         match section {
             Section::Numeric => {
                 let store = &block.store;
                 store.for_shards(|shard| shard.slots.sum_range(block.slots, layout.slots, &mut slots));
                 sets = store.sets.read_range(block.sets, layout.sets);
                 derived = block.derived();
+                if used_only && slots.is_empty() && fixed.len() <= Few::MAX {
+                    few = Some(Few::of(layout, &sets, &derived));
+                }
             }
             Section::Histogram if used_only && dynamic.is_empty() => {
                 let mut all = block.histograms..block.histograms + layout.histograms;
@@ -92,7 +129,6 @@ impl View {
             }
             _ => {}
         }
-        let few = (used_only && slots.is_empty()).then_some(&layout.beside[section as usize][..]);
         let mask = settings.accept.as_ref().map(|_| mask(&block, book, settings));
         let (at_fixed, at_dynamic) = (0, 0);
         let mut view = Self {
@@ -136,20 +172,16 @@ impl View {
 
     /// Passes over fixed stats that are surely not to be shown: most of an idle cluster, so this must be quick.
     fn skip(&mut self) {
-        if let Some(few) = self.few {
-            let rest = few.iter().position(|at| usize::from(*at) >= self.at_fixed);
-            for (i, at) in few.iter().enumerate().skip(rest.unwrap_or(few.len())) {
-                if self.is_shown(usize::from(*at)) {
-                    self.few = Some(&few[i..]);
-                    self.at_fixed = usize::from(*at);
+        while self.at_fixed < self.fixed.len() {
+            if let Some(few) = &self.few {
+                self.at_fixed = few.first_from(self.at_fixed).unwrap_or(self.fixed.len());
+                if self.mask.is_none() {
                     return;
                 }
             }
-            self.few = Some(&[]);
-            self.at_fixed = self.fixed.len();
-            return;
-        }
-        while self.at_fixed < self.fixed.len() && !self.is_shown(self.at_fixed) {
+            if self.at_fixed == self.fixed.len() || self.is_shown(self.at_fixed) {
+                return;
+            }
             self.at_fixed += 1;
         }
     }
@@ -185,7 +217,7 @@ impl View {
 
     #[inline]
     fn derived(&self, at: u16) -> Option<u64> {
-        self.derived.get(usize::from(at)).copied().flatten()
+        self.derived.get(at)
     }
 
     /// The number of the stat at hand: fixed stats first, then those named at run time.
@@ -212,7 +244,7 @@ impl View {
 pub(super) fn read_one(block: &Block, entry: &Entry, book: &Book) -> Reading {
     let slot = |offset: u32| block.store.sum_slot(block.slots + offset);
     let set = |offset: u32| block.store.sets.read(block.sets + offset);
-    read(block, entry, book, slot, set, |at| block.derived_at(at))
+    read(block, entry, book, slot, set, |at| block.derived().get(at))
 }
 
 /// Reads a stat; `slot` and `set` give the raw sums of the block's cells, `derived` what is computed.

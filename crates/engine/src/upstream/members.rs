@@ -5,7 +5,7 @@
 use super::breakers::{Breakers, Resource};
 use super::health::{Health, HostHealth};
 use super::host::HostSet;
-use crate::stats::RemainingStats;
+use crate::stats::{ClusterStats, RemainingStats};
 use nuncio_core::stats::{DeriveGauges, DerivedGauges};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
@@ -63,7 +63,7 @@ impl Members {
 }
 
 impl DeriveGauges for Members {
-    fn derive(&self, gauges: &mut DerivedGauges<'_>) {
+    fn derive(&self, gauges: &mut DerivedGauges) {
         let [default, high] = &self.breakers;
         // A breaker that is closed counts as never used.
         let mut open = |gauge, open: bool| {
@@ -71,42 +71,51 @@ impl DeriveGauges for Members {
                 gauges.set(gauge, 1);
             }
         };
-        open("default_cx_open", default.connections.is_open());
+        open(const { ClusterStats::derived("default_cx_open") }, default.connections.is_open());
         let pools = |b: &Breakers| b.pools.as_ref().is_some_and(Resource::is_open);
-        open("default_cx_pool_open", pools(default));
-        open("high_cx_pool_open", pools(high));
-        open("default_rq_open", default.requests.is_open());
-        open("default_rq_pending_open", default.pending.is_open());
-        open("default_rq_retry_open", default.retries.is_open());
-        open("high_cx_open", high.connections.is_open());
-        open("high_rq_open", high.requests.is_open());
-        open("high_rq_pending_open", high.pending.is_open());
-        open("high_rq_retry_open", high.retries.is_open());
+        open(const { ClusterStats::derived("default_cx_pool_open") }, pools(default));
+        open(const { ClusterStats::derived("high_cx_pool_open") }, pools(high));
+        open(const { ClusterStats::derived("default_rq_open") }, default.requests.is_open());
+        open(const { ClusterStats::derived("default_rq_pending_open") }, default.pending.is_open());
+        open(const { ClusterStats::derived("default_rq_retry_open") }, default.retries.is_open());
+        open(const { ClusterStats::derived("high_cx_open") }, high.connections.is_open());
+        open(const { ClusterStats::derived("high_rq_open") }, high.requests.is_open());
+        open(const { ClusterStats::derived("high_rq_pending_open") }, high.pending.is_open());
+        open(const { ClusterStats::derived("high_rq_retry_open") }, high.retries.is_open());
         match self.max_host_weight.load(Relaxed) {
             0 => {}
-            weight => gauges.set("max_host_weight", weight.into()),
+            weight => gauges.set(const { ClusterStats::derived("max_host_weight") }, weight.into()),
         }
         let [healthy, degraded, excluded, total] = self.counts.each_ref().map(|c| c.load(Relaxed).into());
-        gauges.set("membership_degraded", degraded);
-        gauges.set("membership_excluded", excluded);
-        gauges.set("membership_healthy", healthy);
-        gauges.set("membership_total", total);
-        gauges.set("warming_state", u64::from(!self.initialized.load(Relaxed)));
+        gauges.set(const { ClusterStats::derived("membership_degraded") }, degraded);
+        gauges.set(const { ClusterStats::derived("membership_excluded") }, excluded);
+        gauges.set(const { ClusterStats::derived("membership_healthy") }, healthy);
+        gauges.set(const { ClusterStats::derived("membership_total") }, total);
+        gauges.set(
+            const { ClusterStats::derived("warming_state") },
+            u64::from(!self.initialized.load(Relaxed)),
+        );
     }
 }
 
 /// Lets one function compute what is left of each resource (`track_remaining`).
 pub fn derive_remaining(stats: &RemainingStats, breakers: &Arc<Breakers>) {
     let breakers = breakers.clone();
-    stats.group().derive(Arc::new(move |gauges: &mut DerivedGauges<'_>| {
+    stats.group().derive(Arc::new(move |gauges: &mut DerivedGauges| {
         let left = |r: &Resource| r.max().saturating_sub(r.used());
         let b = &breakers;
-        gauges.set("remaining_cx", left(&b.connections));
-        gauges.set("remaining_cx_pools", b.pools.as_ref().map_or(u64::MAX, left));
-        gauges.set("remaining_pending", left(&b.pending));
+        gauges.set(const { RemainingStats::derived("remaining_cx") }, left(&b.connections));
+        gauges.set(
+            const { RemainingStats::derived("remaining_cx_pools") },
+            b.pools.as_ref().map_or(u64::MAX, left),
+        );
+        gauges.set(const { RemainingStats::derived("remaining_pending") }, left(&b.pending));
         // As in Envoy: with a budget it depends on what changes without it.
-        gauges.set("remaining_retries", if b.budget.is_some() { 0 } else { left(&b.retries) });
-        gauges.set("remaining_rq", left(&b.requests));
+        gauges.set(
+            const { RemainingStats::derived("remaining_retries") },
+            if b.budget.is_some() { 0 } else { left(&b.retries) },
+        );
+        gauges.set(const { RemainingStats::derived("remaining_rq") }, left(&b.requests));
     }));
 }
 

@@ -56,7 +56,9 @@ fn eager_stats_are_listed_at_zero_and_lazy_ones_once_used() {
     a.membership_change().inc();
     a.version_text().set("v1");
     a.cx_open().set(|| Some(1));
-    a.group().derive(Arc::new(|gauges: &mut DerivedGauges<'_>| gauges.set("cx_open", 5)));
+    a.group().derive(Arc::new(|gauges: &mut DerivedGauges| {
+        gauges.set(const { Cluster::derived("cx_open") }, 5);
+    }));
     a.fallback().inc();
     a.rq().record(503);
     a.rq().record(503);

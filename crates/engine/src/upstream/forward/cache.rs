@@ -14,7 +14,7 @@ use nuncio_core::address::Address;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::info::HostInfo;
-use nuncio_core::stats::{DerivedGauges, Scope};
+use nuncio_core::stats::{DerivedGauge, DerivedGauges, Scope};
 use nuncio_core::upstreams::DnsCache;
 use nuncio_core::{rng, worker};
 use std::cell::{Cell, RefCell};
@@ -84,11 +84,12 @@ pub fn get(
     let stats = DnsCacheStats::new(&root.scope("dns_cache").scope(&nuncio_core::stats::sanitize(&c.name)));
     let pending = Arc::new(Resource::new(options.max_pending));
     let left = pending.clone();
-    stats.group().derive(Arc::new(move |gauges: &mut DerivedGauges<'_>| {
+    stats.group().derive(Arc::new(move |gauges: &mut DerivedGauges| {
         if left.is_open() {
-            gauges.set("rq_pending_open", 1);
+            gauges.set(const { DnsCacheStats::derived("rq_pending_open") }, 1);
         }
-        gauges.set("rq_pending_remaining", left.max().saturating_sub(left.used()));
+        const REMAINING: DerivedGauge = DnsCacheStats::derived("rq_pending_remaining");
+        gauges.set(REMAINING, left.max().saturating_sub(left.used()));
     }));
     let names = Arc::new(Names {
         name: c.name.as_str().into(),

@@ -154,6 +154,7 @@ impl HostSet {
         set.latest_up = set.hosts.iter().map(|h| h.up_since()).max().unwrap_or(0);
         let levels = set.hosts.last().map_or(0, |h| h.priority()) + 1;
         let mut from = 0;
+        set.levels.reserve_exact(levels as usize);
         for priority in 0..levels {
             let to = set.hosts.partition_point(|h| h.priority() <= priority) as u32;
             let level = set.level(List::Range(from, to), m);
