@@ -86,6 +86,17 @@ pub struct HostInfo {
     pub canary: bool,
 }
 
+/// The host that a request is to go to, whatever the balancer would choose (Envoy's `setUpstreamOverrideHost`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverrideHost {
+    /// Its address, as [`HostInfo::address_text`].
+    pub address: Box<str>,
+    /// No other host will do.
+    pub strict: bool,
+    /// Status of the answer when no other will do and the cluster has no such host.
+    pub not_found: u16,
+}
+
 /// The upstream side of a stream; the last attempt, unless said otherwise.
 #[derive(Default)]
 pub struct UpstreamInfo {
@@ -304,6 +315,8 @@ pub struct StreamInfo {
     pub upstream_meter: Meter,
     /// The upstream side.
     pub upstream: RefCell<UpstreamInfo>,
+    /// The host that a filter wants for it; its first attempt goes there.
+    pub override_host: RefCell<Option<Rc<OverrideHost>>>,
     /// Upstream attempts, 0 before the first.
     pub attempts: Cell<u32>,
     /// A random number kept for the stream: weighted clusters and fractions decide the same way when a route is chosen again.
@@ -349,6 +362,7 @@ impl StreamInfo {
             downstream: Meter::default(),
             upstream_meter: Meter::default(),
             upstream: RefCell::default(),
+            override_host: RefCell::default(),
             attempts: Cell::new(0),
             random: Cell::new(random),
             buffered: Cell::new(0),

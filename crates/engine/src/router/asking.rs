@@ -8,9 +8,10 @@ use crate::upstream::lb::hash_policy::HashPolicy;
 use crate::upstream::lb::previous::PreviousPriorities;
 use crate::upstream::lb::subset::{Criteria, asked};
 use nuncio_core::Exchange;
-use nuncio_core::info::{ConnInfo, StreamInfo, StreamShared};
+use nuncio_core::info::{ConnInfo, OverrideHost, StreamInfo, StreamShared};
 use nuncio_wire::RequestHead;
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// A request that asks for a host.
@@ -53,6 +54,10 @@ impl LbContext for Asking<'_> {
     }
     fn conn(&self) -> Option<&ConnInfo> {
         Some(&self.sx.conn)
+    }
+    fn override_host(&self) -> Option<Rc<OverrideHost>> {
+        // Only the first attempt goes there, as in Envoy.
+        (self.sx.info.attempts.get() <= 1).then(|| self.sx.info.override_host.borrow().clone())?
     }
     fn retry_priority(&self) -> Option<&PreviousPriorities> {
         self.retry?.priorities()

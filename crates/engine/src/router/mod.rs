@@ -148,7 +148,13 @@ impl Router {
             if !matches!(unresolved, Some((_, true))) {
                 cluster.plan.stats.upstream_cx_none_healthy().inc();
             }
-            account.reply(None, ex, 503);
+            if let Some(o) = &*ex.sx.info.override_host.borrow()
+                && o.strict
+                && cluster.at(&o.address).is_none()
+            {
+                none.status = o.not_found;
+            }
+            account.reply(None, ex, none.status);
             if let Some((why, _)) = unresolved {
                 none.details = why.to_string().into();
             }

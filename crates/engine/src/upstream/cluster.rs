@@ -2,7 +2,7 @@
 
 use super::breakers::Breakers;
 use super::connect::Eyeballs;
-use super::health::PanicPolicy;
+use super::health::{HealthStatuses, PanicPolicy};
 use super::lb::config::Lb;
 use super::transport::Transports;
 use crate::keepalive::KeepalivePlan;
@@ -72,6 +72,8 @@ pub struct ClusterPlan {
     /// `common_lb_config.close_connections_on_host_set_change`: connections to all hosts end when one comes, goes or changes
     /// its health.
     pub close_on_set_change: bool,
+    /// `common_lb_config.override_host_status`: of which health a host may be that a request asks for.
+    pub override_status: HealthStatuses,
     /// `ignore_health_on_host_removal`: hosts that discovery no longer names go, though they pass their health checks.
     pub ignore_health_on_host_removal: bool,
     /// `wait_for_warm_on_init`: who waits for the cluster waits for the first answers to its names.

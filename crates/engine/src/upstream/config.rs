@@ -6,7 +6,7 @@ use super::connect::Eyeballs;
 use super::dns::DnsOptions;
 use super::eds::EdsPlan;
 use super::forward;
-use super::health::PanicPolicy;
+use super::health::{HealthStatuses, PanicPolicy};
 use super::health_check;
 use super::host::Wanted;
 use super::lb;
@@ -138,8 +138,10 @@ pub const COVERED: &[Covered] = &[
             "consistent_hashing_lb_config",
             "ignore_new_hosts_until_first_hc",
             "close_connections_on_host_set_change",
+            "override_host_status",
         ],
     ),
+    Covered::new("envoy.config.core.v3.HealthStatusSet", &["statuses"]),
     Covered::new(
         "envoy.config.endpoint.v3.LocalityLbEndpoints",
         &["locality", "lb_endpoints", "load_balancing_weight", "priority"],
@@ -329,6 +331,9 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
             .common_lb_config
             .as_ref()
             .is_some_and(|l| l.close_connections_on_host_set_change),
+        override_status: HealthStatuses::new(
+            c.common_lb_config.as_ref().and_then(|l| l.override_host_status.as_ref()),
+        ),
         ignore_health_on_host_removal: c.ignore_health_on_host_removal,
         waits_for_names: c.wait_for_warm_on_init.unwrap_or(true),
         transports: Transports::new(c, auto(c)?.as_ref(), &[], &scope, cx)?,

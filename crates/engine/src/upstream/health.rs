@@ -1,9 +1,9 @@
 //! How fit hosts are, and when a cluster panics because too few are.
 
-use nuncio_api::envoy::config::core::v3::HealthStatus;
+use nuncio_api::envoy::config::core::v3::{HealthStatus, HealthStatusSet};
 use nuncio_api::envoy::config::endpoint::v3::cluster_load_assignment::Policy;
 use nuncio_core::runtime::RuntimeNumber;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
 
 /// What counts for the choice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,7 +19,11 @@ pub enum Health {
 /// What is known of a host's health; shared by all threads. Main changes it, but for
 /// [`EXCLUDED_VIA_IMMEDIATE_HC_FAIL`](Self::EXCLUDED_VIA_IMMEDIATE_HC_FAIL).
 #[derive(Debug, Default)]
-pub struct HostHealth(AtomicU16);
+pub struct HostHealth {
+    bits: AtomicU16,
+    /// `health_status`
+    said: AtomicU8,
+}
 
 impl HostHealth {
     /// An active health check failed.
@@ -60,13 +64,14 @@ impl HostHealth {
             HealthStatus::Draining => Self::EDS_STATUS_DRAINING,
             HealthStatus::Degraded => Self::DEGRADED_EDS_HEALTH,
         };
-        let old = self.0.fetch_and(!Self::OF_EDS, Relaxed);
-        self.0.fetch_or(bits, Relaxed);
+        self.said.store(status as u8, Relaxed);
+        let old = self.bits.fetch_and(!Self::OF_EDS, Relaxed);
+        self.bits.fetch_or(bits, Relaxed);
         old & Self::OF_EDS != bits
     }
     /// The reasons why the host is not plainly healthy.
     pub fn bits(&self) -> u16 {
-        self.0.load(Relaxed)
+        self.bits.load(Relaxed)
     }
     /// True when one of these reasons holds.
     pub fn has(&self, bits: u16) -> bool {
@@ -74,11 +79,11 @@ impl HostHealth {
     }
     /// Adds reasons.
     pub fn set(&self, bits: u16) {
-        self.0.fetch_or(bits, Relaxed);
+        self.bits.fetch_or(bits, Relaxed);
     }
     /// Takes reasons away.
     pub fn clear(&self, bits: u16) {
-        self.0.fetch_and(!bits, Relaxed);
+        self.bits.fetch_and(!bits, Relaxed);
     }
     /// What counts.
     pub fn get(&self) -> Health {
@@ -103,6 +108,33 @@ impl HostHealth {
             Health::Degraded => HealthStatus::Degraded,
             Health::Unhealthy => HealthStatus::Unhealthy,
         }
+    }
+}
+
+/// Of which health hosts may be that requests ask for (`CommonLbConfig.override_host_status`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HealthStatuses(u8);
+
+impl HealthStatuses {
+    /// These; none are configured: all but those that are unfit.
+    pub fn new(s: Option<&HealthStatusSet>) -> HealthStatuses {
+        let default = [HealthStatus::Unknown, HealthStatus::Healthy, HealthStatus::Degraded];
+        let bits = |all: &mut dyn Iterator<Item = HealthStatus>| all.fold(0, |bits, s| bits | 1 << s as u8);
+        HealthStatuses(s.map_or_else(|| bits(&mut default.into_iter()), |s| bits(&mut s.statuses())))
+    }
+    /// True for a host whose health is among them: what was found out about it counts before what discovery says.
+    pub fn allow(self, h: &HostHealth) -> bool {
+        let said = h.said.load(Relaxed);
+        let status = if h.has(HostHealth::FAILED_ACTIVE_HC | HostHealth::FAILED_OUTLIER_CHECK) {
+            HealthStatus::Unhealthy as u8
+        } else if h.has(HostHealth::FAILED_EDS_HEALTH | HostHealth::EDS_STATUS_DRAINING) {
+            said
+        } else if h.has(HostHealth::DEGRADED_ACTIVE_HC) {
+            HealthStatus::Degraded as u8
+        } else {
+            said
+        };
+        self.0 >> status & 1 != 0
     }
 }
 
@@ -157,5 +189,33 @@ mod tests {
             h.set_status(status);
             assert_eq!(h.get(), health, "{status:?}");
         }
+    }
+
+    #[test]
+    fn which_may_be_asked_for() {
+        let default = HealthStatuses::new(None);
+        let some =
+            HealthStatusSet { statuses: vec![HealthStatus::Timeout as i32, HealthStatus::Healthy as i32] };
+        let (none, some) =
+            (HealthStatuses::new(Some(&HealthStatusSet::default())), HealthStatuses::new(Some(&some)));
+        let allowed = |h: &HostHealth| [default, some, none].map(|s| s.allow(h));
+        let h = HostHealth::default();
+        assert_eq!(allowed(&h), [true, false, false]);
+        for (status, expected) in [
+            (HealthStatus::Healthy, [true, true, false]),
+            (HealthStatus::Degraded, [true, false, false]),
+            (HealthStatus::Unhealthy, [false; 3]),
+            (HealthStatus::Draining, [false; 3]),
+            (HealthStatus::Timeout, [false, true, false]),
+        ] {
+            h.set_status(status);
+            assert_eq!(allowed(&h), expected, "{status:?}");
+        }
+        h.set(HostHealth::FAILED_ACTIVE_HC);
+        assert_eq!(allowed(&h), [false; 3], "what a check found counts first");
+        h.clear(HostHealth::FAILED_ACTIVE_HC);
+        h.set_status(HealthStatus::Healthy);
+        h.set(HostHealth::DEGRADED_ACTIVE_HC);
+        assert_eq!(allowed(&h), [true, false, false]);
     }
 }

@@ -156,6 +156,13 @@ impl Cluster {
     }
     /// Chooses a host; `None` when there is none.
     pub fn choose(self: &Rc<Self>, cx: &dyn LbContext) -> Option<Rc<LocalHost>> {
+        if let Some(wanted) = cx.override_host() {
+            let found = self.at(&wanted.address);
+            let fit = found.filter(|h| self.plan.override_status.allow(&h.host.health));
+            if fit.is_some() || wanted.strict {
+                return fit;
+            }
+        }
         let mut host = self.choose_once(cx, 0, None)?;
         for attempt in 1..=cx.attempts() {
             if !cx.rejects(&host.host) {
@@ -164,6 +171,12 @@ impl Cluster {
             host = self.choose_once(cx, attempt, None)?;
         }
         Some(host)
+    }
+    /// The host with this address.
+    pub fn at(self: &Rc<Self>, address: &str) -> Option<Rc<LocalHost>> {
+        let Hosts { set, by_place, known, .. } = &mut *self.hosts.borrow_mut();
+        let at = set.at(address)?;
+        self.placed(set, by_place, known, at as usize)
     }
     /// One choice, after so many that were rejected; `force`: from this priority, and its degraded hosts or not.
     pub fn choose_once(
@@ -182,6 +195,16 @@ impl Cluster {
             Picked::At(at) => at as usize,
             Picked::Host(h) => return Some(self.known(known, &h)),
         };
+        self.placed(set, by_place, known, at)
+    }
+    /// The host at this place of the set.
+    fn placed(
+        self: &Rc<Self>,
+        set: &HostSet,
+        by_place: &mut Vec<Option<Rc<LocalHost>>>,
+        known: &mut TrustedMap<usize, Rc<LocalHost>>,
+        at: usize,
+    ) -> Option<Rc<LocalHost>> {
         if by_place.is_empty() {
             by_place.resize_with(set.hosts.len(), || None);
         }

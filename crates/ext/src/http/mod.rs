@@ -27,4 +27,5 @@ extensions![
     rbac,
     set_filter_state,
     set_metadata,
+    stateful_session,
 ];

@@ -95,7 +95,7 @@ impl HttpClient for Fake {
             let seen = SeenCall { cluster, headers: head.headers, body: bytes, timeout: options.timeout };
             let mut state = calls.state();
             state.seen.push(seen);
-            let Reply { head, payload } = state.answers.pop_front().ok_or(CallError::NoCluster)?;
+            let Reply { head, payload, .. } = state.answers.pop_front().ok_or(CallError::NoCluster)?;
             Ok(Answer { head, body: Payload::into_body(payload), sx })
         })
     }

@@ -81,12 +81,18 @@ macro_rules! payload_methods {
 pub struct Reply {
     pub(super) head: ResponseHead,
     pub(super) payload: Payload,
+    pub(super) host: Option<String>,
 }
 
 impl Reply {
     /// A reply without headers and body.
     pub fn new(status: u16) -> Reply {
-        Reply { head: ResponseHead::new(status), payload: Payload::default() }
+        Reply { head: ResponseHead::new(status), payload: Payload::default(), host: None }
+    }
+    /// It comes from the host at this address.
+    pub fn from_host(mut self, address: &str) -> Reply {
+        self.host = Some(address.to_owned());
+        self
     }
     payload_methods!();
 }

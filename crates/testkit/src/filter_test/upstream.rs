@@ -4,7 +4,7 @@ use super::message::{Payload, Reply, Seen, SeenRequest};
 use super::{FilterTest, build::Built};
 use nuncio_core::address::Address;
 use nuncio_core::body::{Body, BodyError, Frame};
-use nuncio_core::info::{ConnInfo, ListenerInfo};
+use nuncio_core::info::{ConnInfo, HostInfo, ListenerInfo};
 use nuncio_core::pipeline::{Outcome, Run, Terminal};
 use nuncio_core::route::RouteSource;
 use nuncio_core::{Exchange, Flag, Step, StreamShared};
@@ -31,6 +31,10 @@ impl Terminal for Upstream {
         }
         *self.seen.borrow_mut() = Some(SeenRequest { headers, body: text, trailers });
         let reply = self.reply.clone();
+        if let Some(text) = &reply.host {
+            let host = HostInfo { address_text: text.as_str().into(), ..Default::default() };
+            ex.sx.info.upstream.borrow_mut().host = Some(Arc::new(host));
+        }
         ex.sx.info.set_details("via_upstream");
         ex.response = Some(reply.head);
         ex.response_body = reply.payload.into_body();

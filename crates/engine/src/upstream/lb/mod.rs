@@ -30,9 +30,10 @@ pub mod zone;
 use super::host::Host;
 use hash_policy::HashPolicy;
 use nuncio_core::coverage::Covered;
-use nuncio_core::info::{ConnInfo, StreamInfo};
+use nuncio_core::info::{ConnInfo, OverrideHost, StreamInfo};
 use nuncio_wire::RequestHead;
 use previous::PreviousPriorities;
+use std::rc::Rc;
 use std::sync::Arc;
 use subset::Criteria;
 
@@ -69,6 +70,10 @@ pub trait LbContext {
     }
     /// Its connection.
     fn conn(&self) -> Option<&ConnInfo> {
+        None
+    }
+    /// The host that it wants, whatever the balancer would choose.
+    fn override_host(&self) -> Option<Rc<OverrideHost>> {
         None
     }
     /// Which priorities another attempt goes to (`retry_priority`).

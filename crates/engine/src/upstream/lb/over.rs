@@ -84,8 +84,8 @@ impl OverrideHost {
         });
         while let Some(name) = named.hosts.get(named.next.get()) {
             named.next.set(named.next.get() + 1);
-            if let Some(i) = p.set.hosts.iter().position(|h| *h.info.address_text == **name) {
-                return Some(Picked::At(i as u32));
+            if let Some(i) = p.set.at(name) {
+                return Some(Picked::At(i));
             }
         }
         None

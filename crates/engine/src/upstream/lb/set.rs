@@ -12,7 +12,7 @@ use crate::upstream::host::Host;
 use nuncio_core::address::Address;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 #[cfg(test)]
 thread_local! {
@@ -41,6 +41,8 @@ pub struct HostSet {
     pub by_address: Option<HashMap<SocketAddr, u32>>,
     /// Hosts by name and port, where requests name those.
     pub by_name: Option<HashMap<Arc<str>, u32>>,
+    /// Hosts by the text of their address, made when the first request names one so.
+    by_text: OnceLock<HashMap<Arc<str>, u32>>,
     /// When the host that is up for the shortest time came up, for slow start.
     pub latest_up: u64,
 }
@@ -199,6 +201,18 @@ impl HostSet {
             }
             Policy::Aggregate(_) | Policy::Provided => {}
         }
+    }
+    /// The place of the host with this address ([`HostInfo::address_text`](nuncio_core::info::HostInfo::address_text));
+    /// of several the first.
+    pub fn at(&self, address: &str) -> Option<u32> {
+        let index = self.by_text.get_or_init(|| {
+            let mut all = HashMap::with_capacity(self.hosts.len());
+            for (i, h) in self.hosts.iter().enumerate() {
+                all.entry(h.info.address_text.clone()).or_insert(i as u32);
+            }
+            all
+        });
+        index.get(address).copied()
     }
     /// The first host of each address.
     fn addresses(&self) -> HashMap<SocketAddr, u32> {
