@@ -49,10 +49,11 @@ def nuncio_binary(wanted):
     return str(path.resolve())
 
 
-def origin_binary():
+def own_programs():
+    """The folder of the origin and of `pace`."""
     target = TARGET / "bench"
     build(ROOT / "bench" / "origin" / "Cargo.toml", target)
-    return target / "release" / "bench-origin"
+    return target / "release"
 
 
 def certificates():
@@ -78,7 +79,9 @@ class Bench:
         self.certs, self.problems, self.results = certificates(), [], {}
         self.many = None
         self.port = process.free_ports(1)[0]
-        self.origin = process.start(process.LOAD_CPU, [origin_binary(), self.port], folder / "origin.log")
+        own = own_programs()
+        load.PACE = own / "pace"
+        self.origin = process.start(process.LOAD_CPU, [own / "bench-origin", self.port], folder / "origin.log")
         process.wait_port(self.port, self.origin)
 
     def scenario(self, name):

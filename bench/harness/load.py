@@ -9,6 +9,9 @@ import time
 from . import process
 from .scenarios import BIG, HEADERS, SMALL
 
+# Where `pace` is.
+PACE = None
+
 WRK_REPORT = """done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format("RESULT %d %d %d %d %d %d\\n", summary.requests, summary.duration, summary.bytes,
@@ -61,8 +64,21 @@ def h2load(scenario, url, seconds, folder):
     }
 
 
+def pace(scenario, port, seconds):
+    headers = [f"{key}: {value}" for key, value in HEADERS.items()]
+    shape = [port, scenario.rate, seconds, scenario.connections, scenario.path]
+    text = on_load_cpu([str(part) for part in (PACE, *shape, *headers)])
+    found = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", text)
+    if not found:
+        raise RuntimeError("pace: " + text[-500:])
+    requests, micros, size, p50, p99, errors = map(int, found.groups())
+    return {"requests": requests, "seconds": micros / 1e6, "bytes": size, "p50_us": p50, "p99_us": p99, "errors": errors}
+
+
 def drive(scenario, port, seconds, folder):
     """Loads the proxy at `port` and returns what the tool counted."""
+    if scenario.tool == "pace":
+        return pace(scenario, port, seconds)
     url = f"{'https' if scenario.tls else 'http'}://127.0.0.1:{port}{scenario.path}"
     return (wrk if scenario.tool == "wrk" else h2load)(scenario, url, seconds, folder)
 

@@ -16,6 +16,8 @@ class Load:
     path: str = SMALL
     tls: bool = False
     close: bool = False
+    # Requests a second, evenly spaced; 0: as many as possible.
+    rate: int = 0
 
 
 LOADS = {
@@ -24,6 +26,7 @@ LOADS = {
     "h2h2": Load("HTTP/2 both sides, 10 connections x 32 streams, 1 KiB", "h2h2", "h2load", 10, 32),
     "tls-h1": Load("TLS 1.3 and HTTP/1.1, 64 connections, 1 KiB", "tls", "wrk", 64, tls=True),
     "tls-hs": Load("a full TLS 1.3 handshake for each request", "tls", "wrk", 32, tls=True, close=True),
+    "h1-rate": Load("HTTP/1.1 both sides, 8,000 requests a second, evenly spaced", "h1", "pace", 64, rate=8000),
     "big": Load("HTTP/1.1 both sides, 16 connections, 1 MiB", "h1", "wrk", 16, path=BIG),
 }
 
