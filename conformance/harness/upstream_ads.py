@@ -22,12 +22,13 @@ KINDS = {
     "RDS": "envoy.config.route.v3.RouteConfiguration",
     "SDS": "envoy.extensions.transport_sockets.tls.v3.Secret",
     "RTDS": "envoy.service.runtime.v3.Runtime",
+    "SRDS": "envoy.config.route.v3.ScopedRouteConfiguration",
     "VHDS": "envoy.config.route.v3.VirtualHost",
     "ECDS": "envoy.config.core.v3.TypedExtensionConfig",
 }
 MODULES = """
 envoy.service.discovery.v3.discovery envoy.config.cluster.v3.cluster envoy.config.endpoint.v3.endpoint
-envoy.config.listener.v3.listener envoy.config.route.v3.route envoy.service.runtime.v3.rtds
+envoy.config.listener.v3.listener envoy.config.route.v3.route envoy.config.route.v3.scoped_route envoy.service.runtime.v3.rtds
 envoy.extensions.transport_sockets.tls.v3.tls envoy.extensions.transport_sockets.tls.v3.secret
 envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager
 envoy.extensions.filters.http.router.v3.router envoy.extensions.access_loggers.file.v3.file

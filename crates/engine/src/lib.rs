@@ -51,6 +51,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(nuncio_core::runtime::COVERED);
     c.add(nuncio_core::format::COVERED);
     c.add(http::config::COVERED);
+    c.add(http::scopes::COVERED);
     c.add(ecds::COVERED);
     c.add(http::forwarded_cert::COVERED);
     c.add(http::origin::COVERED);

@@ -62,6 +62,10 @@ pub enum Dumped {
     Routes,
     /// The same, of a control plane.
     DynamicRoutes,
+    /// `envoy.admin.v3.ScopedRoutesConfigDump.InlineScopedRouteConfigs` of connection managers.
+    Scopes,
+    /// `envoy.admin.v3.ScopedRoutesConfigDump.DynamicScopedRouteConfigs`
+    DynamicScopes,
     /// `envoy.config.core.v3.TypedExtensionConfig` of filters, of a control plane.
     Extensions,
     /// `envoy.extensions.transport_sockets.tls.v3.Secret`

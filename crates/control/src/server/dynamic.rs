@@ -177,12 +177,12 @@ fn state(l: &ListenerEntry) -> DynamicListenerState {
     }
 }
 
-fn any<M: Message + Name>(m: &M) -> prost_types::Any {
+pub(super) fn any<M: Message + Name>(m: &M) -> prost_types::Any {
     prost_types::Any { type_url: M::type_url(), value: m.encode_to_vec() }
 }
 
 /// In milliseconds, as Envoy shows times.
-fn timestamp(t: SystemTime) -> prost_types::Timestamp {
+pub(super) fn timestamp(t: SystemTime) -> prost_types::Timestamp {
     let since = t.duration_since(UNIX_EPOCH).unwrap_or_default();
     prost_types::Timestamp {
         seconds: since.as_secs().try_into().unwrap_or(i64::MAX),

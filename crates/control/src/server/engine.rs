@@ -1,10 +1,15 @@
 //! The engine as the admin interface sees it.
 
 use super::build::Secrets;
+use super::dynamic::{any, timestamp};
 use super::{certs, dynamic};
 use crate::admin::view::{
     CertsView, ClusterView, ConfigView, Drain, Dumped, HostStats, HostView, ListenerView, OutlierView,
     Thresholds, View,
+};
+use hcm::http_connection_manager::RouteSpecifier;
+use nuncio_api::envoy::admin::v3::scoped_routes_config_dump::{
+    DynamicScopedRouteConfigs, InlineScopedRouteConfigs,
 };
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
@@ -19,6 +24,7 @@ use nuncio_core::discovery::Resource;
 use nuncio_core::hash64::xxh64;
 use nuncio_engine::ecds::Providers;
 use nuncio_engine::http::rds::RouteProviders;
+use nuncio_engine::http::scopes::srds::{ScopeProviders, ScopesView};
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::listener::worker::Which;
 use nuncio_engine::tls::sds::{SecretProviders, SecretView};
@@ -74,7 +80,7 @@ impl EngineView {
         self.certs.take();
     }
     fn config<M: Message + Name + 'static>(&self, name: &str, make: impl Fn() -> M + 'static) -> ConfigView {
-        let config = move || prost_types::Any { type_url: M::type_url(), value: make().encode_to_vec() };
+        let config = move || any(&make());
         ConfigView { name: name.to_owned(), config: Rc::new(config), last_updated: self.since, version: None }
     }
     /// The configuration as of a revision.
@@ -193,6 +199,22 @@ impl View for EngineView {
                     })
                 };
                 RouteProviders::here().list().into_iter().map(one).collect()
+            }
+            Dumped::Scopes => {
+                let all = self.listeners.list();
+                let of = |l: &Rc<ListenerEntry>| {
+                    let at = Some(timestamp(l.revision.updated));
+                    inline_scopes(&l.config.get()).into_iter().map(move |s| (s, at))
+                };
+                let one = |(s, last_updated)| {
+                    let dump = InlineScopedRouteConfigs { last_updated, ..s };
+                    self.config(&dump.name.clone(), move || dump.clone())
+                };
+                all.iter().flat_map(of).map(one).collect()
+            }
+            Dumped::DynamicScopes => {
+                let one = |s: ScopesView| self.config(&s.name.clone(), move || dynamic_scopes(&s));
+                ScopeProviders::here().list().into_iter().map(one).collect()
             }
             Dumped::Extensions => {
                 let one = |(r, at): (Resource, SystemTime)| {
@@ -371,20 +393,48 @@ fn address(a: &Address) -> core::Address {
     core::Address { address: Some(kind) }
 }
 
-/// The route tables that stand in a listener's connection managers.
-fn route_tables(l: &Listener) -> Vec<RouteConfiguration> {
+/// A listener's connection managers.
+fn managers(l: &Listener) -> impl Iterator<Item = hcm::HttpConnectionManager> {
     let chains = l.filter_chains.iter().chain(l.default_filter_chain.as_deref());
     let filters = chains.flat_map(|c| &c.filters);
-    let managers = filters.filter_map(|f| match &f.config_type {
+    filters.filter_map(|f| match &f.config_type {
         Some(ConfigType::TypedConfig(any)) if any.type_url == hcm::HttpConnectionManager::type_url() => {
             hcm::HttpConnectionManager::decode(&*any.value).ok()
         }
         _ => None,
+    })
+}
+
+/// The route tables that stand in a listener's connection managers.
+fn route_tables(l: &Listener) -> Vec<RouteConfiguration> {
+    let routes = managers(l).filter_map(|m| match m.route_specifier {
+        Some(RouteSpecifier::RouteConfig(r)) => Some(*r),
+        _ => None,
     });
-    managers
-        .filter_map(|m| match m.route_specifier {
-            Some(hcm::http_connection_manager::RouteSpecifier::RouteConfig(r)) => Some(*r),
-            _ => None,
-        })
-        .collect()
+    routes.collect()
+}
+
+/// The scoped routes that stand in them.
+fn inline_scopes(l: &Listener) -> Vec<InlineScopedRouteConfigs> {
+    let scopes = managers(l).filter_map(|m| {
+        let Some(RouteSpecifier::ScopedRoutes(s)) = m.route_specifier else { return None };
+        let Some(hcm::scoped_routes::ConfigSpecifier::ScopedRouteConfigurationsList(all)) =
+            s.config_specifier
+        else {
+            return None;
+        };
+        let scoped_route_configs = all.scoped_route_configurations.iter().map(any).collect();
+        Some(InlineScopedRouteConfigs { name: s.name, scoped_route_configs, last_updated: None })
+    });
+    scopes.collect()
+}
+
+fn dynamic_scopes(s: &ScopesView) -> DynamicScopedRouteConfigs {
+    DynamicScopedRouteConfigs {
+        name: s.name.clone(),
+        version_info: s.version.to_string(),
+        scoped_route_configs: s.scopes.iter().map(|c| any(&**c)).collect(),
+        last_updated: Some(timestamp(s.updated)),
+        ..Default::default()
+    }
 }

@@ -1,6 +1,7 @@
 //! One subscription, whatever brings its resources: it counts, gives up waiting, checks, and knows what is the same.
 
 use super::base::Base;
+use super::resource::{ROUTES, SCOPED_ROUTES};
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::discovery::{CountUpdates, Removed, Resource, Subscriber, Update};
 use nuncio_core::log;
@@ -182,12 +183,17 @@ impl Watch {
         let first = u.resources.first().filter(|_| self.name.is_some());
         let same = first.is_some_and(|r| self.last.borrow().as_ref().is_some_and(|l| l.bytes == r.bytes));
         if !same {
-            // Who takes all of them checks each, since some may be right.
-            let checked =
-                if self.demand.is_some() { u.resources } else { first.map_or(&[][..], std::slice::from_ref) };
+            // Who takes all clusters or listeners checks each, since some may be right.
+            let checked = match self.demand.is_some() || self.kind == SCOPED_ROUTES {
+                true => u.resources,
+                false => first.map_or(&[][..], std::slice::from_ref),
+            };
             for r in checked {
                 base.checker().check(self.kind, &r.bytes)?;
             }
+            // Scopes ask for routes: all of them in one request.
+            let scopes = self.kind == SCOPED_ROUTES;
+            let _paused = scopes.then(|| base.facts.discovery.pause(&[ROUTES]));
             subscriber.update(u, &base.cx()).map_err(|e| e.0)?;
         }
         if let Some(r) = first {

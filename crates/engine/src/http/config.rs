@@ -8,6 +8,7 @@ use super::origin::{Origin, trace_reasons};
 use super::path::PathRules;
 use super::premature::PrematureLimits;
 use super::rds::{RouteProviders, RouteSlot};
+use super::scopes::ScopesPlan;
 use super::tracing::TracingPlan;
 use super::upgrade::UpgradePlan;
 use super::{Hcm, Last, Timeouts};
@@ -45,6 +46,7 @@ pub const COVERED: &[Covered] = &[
             "stat_prefix",
             "route_config",
             "rds",
+            "scoped_routes",
             "http_filters",
             "add_user_agent",
             "common_http_protocol_options",
@@ -226,6 +228,8 @@ pub struct HcmPlan {
     pub routes: Arc<RouteTable>,
     /// `rds`: the routes are these instead.
     pub rds: Option<Arc<RouteSlot>>,
+    /// `scoped_routes`: a request's headers say which routes these are.
+    pub scopes: Option<ScopesPlan>,
     /// `use_remote_address`
     pub use_remote_address: bool,
     /// `xff_num_trusted_hops`
@@ -297,11 +301,18 @@ impl HcmPlan {
         let filter_scope = filter_scope(c, cx);
         let cx = BuildCx { scope: &filter_scope, ..*cx };
         let (filters, router) = filters(&c.http_filters, &cx)?;
-        let (routes, rds) = match &c.route_specifier {
-            Some(hcm::RouteSpecifier::Rds(rds)) => {
-                (Arc::new(RouteTable::empty()), Some(RouteProviders::here().provide(c, rds, &cx)?))
+        let (mut rds, mut scopes) = (None, None);
+        let routes = match &c.route_specifier {
+            Some(hcm::RouteSpecifier::RouteConfig(routes)) => Arc::new(RouteTable::new(routes, &cx)?),
+            Some(hcm::RouteSpecifier::Rds(r)) => {
+                rds = Some(RouteProviders::here().provide(c, r, &cx)?);
+                Arc::new(RouteTable::empty())
             }
-            _ => (routes(c, &cx)?, None),
+            Some(hcm::RouteSpecifier::ScopedRoutes(s)) => {
+                scopes = Some(ScopesPlan::new(c, s, &cx)?);
+                Arc::new(RouteTable::empty())
+            }
+            None => return Err("field: \"route_specifier\", reason: is required".into()),
         };
         let runtime = cx.server.runtime().snapshot();
         let mut common = c.common_http_protocol_options.unwrap_or_default();
@@ -388,7 +399,7 @@ impl HcmPlan {
         plan.append_local_overload = c.append_local_overload;
         plan.path = PathRules::new(c, &runtime)?;
         plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
-        (plan.filters, plan.router, plan.rds) = (filters, router, rds);
+        (plan.filters, plan.router, plan.rds, plan.scopes) = (filters, router, rds, scopes);
         plan.upgrades = super::upgrade::plans(&c.upgrade_configs, &cx)?;
         plan.local_replies = c.local_reply_config.as_ref().map(|l| LocalReplies::new(l, &cx)).transpose()?;
         plan.tracing = Some(TracingStats::new(&filter_scope.scope("tracing")));
@@ -405,7 +416,9 @@ impl HcmPlan {
         c: &pb::HttpConnectionManager,
         cx: &BuildCx<'_>,
     ) -> BuildResult<Option<HcmPlan>> {
-        let routes = routes(c, &BuildCx { scope: &filter_scope(c, cx), ..*cx })?;
+        let Some(hcm::RouteSpecifier::RouteConfig(routes)) = &c.route_specifier else { return Ok(None) };
+        let routes = RouteTable::new(routes, &BuildCx { scope: &filter_scope(c, cx), ..*cx })?;
+        let routes = Arc::new(routes);
         let fits = routes.switches_filters() == self.routes.switches_filters();
         Ok(fits.then(|| HcmPlan { routes, ..self.clone() }))
     }
@@ -444,6 +457,7 @@ impl HcmPlan {
             proxy_100_continue: false,
             routes,
             rds: None,
+            scopes: None,
             use_remote_address: false,
             xff_num_trusted_hops: 0,
             skip_xff_append: false,
@@ -487,8 +501,10 @@ impl HcmPlan {
         };
         let filters: Vec<_> = filters.iter().map(filter).collect();
         // Of routes that are yet to come, any may switch filters.
-        let switchable =
-            self.rds.is_some() || self.routes.switches_filters() || filters.iter().any(|f| f.disabled);
+        let switchable = self.rds.is_some()
+            || self.scopes.is_some()
+            || self.routes.switches_filters()
+            || filters.iter().any(|f| f.disabled);
         Chain { filters, switchable }
     }
     /// The connection manager for one worker.
@@ -501,13 +517,6 @@ impl HcmPlan {
 /// Where the stats of its filters go.
 pub(super) fn filter_scope(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> Scope {
     cx.scope.store().root().scope("http").scope(&c.stat_prefix)
-}
-
-fn routes(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> BuildResult<Arc<RouteTable>> {
-    match &c.route_specifier {
-        Some(hcm::RouteSpecifier::RouteConfig(routes)) => Ok(Arc::new(RouteTable::new(routes, cx)?)),
-        _ => Err(BuildError::not_implemented("HttpConnectionManager.scoped_routes")),
-    }
 }
 
 /// A filter chain as it was built: name, filter, `disabled`.

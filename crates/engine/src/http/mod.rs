@@ -24,6 +24,7 @@ mod premature;
 pub mod rds;
 mod request;
 mod response;
+pub mod scopes;
 pub mod stream;
 pub mod timers;
 pub mod tracing;
@@ -45,6 +46,7 @@ use nuncio_core::route::RouteSource;
 use nuncio_core::{Body, Exchange};
 use nuncio_wire::{RequestHead, ResponseHead};
 use rds::RouteCell;
+use scopes::ScopeSource;
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -132,6 +134,12 @@ impl Terminal for Last {
     }
 }
 
+/// Where the routes of a connection manager come from.
+enum Routes {
+    Table(Rc<RouteCell>),
+    Scoped(Rc<ScopeSource>),
+}
+
 /// A connection manager on one worker.
 pub struct Hcm {
     /// What main built.
@@ -158,7 +166,7 @@ pub struct Hcm {
     rewriter: Option<Rc<dyn ReplyRewriter>>,
     /// `upgrade_configs`
     upgrades: Upgrades,
-    routes: Rc<RouteCell>,
+    routes: Routes,
     http1: OnceCell<Http1Stats>,
     http2: OnceCell<Http2Stats>,
 }
@@ -178,9 +186,10 @@ impl Hcm {
             drain: DrainToken::default(),
             rewriter: plan.local_replies.clone().map(|l| Rc::new(Rewriter(l)) as Rc<dyn ReplyRewriter>),
             upgrades: Upgrades::new(&plan),
-            routes: match &plan.rds {
-                Some(slot) => slot.cell(),
-                None => RouteCell::new(plan.routes.clone()),
+            routes: match (&plan.rds, &plan.scopes) {
+                (_, Some(scopes)) => Routes::Scoped(scopes.instantiate()),
+                (Some(slot), _) => Routes::Table(slot.cell()),
+                _ => Routes::Table(RouteCell::new(plan.routes.clone())),
             },
             http1: OnceCell::new(),
             http2: OnceCell::new(),
@@ -189,18 +198,24 @@ impl Hcm {
     }
     /// The current route table, for a stream that begins.
     pub fn routes(&self) -> Rc<dyn RouteSource> {
-        self.routes.get()
+        match &self.routes {
+            Routes::Table(cell) => cell.get(),
+            Routes::Scoped(scopes) => scopes.clone(),
+        }
     }
     /// Replaces the route table for streams that begin from now on.
     pub fn set_routes(&self, table: Arc<RouteTable>) {
         // Those of a control plane are shared, and replaced by whoever brings them.
-        if self.plan.rds.is_none() {
-            self.routes.set(table);
+        if let (Routes::Table(cell), None) = (&self.routes, &self.plan.rds) {
+            cell.set(table);
         }
     }
     /// Some route has timers of its own.
     fn routes_set_timers(&self) -> bool {
-        self.routes.sets_timers()
+        match &self.routes {
+            Routes::Table(cell) => cell.sets_timers(),
+            Routes::Scoped(_) => true, // that of some scope may
+        }
     }
     /// Envoy makes the codec's stats with its first connection.
     fn http1_stats(&self) -> &Http1Stats {

@@ -21,7 +21,7 @@ use nuncio_core::discovery::{
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::hash::TrustedMap;
-use nuncio_core::init::Target;
+use nuncio_core::init::{Init, Target};
 use nuncio_core::stats::Scope;
 use nuncio_core::worker::{self, Workers};
 use nuncio_core::{clock, stats};
@@ -32,6 +32,7 @@ use std::rc::{Rc, Weak};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, RwLock, Weak as ArcWeak};
 use std::time::SystemTime;
+use tokio::sync::oneshot;
 
 /// The routes of one connection manager on a worker, or those that several share.
 pub struct RouteCell {
@@ -80,6 +81,10 @@ pub struct RouteSlot {
 }
 
 impl RouteSlot {
+    fn empty() -> Arc<RouteSlot> {
+        let table = RwLock::new(Arc::new(RouteTable::empty()));
+        Arc::new(RouteSlot { id: NEXT.fetch_add(1, Relaxed), table })
+    }
     /// The table at this moment.
     fn table(&self) -> Arc<RouteTable> {
         // A poisoned lock still guards a whole `Arc`.
@@ -152,6 +157,8 @@ pub struct RouteProvider {
     pub(super) discovery: Rc<dyn Discovery>,
     /// Who waits for the first table; nobody any more once it is there, or known not to come.
     waiting: RefCell<Option<Vec<Target>>>,
+    /// Requests that wait for it; each goes on when its sender is dropped.
+    asked: RefCell<Vec<oneshot::Sender<()>>>,
     stats: RdsStats,
     reloads: ReloadStats,
     subscription: RefCell<Option<Subscription>>,
@@ -195,20 +202,30 @@ impl RouteProviders {
         let discovery = discovery.ok_or_else(|| BuildError::not_implemented("HttpConnectionManager.rds"))?;
         let source = rds.config_source.as_deref().cloned().unwrap_or_default();
         discovery.check(&source)?;
-        let name = &rds.route_config_name;
-        let slot = |id| Arc::new(RouteSlot { id, table: RwLock::new(Arc::new(RouteTable::empty())) });
         if cx.validate_only {
-            return Ok(slot(NEXT.fetch_add(1, Relaxed)));
+            return Ok(RouteSlot::empty());
         }
+        Ok(self.open(&discovery, &filter_scope(c, cx), rds, Some(cx.init)))
+    }
+    /// The routes that `rds` names, whose source was checked; `init` waits for them. `filters`: where the stats of filters
+    /// go that they configure, and below it their own.
+    pub(super) fn open(
+        &self,
+        discovery: &Rc<dyn Discovery>,
+        filters: &Scope,
+        rds: &pb::Rds,
+        init: Option<&Init>,
+    ) -> Arc<RouteSlot> {
+        let name = &rds.route_config_name;
         let key = rds.encode_to_vec();
         let there = self.all.borrow().get(&key).cloned();
         if let Some((p, slot)) = there.and_then(|p| p.slot.borrow().upgrade().map(|s| (p.clone(), s))) {
-            p.wait(cx);
-            return Ok(slot);
+            p.wait(init);
+            return slot;
         }
-        let filters = filter_scope(c, cx);
+        let source = rds.config_source.as_deref().cloned().unwrap_or_default();
         let scope = filters.scope("rds").scope(name);
-        let slot = slot(NEXT.fetch_add(1, Relaxed));
+        let slot = RouteSlot::empty();
         let provider = Rc::new_cyclic(|me| RouteProvider {
             id: slot.id,
             came: RefCell::default(),
@@ -218,14 +235,15 @@ impl RouteProviders {
             discovery: discovery.clone(),
             name: name.clone(),
             slot: RefCell::new(Arc::downgrade(&slot)),
-            filters,
+            filters: filters.clone(),
             state: RefCell::default(),
             waiting: RefCell::new(Some(vec![])),
+            asked: RefCell::default(),
             stats: RdsStats::new(&scope),
             reloads: ReloadStats::new(&scope),
             subscription: RefCell::default(),
         });
-        provider.wait(cx);
+        provider.wait(init);
         self.all.borrow_mut().insert(key, provider.clone());
         let weak: Weak<RouteProvider> = Rc::downgrade(&provider);
         let subscription = discovery.subscribe(Subscribe {
@@ -237,11 +255,28 @@ impl RouteProviders {
             subscriber: weak,
         });
         *provider.subscription.borrow_mut() = Some(subscription);
-        Ok(slot)
+        slot
     }
     /// The subscription of this number.
     pub(super) fn find(&self, id: u64) -> Option<Rc<RouteProvider>> {
         self.all.borrow().values().find(|p| p.id == id).cloned()
+    }
+    /// Lets go of `waiting` when the routes are there, or known not to come, on all workers.
+    pub(super) fn when_ready(&self, slot: &RouteSlot, waiting: oneshot::Sender<()>) {
+        if let Some(p) = self.find(slot.id) {
+            p.when_ready(waiting);
+        }
+    }
+    /// Runs `job` on all workers, and then `done` on main.
+    pub(super) fn on_workers(
+        &self,
+        job: impl Fn() + Send + Sync + 'static,
+        done: impl FnOnce() + Send + 'static,
+    ) {
+        match &*self.workers.borrow() {
+            Some(w) => w.run_on_all(move |_| job(), done),
+            None => done(),
+        }
     }
     /// Nobody needs these routes any more.
     fn release(&self, id: u64) {
@@ -261,16 +296,27 @@ impl RouteProviders {
 }
 
 impl RouteProvider {
-    fn wait(&self, cx: &BuildCx<'_>) {
-        if let Some(waiting) = &mut *self.waiting.borrow_mut() {
-            waiting.push(
-                cx.init.target(&format!("shared target RdsRouteConfigSubscription RDS init {}", self.name)),
-            );
+    fn wait(&self, init: Option<&Init>) {
+        if let (Some(waiting), Some(init)) = (&mut *self.waiting.borrow_mut(), init) {
+            let name = format!("shared target RdsRouteConfigSubscription RDS init {}", self.name);
+            waiting.push(init.target(&name));
         }
+    }
+    fn when_ready(&self, request: oneshot::Sender<()>) {
+        if self.waiting.borrow().is_none() {
+            return self.published(move || drop(request));
+        }
+        let mut asked = self.asked.borrow_mut();
+        asked.retain(|r| !r.is_closed());
+        asked.push(request);
     }
     pub(super) fn ready(&self) {
         let waiting = self.waiting.take();
         drop(waiting);
+        let asked = self.asked.take();
+        if !asked.is_empty() {
+            self.published(move || drop(asked));
+        }
     }
     /// Other routes are in use, or the same once more.
     pub(super) fn reloaded(&self) {

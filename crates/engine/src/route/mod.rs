@@ -496,6 +496,10 @@ impl TableSource {
     pub fn subscribed(table: Arc<RouteTable>, slot: u64) -> TableSource {
         TableSource { table, slot: Some(slot) }
     }
+    /// No table has come yet: those that come have a name.
+    pub fn is_missing(&self) -> bool {
+        self.table.name.is_empty()
+    }
 }
 impl RouteSource for TableSource {
     fn ask(&self, head: &RequestHead) -> Option<LocalBoxFuture<'static, Option<Rc<dyn RouteSource>>>> {

@@ -2,6 +2,7 @@
 
 mod bootstrap;
 mod element;
+mod scopes;
 
 use super::mask::Mask;
 use super::response::{Chunks, JSON};
@@ -10,6 +11,9 @@ use super::{AdminCx, Params, Request, Response, json};
 use crate::regex::Search;
 use bootstrap::BootstrapDump;
 use element::Element;
+use nuncio_api::envoy::admin::v3::scoped_routes_config_dump::{
+    DynamicScopedRouteConfigs, InlineScopedRouteConfigs,
+};
 use nuncio_api::schema::{self, Message};
 use serde_json::{Map, Value};
 use std::collections::VecDeque;
@@ -42,7 +46,7 @@ const fn list(name: &'static str, field: &'static str, of: Dumped) -> List {
     List { name, field, of, dated: true }
 }
 
-/// The sections after the bootstrap, in Envoy's order. Those without a list are never filled yet.
+/// The sections after the bootstrap, in Envoy's order.
 const SECTIONS: &[Section] = &[
     Section {
         message: "ClustersConfigDump",
@@ -71,7 +75,13 @@ const SECTIONS: &[Section] = &[
             list("dynamic_listeners", "", Dumped::DynamicListeners),
         ],
     },
-    Section { message: "ScopedRoutesConfigDump", lists: &[] },
+    Section {
+        message: "ScopedRoutesConfigDump",
+        lists: &[
+            list("inline_scoped_route_configs", "", Dumped::Scopes),
+            list("dynamic_scoped_route_configs", "", Dumped::DynamicScopes),
+        ],
+    },
     Section {
         message: "RoutesConfigDump",
         lists: &[
@@ -131,7 +141,16 @@ fn shown(s: &Section, params: &Params) -> bool {
 
 fn items(cx: &AdminCx<'_>, of: Dumped, filter: Option<&Search>) -> VecDeque<ConfigView> {
     let mut all = cx.view.dump(of);
-    all.retain(|c| filter.is_none_or(|f| f.found_in(&c.name)));
+    let Some(f) = filter else { return all.into() };
+    match of {
+        Dumped::Scopes => all.iter_mut().for_each(|c| {
+            scopes::retain(c, |d: &mut InlineScopedRouteConfigs| &mut d.scoped_route_configs, f);
+        }),
+        Dumped::DynamicScopes => all.iter_mut().for_each(|c| {
+            scopes::retain(c, |d: &mut DynamicScopedRouteConfigs| &mut d.scoped_route_configs, f);
+        }),
+        _ => all.retain(|c| f.found_in(&c.name)),
+    }
     all.into()
 }
 
