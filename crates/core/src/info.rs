@@ -52,6 +52,22 @@ pub struct Times {
     pub ds_tx_end: Cell<Option<Instant>>,
 }
 
+impl Times {
+    /// Those of the present attempt.
+    pub fn upstream(&self) -> [&Cell<Option<Instant>>; 8] {
+        [
+            &self.us_cx_beg,
+            &self.us_cx_end,
+            &self.us_hs_end,
+            &self.us_tx_beg,
+            &self.us_tx_end,
+            &self.us_rx_beg,
+            &self.us_rx_body_beg,
+            &self.us_rx_end,
+        ]
+    }
+}
+
 /// A byte meter of one direction pair (Envoy's `BytesMeter`), in bytes.
 #[derive(Default)]
 pub struct Meter {

@@ -48,6 +48,7 @@ pub const COVERED: &[Covered] = &[
             "max_stream_duration",
             "priority",
             "retry_policy",
+            "hedge_policy",
             "upgrade_configs",
             "hash_policy",
             "metadata_match",
@@ -103,6 +104,11 @@ pub const COVERED: &[Covered] = &[
             "strip_query",
         ],
     ),
+    // Envoy reads the first two and does nothing with them.
+    Covered::new(
+        "envoy.config.route.v3.HedgePolicy",
+        &["initial_requests", "additional_request_chance", "hedge_on_per_try_timeout"],
+    ),
     Covered::new("envoy.config.route.v3.DirectResponseAction", &["status", "body"]),
 ];
 
@@ -127,6 +133,8 @@ pub struct ClusterRoute {
     timers: Option<RouteTimers>,
     /// `retry_policy`, or the virtual host's.
     pub retry: Option<Arc<RetryPolicy>>,
+    /// `hedge_policy`, or the virtual host's: a try that takes too long is not given up.
+    pub hedge: bool,
     /// `request_body_buffer_limit` and its like: how much of a request is kept to send it again, in bytes.
     pub buffer_limit: Option<u64>,
     /// `upgrade_configs`: which upgrades are allowed or forbidden.
@@ -337,6 +345,7 @@ impl ClusterRoute {
                 Some(p) => Some(Arc::new(RetryPolicy::new(p, cx)?)),
                 None => host.retry.clone(),
             },
+            hedge: a.hedge_policy.as_ref().map_or(host.hedge, |p| p.hedge_on_per_try_timeout),
             rate_limits: match (&*a.rate_limits, a.include_vh_rate_limits.unwrap_or(false)) {
                 ([], false) => None,
                 (all, include) => Some(Box::new((Policy::list(all, Place::Route, cx)?, include))),

@@ -1,8 +1,7 @@
 //! One attempt to have a request answered by one host.
 
 use super::repeat::{Repeat, is_idempotent};
-use super::retry::state::{Decision, Verdict};
-use super::retry::{Late, RetryRuntime, Tries, Turn};
+use super::retry::{Late, Tries, Turn};
 use super::{Timeout, ahead, arm_timeout, charge::Account, replies, span};
 use crate::upstream::host::Host;
 use crate::upstream::lb::client_side::HostLoad;
@@ -17,7 +16,7 @@ use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::exchange::http_status_of;
 use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::orca::LoadReport;
-use nuncio_core::{Exchange, Flag, LocalReply};
+use nuncio_core::{Exchange, LocalReply};
 use nuncio_wire::{HeaderMap, ResponseHead, Version, name};
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -31,16 +30,18 @@ pub struct Attempt {
     pub(super) host: Rc<LocalHost>,
     pub(super) sx: Rc<StreamShared>,
     priority: usize,
-    timeout: Timeout,
-    stream: Option<UpStream>,
+    pub(super) timeout: Timeout,
+    pub(super) stream: Option<UpStream>,
     /// What a host sends that is connected to for its bytes.
     pub(super) tunnel: Option<Body>,
     /// The response's head came, or the attempt failed: what happens now is accounted for.
-    settled: bool,
+    pub(super) settled: bool,
+    /// Outlier detection has heard that it took too long.
+    timed_out: bool,
     /// The host has reported its load, or another one before.
     reported: bool,
     /// An informational head came.
-    informed: Option<ResponseHead>,
+    pub(super) informed: Option<ResponseHead>,
     /// What a request keeps that may be tried again.
     pub tries: Option<Box<Tries>>,
     /// What a request keeps that may be sent again when its connection had gone.
@@ -85,7 +86,7 @@ impl Attempt {
         tries: Option<Box<Tries>>,
     ) -> Attempt {
         let (stream, tunnel, informed) = (None, None, None);
-        let (settled, reported, set_cookie) = (false, false, None);
+        let (settled, timed_out, reported, set_cookie) = (false, false, false, None);
         let mut a = Attempt {
             account,
             host,
@@ -95,6 +96,7 @@ impl Attempt {
             stream,
             tunnel,
             settled,
+            timed_out,
             reported,
             informed,
             tries,
@@ -126,6 +128,7 @@ impl Attempt {
         {
             self.reported |= reported(load, &r.head.headers);
         }
+        self.timed_out = matches!(result, Err(Failed::Late(_)));
         result
     }
     /// Tells outlier detection how it went.
@@ -137,22 +140,14 @@ impl Attempt {
                 Err(_) => {}
             }
         }
-        if let Some(cluster) = self.host.host.checked_by.get()
-            && let Ok(r) = result
-            && r.head.headers.contains(name::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL)
-        {
-            watch::tell_failed(cluster.clone(), self.host.host.clone());
-        }
-        let Some(m) = self.host.host.monitor.get() else { return };
         match result {
-            Ok(r) => m.answered(judged_status(ex, &r.head)),
-            // The cluster's limits say nothing of the host.
-            Err(Failed::Reset(StreamError {
-                reason: ResetReason::Overflow | ResetReason::PendingOverflow,
-                ..
-            })) => {}
-            Err(Failed::Reset(_)) => m.failed(),
-            Err(Failed::Late(_)) => m.timed_out(self.timeout.status),
+            Ok(r) => heard(&self.host.host, Ok(r), ex.request.is_grpc()),
+            Err(Failed::Reset(e)) => heard(&self.host.host, Err(e), false),
+            Err(Failed::Late(_)) => {
+                if let Some(m) = self.host.host.monitor.get() {
+                    m.timed_out(self.timeout.status);
+                }
+            }
             Err(Failed::Reply(_)) => {}
         }
     }
@@ -188,7 +183,7 @@ impl Attempt {
                 up.host = None;
                 up.hosts_attempted.pop();
             }
-            self.account.reply(None, ex, 503);
+            self.account.reply(None, &ex.sx, 503);
             return Err(Failed::Reply(Box::new(replies::no_healthy_upstream())));
         }
         let got = pool.acquire(downstream, self.priority, wants);
@@ -229,9 +224,20 @@ impl Attempt {
             let turn = self.repeat.turn().or_else(|| self.tries.as_ref().and_then(|t| t.turn()));
             self.sx.side(pump(body, writer, self.sx.clone(), self.timeout, turn));
         }
+        self.head(ex).await
+    }
+
+    /// Waits for the final response head.
+    ///
+    /// # Errors
+    /// The exchange ended, or took too long.
+    pub(super) async fn head(&mut self, ex: &Exchange) -> Result<UpResponse, Failed> {
         loop {
-            let (sx, tries) = (&self.sx, &mut self.tries);
+            let (sx, tries, stream) = (&self.sx, &mut self.tries, &mut self.stream);
             let response = poll_fn(|cx| {
+                let Some(stream) = stream else {
+                    return Poll::Ready(Err(Failed::Reset(ResetReason::LocalReset.into())));
+                };
                 if let Poll::Ready(r) = stream.poll_head(cx, sx) {
                     return Poll::Ready(r.map_err(Failed::Reset));
                 }
@@ -241,19 +247,27 @@ impl Attempt {
                 }
             });
             let response = response.await?;
-            self.repeat.over();
-            if times.us_rx_beg.get().is_none() {
-                times.us_rx_beg.set(Some(clock::now()));
-            }
-            if !response.head.is_informational() {
-                return Ok(response);
-            }
-            // Kept from the client: it gets its 100 from us, and Envoy passes none on.
-            // Counted once something follows.
-            if let Some(head) = self.informed.replace(response.head) {
-                self.account.response(&self.host, ex, &head, None);
+            if let Some(last) = self.came(ex, response) {
+                return Ok(last);
             }
         }
+    }
+    /// A response head came; it is given back if it is the last one.
+    pub(super) fn came(&mut self, ex: &Exchange, response: UpResponse) -> Option<UpResponse> {
+        self.repeat.over();
+        let times = &self.sx.info.times;
+        if times.us_rx_beg.get().is_none() {
+            times.us_rx_beg.set(Some(clock::now()));
+        }
+        if !response.head.is_informational() {
+            return Some(response);
+        }
+        // Kept from the client: it gets its 100 from us, and Envoy passes none on.
+        // Counted once something follows.
+        if let Some(head) = self.informed.replace(response.head) {
+            self.account.response(&self.host, ex, &head, None);
+        }
+        None
     }
 
     fn note_connection(&self, stream: &UpStream, waited: Duration) {
@@ -318,45 +332,6 @@ impl Attempt {
         }
     }
 
-    /// After [`run`](Self::run): how long to wait until the request is sent again, if it is.
-    pub fn again(
-        &mut self,
-        ex: &Exchange,
-        result: &Result<UpResponse, Failed>,
-        rt: &RetryRuntime,
-    ) -> Option<Duration> {
-        let tries = self.tries.as_mut()?;
-        if let Err(Failed::Late(late)) = result {
-            late.count(&self.account, &self.host);
-        }
-        // What has been passed on in part cannot be taken back.
-        let retry = tries.retry().filter(|_| self.informed.is_none())?;
-        retry.started |= self.sx.info.times.us_tx_beg.get().is_some();
-        let head = result.as_ref().ok().map(|r| &r.head);
-        let decision = match result {
-            Ok(r) => retry.on_head(&r.head, &ex.request),
-            Err(Failed::Reset(e)) => retry.on_reset(e.reason),
-            Err(Failed::Late(_)) => retry.on_reset(ResetReason::LocalReset),
-            Err(Failed::Reply(_)) => Decision::Final,
-        };
-        let verdict = retry.decide(decision, head, rt);
-        verdict.count(&self.account);
-        match verdict {
-            Verdict::Final | Verdict::Succeeded => None,
-            Verdict::Overflow => {
-                self.sx.info.set_flag(Flag::UpstreamOverflow);
-                None
-            }
-            Verdict::LimitExceeded => {
-                self.sx.info.set_flag(Flag::UpstreamRetryLimitExceeded);
-                None
-            }
-            Verdict::Again(wait, _) => {
-                self.account.retried(&self.host, head.map(|h| h.status));
-                Some(wait)
-            }
-        }
-    }
     /// Lets go of the host. What is left of the attempt is nobody's concern.
     pub fn leave(&mut self) {
         self.settled = true;
@@ -379,7 +354,7 @@ impl Attempt {
     }
     /// Goes on with another host, or the same one.
     pub fn next(&mut self, host: Rc<LocalHost>) {
-        self.settled = false;
+        (self.settled, self.timed_out) = (false, false);
         self.host = host;
         self.forget_times();
         {
@@ -392,19 +367,7 @@ impl Attempt {
     }
     /// Nothing is known of the connection to come.
     pub(super) fn forget_times(&self) {
-        let times = &self.sx.info.times;
-        for t in [
-            &times.us_cx_beg,
-            &times.us_cx_end,
-            &times.us_hs_end,
-            &times.us_tx_beg,
-            &times.us_tx_end,
-            &times.us_rx_beg,
-            &times.us_rx_body_beg,
-            &times.us_rx_end,
-        ] {
-            t.set(None);
-        }
+        self.sx.info.times.upstream().iter().for_each(|t| t.set(None));
         let mut up = self.sx.info.upstream.borrow_mut();
         (up.local_address, up.remote_address) = (None, None);
         (up.connection_id, up.protocol, up.tls, up.pool_ready) = (None, None, None, None);
@@ -427,7 +390,7 @@ impl Attempt {
             Failed::Reset(e) => e,
             Failed::Late(late) => {
                 let status = self.timeout.status;
-                self.account.reply(Some(&self.host), ex, status);
+                self.account.reply(Some(&self.host), &ex.sx, status);
                 return late.reply(status);
             }
             Failed::Reply(r) => return *r,
@@ -443,7 +406,7 @@ impl Attempt {
             }
         }
         if self.informed.is_none() {
-            self.account.reply(Some(&self.host), ex, r.status);
+            self.account.reply(Some(&self.host), &ex.sx, r.status);
         }
         r
     }
@@ -456,7 +419,7 @@ impl Drop for Attempt {
         }
         // Cut short: by the timeout, or because the client left.
         if self.sx.deadline_passed() {
-            if let Some(m) = self.host.host.monitor.get() {
+            if let Some(m) = self.host.host.monitor.get().filter(|_| !self.timed_out) {
                 m.timed_out(self.timeout.status);
             }
             self.account.timeout(&self.host, self.timeout.status);
@@ -464,9 +427,26 @@ impl Drop for Attempt {
     }
 }
 
+/// Tells outlier detection and the health checker of a host how an exchange with it went.
+pub(super) fn heard(host: &Arc<Host>, result: Result<&UpResponse, &StreamError>, grpc: bool) {
+    if let Some(cluster) = host.checked_by.get()
+        && let Ok(r) = result
+        && r.head.headers.contains(name::X_ENVOY_IMMEDIATE_HEALTH_CHECK_FAIL)
+    {
+        watch::tell_failed(cluster.clone(), host.clone());
+    }
+    let Some(m) = host.monitor.get() else { return };
+    match result {
+        Ok(r) => m.answered(judged_status(grpc, &r.head)),
+        // The cluster's limits say nothing of the host.
+        Err(e) if matches!(e.reason, ResetReason::Overflow | ResetReason::PendingOverflow) => {}
+        Err(_) => m.failed(),
+    }
+}
+
 /// The status by which a response is judged: that of gRPC counts where it comes with the head.
-fn judged_status(ex: &Exchange, head: &ResponseHead) -> u16 {
-    let grpc = ex.request.is_grpc().then(|| head.headers.get_str(name::GRPC_STATUS)?.parse().ok()).flatten();
+fn judged_status(grpc: bool, head: &ResponseHead) -> u16 {
+    let grpc = grpc.then(|| head.headers.get_str(name::GRPC_STATUS)?.parse().ok()).flatten();
     grpc.map_or(head.status, http_status_of)
 }
 

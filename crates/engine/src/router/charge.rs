@@ -4,6 +4,7 @@ use crate::stats::{AltStats, RequestStats, ZoneStats};
 use crate::upstream::host::HostCounters;
 use crate::upstream::local::{Cluster, LocalHost};
 use nuncio_core::Exchange;
+use nuncio_core::info::StreamShared;
 use nuncio_core::stats::sanitize;
 use nuncio_wire::{ResponseHead, name};
 use std::rc::Rc;
@@ -70,11 +71,11 @@ impl Account {
     pub fn response(&self, host: &LocalHost, ex: &Exchange, head: &ResponseHead, took: Option<Duration>) {
         let canary =
             host.host.info.canary || head.headers.get(name::X_ENVOY_UPSTREAM_CANARY) == Some(b"true");
-        self.charge(Some(host), ex, head.status, canary, took);
+        self.charge(Some(host), &ex.sx, head.status, canary, took);
     }
     /// Charges a reply of ours for an upstream's failure.
-    pub fn reply(&self, host: Option<&LocalHost>, ex: &Exchange, status: u16) {
-        self.charge(host, ex, status, false, None);
+    pub fn reply(&self, host: Option<&LocalHost>, sx: &StreamShared, status: u16) {
+        self.charge(host, sx, status, false, None);
     }
     /// The route's timeout passed while the response's head was waited for.
     pub fn timeout(&self, host: &LocalHost, status: u16) {
@@ -96,7 +97,7 @@ impl Account {
     fn charge(
         &self,
         host: Option<&LocalHost>,
-        ex: &Exchange,
+        sx: &StreamShared,
         status: u16,
         canary: bool,
         took: Option<Duration>,
@@ -108,7 +109,7 @@ impl Account {
                 &h.host.counters.rq_success
             });
         }
-        if !self.dynamic || ex.sx.info.health_check.get() {
+        if !self.dynamic || sx.info.health_check.get() {
             return;
         }
         let s = &self.cluster.plan.stats;

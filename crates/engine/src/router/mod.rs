@@ -33,7 +33,8 @@ use nuncio_core::route::Route;
 use nuncio_core::stats::sanitize;
 use nuncio_core::{Exchange, Flag, LocalReply};
 use nuncio_wire::{HeaderMap, IdSet, ResponseHead, name};
-use retry::{RetryRuntime, Tries};
+use retry::again::After;
+use retry::{Each, RetryRuntime, Tries};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,7 +126,7 @@ impl Router {
         let cluster = &account.cluster;
         if cluster.plan.in_maintenance() {
             cluster.plan.stats.upstream_rq_maintenance_mode().inc();
-            account.reply(None, ex, 503);
+            account.reply(None, &ex.sx, 503);
             return reply(replies::maintenance(!self.suppress_envoy_headers));
         }
         ex.sx.info.attempts.set(1);
@@ -154,7 +155,7 @@ impl Router {
             {
                 none.status = o.not_found;
             }
-            account.reply(None, ex, none.status);
+            account.reply(None, &ex.sx, none.status);
             if let Some((why, _)) = unresolved {
                 none.details = why.to_string().into();
             }
@@ -163,10 +164,10 @@ impl Router {
         let grpc = c.grpc.filter(|_| ex.request.is_grpc());
         let (timeout, each) = timeouts(&mut ex.request.headers, c, grpc);
         if !self.suppress_envoy_headers {
-            set_expected_timeout(&mut ex.request.headers, timeout.after, each, Duration::ZERO);
+            set_expected_timeout(&mut ex.request.headers, timeout.after, each.told(), Duration::ZERO);
         }
         if grpc.is_some() {
-            set_grpc_timeout(&mut ex.request.headers, timeout.after, each, Duration::ZERO);
+            set_grpc_timeout(&mut ex.request.headers, timeout.after, each.told(), Duration::ZERO);
         }
         if c.include_request_attempt_count {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
@@ -200,9 +201,10 @@ impl Router {
                 made
             }
         };
-        if let Some(wait) = attempt.again(ex, &result, &self.retries) {
+        let after = attempt.after(ex, &result, &self.retries);
+        if let After::Again(_) | After::Patience = after {
             // In a box: few requests come here, and all would carry its state.
-            result = Box::pin(self.again(ex, route, c, &mut attempt, wait, result)).await;
+            result = Box::pin(self.again(ex, route, c, &mut attempt, after, result)).await;
         }
         if let (Some(policy), Ok(r)) = (&c.redirects, &result)
             && policy.takes(r.head.status)
@@ -272,14 +274,15 @@ struct Timeout {
 }
 
 /// The timeout of the request and of each try: the route's, or what an internal caller asks for; `None` is no limit. That of
-/// a try counts only while it is shorter.
-fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (Timeout, Option<Duration>) {
+/// a try counts only while it is shorter; `x-envoy-hedge-on-per-try-timeout` says what happens then.
+fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (Timeout, Each) {
     const ASKING: IdSet = IdSet::new(&[
         name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
         name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
         name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+        name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
     ]);
-    let mut status = 504;
+    let (mut status, mut hedge) = (504, c.hedge);
     let said = |g: GrpcTimeout| Some(g.of(timers::grpc_timeout(h)));
     let (mut whole, mut each) =
         (grpc.map_or(c.timeout, said), c.retry.as_ref().and_then(|p| p.more.as_ref()?.per_try_timeout));
@@ -290,10 +293,16 @@ fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (
         if h.get(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE).is_some() {
             status = 204;
         }
+        match h.get(name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT) {
+            Some(b"true") => hedge = true,
+            Some(b"false") => hedge = false,
+            _ => {}
+        }
         h.remove_all(&ASKING);
     }
     let whole = whole.filter(|t| !t.is_zero());
-    (Timeout { after: whole, status }, each.filter(|t| !t.is_zero() && whole.is_none_or(|w| *t < w)))
+    let each = each.filter(|t| !t.is_zero() && whole.is_none_or(|w| *t < w));
+    (Timeout { after: whole, status }, Each { timeout: each, hedge })
 }
 
 fn reply(r: LocalReply) -> Step<'static> {

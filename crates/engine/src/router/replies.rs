@@ -1,6 +1,6 @@
 //! The replies the router makes.
 
-use nuncio_core::error::StreamError;
+use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::{Flag, LocalReply};
 use nuncio_wire::name;
 
@@ -22,12 +22,16 @@ pub fn timeout(status: u16, details: &'static str) -> LocalReply {
     let body = if status == 504 { "upstream request timeout" } else { "" };
     LocalReply::new(status, body, details).flag(Flag::UpstreamRequestTimeout)
 }
+/// What an exchange counts as that ended for `reason` before its response began.
+pub fn reset_status(reason: ResetReason) -> u16 {
+    if reason == ResetReason::ProtocolError { 502 } else { 503 }
+}
 /// The upstream exchange ended before its response began.
 /// `started`: an informational head came before. `retried`: it was not the first attempt.
 pub fn reset(e: &StreamError, started: bool, retried: bool) -> LocalReply {
     use nuncio_core::ResetReason::*;
     let reason = e.reason.text();
-    let status = if e.reason == ProtocolError { 502 } else { 503 };
+    let status = reset_status(e.reason);
     let retried = if retried { "retried and the latest " } else { "" };
     let body =
         format!("upstream connect error or disconnect/reset before headers. {retried}reset reason: {reason}");

@@ -181,7 +181,7 @@ async fn send(mut ex: Exchange, account: Account, timeout: Timeout) {
     let sx = ex.sx.clone();
     let Some(host) = account.cluster.choose(&Anywhere) else {
         account.cluster.plan.stats.upstream_cx_none_healthy().inc();
-        account.reply(None, &ex, 503);
+        account.reply(None, &ex.sx, 503);
         return;
     };
     sx.info.attempts.set(1);

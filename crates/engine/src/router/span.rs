@@ -94,6 +94,23 @@ pub fn over(ex: &Exchange) {
     }
 }
 
+/// An attempt is given up that was set aside for another one, whose request the exchange holds.
+pub fn over_aside(sx: &StreamShared) {
+    if let Some(active) = &mut *sx.info.trace.borrow_mut() {
+        let route = sx.current_route();
+        active.end_upstream(&FormatCx {
+            request: None,
+            response: None,
+            trailers: None,
+            info: &sx.info,
+            conn: &sx.conn,
+            route: route.as_deref(),
+            local_reply_body: b"",
+            log_type: AccessLogType::NotSet,
+        });
+    }
+}
+
 fn facts<'a>(ex: &'a Exchange, route: Option<&'a dyn Route>) -> FormatCx<'a> {
     FormatCx {
         request: Some(&ex.request.headers),

@@ -2,11 +2,13 @@
 //!
 //! In the order of what happens: a [`policy`] is compiled on main, from [`conditions`]; a request that a policy or a
 //! header of its own speaks of gets [`Tries`]: its [`state`] decides after each attempt, the body that may be sent again is
-//! kept by [`replay`], and [`again`] waits, chooses a host and makes the next attempt. Requests without a policy pay
+//! kept by [`replay`], and [`again`] waits, chooses a host and makes the next attempt, perhaps while one goes on that took too
+//! long ([`hedge`]). Requests without a policy pay
 //! for one look at their headers.
 
-mod again;
+pub(super) mod again;
 pub mod conditions;
+mod hedge;
 pub mod policy;
 pub mod replay;
 pub mod state;
@@ -37,7 +39,6 @@ const ASKING: IdSet = IdSet::new(&[
     name::X_ENVOY_RETRY_ON,
     name::X_ENVOY_RETRY_GRPC_ON,
     name::X_ENVOY_MAX_RETRIES,
-    name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
     name::X_ENVOY_RETRIABLE_HEADER_NAMES,
     name::X_ENVOY_RETRIABLE_STATUS_CODES,
     name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
@@ -79,24 +80,40 @@ pub struct Tries {
     /// Its response may send it elsewhere (`internal_redirect_policy`).
     redirects: bool,
     replay: Option<Rc<Replay>>,
-    timeout: Option<Duration>,
+    each: Each,
     idle: Option<Duration>,
     timers: Option<(Option<Sleep>, Option<Sleep>)>,
 }
 
+/// How long each try of a request may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Each {
+    /// `None` is no limit.
+    pub timeout: Option<Duration>,
+    /// It is not given up then, but goes on beside the next (`hedge_on_per_try_timeout`).
+    pub hedge: bool,
+}
+
+impl Each {
+    /// What a host is told about it: one that is waited for has the time of the whole request.
+    pub fn told(self) -> Option<Duration> {
+        self.timeout.filter(|_| !self.hedge)
+    }
+}
+
 impl Tries {
-    /// Takes the headers that ask for something, and says what a request is to get. `timeout` is that of each try.
+    /// Takes the headers that ask for something, and says what a request is to get.
     pub fn new(
         policy: Option<&Arc<RetryPolicy>>,
         head: &mut RequestHead,
-        timeout: Option<Duration>,
+        each: Each,
         priority: usize,
         account: &Account,
         rt: &RetryRuntime,
         redirects: bool,
     ) -> Option<Box<Tries>> {
         let asks = head.headers.contains_any(&ASKING);
-        if policy.is_none() && timeout.is_none() && !asks && !redirects {
+        if policy.is_none() && each.timeout.is_none() && !asks && !redirects {
             return None;
         }
         let idle = policy.and_then(|p| p.more.as_ref()).and_then(|m| m.per_try_idle_timeout);
@@ -104,12 +121,16 @@ impl Tries {
         if asks {
             head.headers.remove_all(&ASKING);
         }
-        (retry.is_some() || timeout.is_some() || idle.is_some() || redirects)
-            .then(|| Box::new(Tries { retry, redirects, replay: None, timeout, idle, timers: None }))
+        (retry.is_some() || each.timeout.is_some() || idle.is_some() || redirects)
+            .then(|| Box::new(Tries { retry, redirects, replay: None, each, idle, timers: None }))
     }
-    /// The timeout of each try.
-    pub fn timeout(&self) -> Option<Duration> {
-        self.timeout
+    /// How long each try may take.
+    pub fn each(&self) -> Each {
+        self.each
+    }
+    /// The present try may take as long as it likes.
+    pub fn untimed(&mut self) {
+        self.timers = Some((None, None));
     }
     /// Keeps what is read of `body` from now on, up to `limit` bytes, if it may be needed again.
     pub fn keep(&mut self, body: &mut Body, limit: usize, account: &Account) {
@@ -190,7 +211,7 @@ impl Tries {
     pub fn poll_late(&mut self, cx: &mut Context<'_>, sx: &StreamShared) -> Poll<Late> {
         if self.timers.is_none() && sx.info.times.us_tx_end.get().is_some() {
             let sleep = |t| clock::sleep(TimerKind::Other, t);
-            self.timers = Some((self.timeout.map(sleep), self.idle.map(sleep)));
+            self.timers = Some((self.each.timeout.map(sleep), self.idle.map(sleep)));
         }
         let Some((timeout, idle)) = &mut self.timers else { return Poll::Pending };
         let mut over = |s: &mut Option<Sleep>| s.as_mut().is_some_and(|s| Pin::new(s).poll(cx).is_ready());

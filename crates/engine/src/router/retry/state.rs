@@ -122,16 +122,61 @@ impl Drop for Permit {
     }
 }
 
-/// The retries of one request.
-pub struct Retry {
+/// What calls for a retry of one request.
+#[derive(Clone)]
+pub struct Calls {
     on: RetryOn,
-    remaining: u32,
     policy: Option<Arc<RetryPolicy>>,
-    breakers: Arc<Breakers>,
     /// From `x-envoy-retriable-status-codes`.
     codes: Vec<u32>,
     /// From `x-envoy-retriable-header-names`.
     headers: Vec<HeaderName>,
+}
+
+impl Calls {
+    /// What a response calls for; `early`: the request came as early data (RFC 8470).
+    pub fn on_head(&self, head: &ResponseHead, early: bool) -> Decision {
+        let again = |yes| if yes { Decision::BackOff } else { Decision::Final };
+        if head.headers.contains(name::X_ENVOY_RATELIMITED) {
+            return again(self.on.any(RetryOn::ENVOY_RATELIMITED));
+        }
+        let status = head.status;
+        if (500..600).contains(&status) && self.on.any(RetryOn::FIVE_XX)
+            || matches!(status, 502..=504) && self.on.any(RetryOn::GATEWAY_ERROR)
+            || status == 409 && self.on.any(RetryOn::RETRIABLE_4XX)
+        {
+            return Decision::BackOff;
+        }
+        let more = self.policy.as_ref().and_then(|p| p.more.as_deref());
+        if self.on.any(RetryOn::RETRIABLE_STATUS_CODES) {
+            let mut codes = more.iter().flat_map(|m| m.status_codes.iter()).chain(&self.codes);
+            if codes.any(|c| *c == u32::from(status)) {
+                const TOO_EARLY: u16 = 425;
+                if status != TOO_EARLY {
+                    return Decision::BackOff;
+                }
+                // RFC 8470: it is for the client to send again what it sent as early data.
+                if !early {
+                    return Decision::AtOnce;
+                }
+            }
+        }
+        if self.on.any(RetryOn::RETRIABLE_HEADERS)
+            && (more.is_some_and(|m| m.headers.iter().any(|m| m.matches(head)))
+                || self.headers.iter().any(|n| head.headers.contains(n)))
+        {
+            return Decision::BackOff;
+        }
+        let grpc = head.headers.get_str(name::GRPC_STATUS).and_then(|v| v.trim().parse().ok());
+        again(grpc.is_some_and(|status| self.on.any(RetryOn::of_grpc_status(status))))
+    }
+}
+
+/// The retries of one request.
+pub struct Retry {
+    calls: Calls,
+    remaining: u32,
+    breakers: Arc<Breakers>,
     /// The next interval and the longest, in milliseconds.
     interval: (u64, u64),
     /// Held from the decision to retry until the next decision.
@@ -159,13 +204,11 @@ impl Retry {
         }
         let more = policy.and_then(|p| p.more.as_deref());
         let asked = RetryOn::http(on.unwrap_or_default()) | RetryOn::grpc(grpc_on.unwrap_or_default());
+        let calls = Calls { on: configured | asked, policy: policy.cloned(), codes: vec![], headers: vec![] };
         let mut r = Retry {
-            on: configured | asked,
+            calls,
             remaining: policy.map_or(1, |p| p.num_retries),
-            policy: policy.cloned(),
             breakers: breakers.clone(),
-            codes: vec![],
-            headers: vec![],
             interval: more.and_then(|m| m.back_off).unwrap_or_else(|| {
                 let base = rt.base_ms.get().max(1);
                 (base, base.saturating_mul(10))
@@ -178,26 +221,26 @@ impl Retry {
         if let Some(m) = more.filter(|m| !m.request_headers.is_empty())
             && !m.request_headers.iter().any(|m| m.matches(head))
         {
-            r.on = RetryOn::default();
+            r.calls.on = RetryOn::default();
         }
         let number = |v: &str| v.trim().parse::<u64>().ok();
         if let Some(n) = h.get_str(name::X_ENVOY_MAX_RETRIES).and_then(number)
-            && !r.on.is_empty()
+            && !r.calls.on.is_empty()
         {
             r.remaining = u32::try_from(n).unwrap_or(u32::MAX);
         }
         if let Some(codes) = h.get_str(name::X_ENVOY_RETRIABLE_STATUS_CODES) {
-            r.codes = codes.split(',').filter_map(|c| c.trim().parse().ok()).collect();
+            r.calls.codes = codes.split(',').filter_map(|c| c.trim().parse().ok()).collect();
         }
         if let Some(names) = h.get_str(name::X_ENVOY_RETRIABLE_HEADER_NAMES) {
             let names = names.split(',').map(str::trim).filter(|n| !n.is_empty());
-            r.headers = names.map(HeaderName::new).collect();
+            r.calls.headers = names.map(HeaderName::new).collect();
         }
         Some(r)
     }
     /// The request may be sent more than once, so what was sent must be kept.
     pub fn enabled(&self) -> bool {
-        !self.on.is_empty()
+        !self.calls.on.is_empty()
     }
     /// The end of an exchange for `reason` leads to a retry, if the breakers allow one.
     pub fn will_retry(&self, reason: ResetReason) -> bool {
@@ -217,7 +260,7 @@ impl Retry {
         self.priorities.as_deref()
     }
     fn more(&self) -> Option<&More> {
-        self.policy.as_ref()?.more.as_deref()
+        self.calls.policy.as_ref()?.more.as_deref()
     }
     fn hosts(&self) -> Hosts {
         self.more().map(|m| m.hosts).unwrap_or_default()
@@ -238,39 +281,11 @@ impl Retry {
 
     /// What a response calls for.
     pub fn on_head(&self, head: &ResponseHead, request: &RequestHead) -> Decision {
-        let again = |yes| if yes { Decision::BackOff } else { Decision::Final };
-        if head.headers.contains(name::X_ENVOY_RATELIMITED) {
-            return again(self.on.any(RetryOn::ENVOY_RATELIMITED));
-        }
-        let status = head.status;
-        if (500..600).contains(&status) && self.on.any(RetryOn::FIVE_XX)
-            || matches!(status, 502..=504) && self.on.any(RetryOn::GATEWAY_ERROR)
-            || status == 409 && self.on.any(RetryOn::RETRIABLE_4XX)
-        {
-            return Decision::BackOff;
-        }
-        let more = self.policy.as_ref().and_then(|p| p.more.as_deref());
-        if self.on.any(RetryOn::RETRIABLE_STATUS_CODES) {
-            let mut codes = more.iter().flat_map(|m| m.status_codes.iter()).chain(&self.codes);
-            if codes.any(|c| *c == u32::from(status)) {
-                const TOO_EARLY: u16 = 425;
-                if status != TOO_EARLY {
-                    return Decision::BackOff;
-                }
-                // RFC 8470: it is for the client to send again what it sent as early data.
-                if !request.headers.contains("early-data") {
-                    return Decision::AtOnce;
-                }
-            }
-        }
-        if self.on.any(RetryOn::RETRIABLE_HEADERS)
-            && (more.is_some_and(|m| m.headers.iter().any(|m| m.matches(head)))
-                || self.headers.iter().any(|n| head.headers.contains(n)))
-        {
-            return Decision::BackOff;
-        }
-        let grpc = head.headers.get_str(name::GRPC_STATUS).and_then(|v| v.trim().parse().ok());
-        again(grpc.is_some_and(|status| self.on.any(RetryOn::of_grpc_status(status))))
+        self.calls.on_head(head, request.headers.contains("early-data"))
+    }
+    /// What calls for a retry.
+    pub fn calls(&self) -> &Calls {
+        &self.calls
     }
     /// What the end of an exchange before its response calls for.
     pub fn on_reset(&self, reason: ResetReason) -> Decision {
@@ -280,10 +295,10 @@ impl Retry {
             matches!(reason, LocalConnectionFailure | RemoteConnectionFailure | ConnectionTimeout);
         let always = RetryOn::RESET | RetryOn::FIVE_XX | RetryOn::GATEWAY_ERROR;
         let again = !never
-            && (connecting && self.on.any(RetryOn::CONNECT_FAILURE)
-                || !self.started && self.on.any(RetryOn::RESET_BEFORE_REQUEST)
-                || self.on.any(always)
-                || reason == ResetReason::RemoteRefusedStream && self.on.any(RetryOn::REFUSED_STREAM));
+            && (connecting && self.calls.on.any(RetryOn::CONNECT_FAILURE)
+                || !self.started && self.calls.on.any(RetryOn::RESET_BEFORE_REQUEST)
+                || self.calls.on.any(always)
+                || reason == ResetReason::RemoteRefusedStream && self.calls.on.any(RetryOn::REFUSED_STREAM));
         if again { Decision::BackOff } else { Decision::Final }
     }
 
@@ -317,7 +332,7 @@ impl Retry {
     }
     /// When the response says to come again, in milliseconds; more than 1.
     fn told_to_wait(&self, head: &ResponseHead) -> Option<u64> {
-        let limited = self.policy.as_ref()?.more.as_ref()?.rate_limited.as_ref()?;
+        let limited = self.calls.policy.as_ref()?.more.as_ref()?.rate_limited.as_ref()?;
         let parse = |h: &super::policy::ResetHeader| {
             let seconds: u64 = head.headers.get_str(&h.name)?.trim().parse().ok()?;
             let seconds = match h.unix_timestamp {

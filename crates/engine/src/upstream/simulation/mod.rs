@@ -88,6 +88,31 @@ fn a_thousand_hosts_through_a_bad_day() {
     assert!(good().fold(f64::MAX, f64::min) > mean * 0.5, "{} of {mean}", good().fold(f64::MAX, f64::min));
 }
 
+/// All hosts take longer than a try may: with hedging the first try is answered, without it none is.
+#[test]
+fn a_try_that_goes_on_is_answered() {
+    for hedges in [true, false] {
+        let seen = World::run(4, 5, async |w| {
+            w.hosts().iter().for_each(|h| h.latency.set(Duration::from_millis(2_200)));
+            w.hedges = hedges;
+            let mut seen = vec![];
+            for _ in 0..12 {
+                seen.push(w.second().await);
+            }
+            seen
+        });
+        let answered: u64 = seen.iter().map(|s| s.good + s.bad).sum();
+        assert!(answered >= 35, "{answered}");
+        assert!(seen.iter().map(|s| s.retries).sum::<u64>() >= 35);
+        assert_eq!(success(&seen), f64::from(u8::from(hedges)));
+        if hedges {
+            // The first answer is taken: that of the try which was set aside.
+            let took = |s: &Second| s.good == 0 || (2_200..2_300).contains(&s.p99);
+            assert!(seen.iter().all(took), "{seen:?}");
+        }
+    }
+}
+
 /// Leaves what was seen where the environment says, for the plots.
 fn write(seconds: &[Second]) {
     let Some(path) = std::env::var_os("NUNCIO_SIMULATION") else { return };

@@ -85,6 +85,8 @@ pub struct World {
     /// Whether each request of this second was answered well, and after how many milliseconds.
     answers: Rc<RefCell<Vec<(bool, u64)>>>,
     retries: u64,
+    /// Tries that take too long go on (`x-envoy-hedge-on-per-try-timeout`).
+    pub hedges: bool,
 }
 
 impl World {
@@ -134,7 +136,7 @@ impl World {
         tokio::task::spawn_local(async move { begun.initialize().await });
         // All are checked once before it begins.
         sim.run_for(Duration::from_secs(7)).await;
-        World { sim, hosts, manager, client, rate, answers: Rc::default(), retries: 0 }
+        World { sim, hosts, manager, client, rate, answers: Rc::default(), retries: 0, hedges: false }
     }
     pub fn hosts(&self) -> &[Rc<SimHost>] {
         &self.hosts
@@ -185,6 +187,9 @@ impl World {
             head.headers.set(n, v.as_bytes());
         }
         head.headers.set(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS, b"1500");
+        if self.hedges {
+            head.headers.set(name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT, b"true");
+        }
         let call = self.client.call(head, Body::Empty, CallOptions { timeout: Some(Duration::from_secs(4)) });
         let (answers, began) = (self.answers.clone(), clock::now());
         tokio::task::spawn_local(async move {
