@@ -32,7 +32,7 @@ pub enum First<T> {
 /// The attempts of one request that took too long and may still be answered, the oldest first. No more than its retries.
 #[derive(Default)]
 pub struct Aside {
-    all: Vec<Box<Parked>>,
+    all: Vec<Parked>,
 }
 
 impl Aside {
@@ -54,7 +54,7 @@ impl Aside {
             up.cluster_observability.clone_from(&facts.upstream.cluster_observability);
             up.cluster_metadata.clone_from(&facts.upstream.cluster_metadata);
         }
-        self.all.push(Box::new(Parked {
+        self.all.push(Parked {
             stream: Some(stream),
             host: attempt.host.clone(),
             account: attempt.account.clone(),
@@ -64,7 +64,7 @@ impl Aside {
             early: ex.request.headers.contains("early-data"),
             grpc: ex.request.is_grpc(),
             facts,
-        }));
+        });
     }
     /// Waits for `other`, unless one of those set aside has a response that is taken.
     pub async fn beside<T>(&mut self, other: impl Future<Output = T>) -> First<T> {
@@ -90,7 +90,7 @@ impl Aside {
                 at += 1;
                 continue;
             };
-            let p = self.all.remove(at);
+            let p = Box::new(self.all.remove(at));
             if alone && self.all.is_empty() || p.wins(&result) {
                 return Poll::Ready((p, result));
             }

@@ -304,13 +304,14 @@ impl Retry {
 
     /// Decides, and takes what a retry needs. `head`: the response, which may say when to come again.
     pub fn decide(&mut self, d: Decision, head: Option<&ResponseHead>, rt: &RetryRuntime) -> Verdict {
-        let retried = self.permit.take().is_some();
         if d == Decision::Final {
-            return if retried { Verdict::Succeeded } else { Verdict::Final };
+            return if self.permit.take().is_some() { Verdict::Succeeded } else { Verdict::Final };
         }
         if self.remaining == 0 {
+            // A hedged try goes on and may still succeed, so it keeps what it has taken.
             return Verdict::LimitExceeded;
         }
+        self.permit = None;
         self.remaining -= 1;
         let Some(permit) = Permit::take(&self.breakers) else { return Verdict::Overflow };
         if !rt.use_retry.percent() {
