@@ -34,7 +34,8 @@ envoy.extensions.filters.network.http_connection_manager.v3.http_connection_mana
 envoy.extensions.filters.http.router.v3.router envoy.extensions.access_loggers.file.v3.file
 envoy.extensions.upstreams.http.v3.http_protocol_options envoy.extensions.filters.http.header_mutation.v3.header_mutation
 envoy.extensions.filters.http.on_demand.v3.on_demand envoy.config.core.v3.extension
-envoy.service.load_stats.v3.lrs envoy.extensions.filters.listener.http_inspector.v3.http_inspector envoy.extensions.filters.network.rbac.v3.rbac
+envoy.service.load_stats.v3.lrs envoy.service.accesslog.v3.als envoy.extensions.filters.listener.http_inspector.v3.http_inspector envoy.extensions.filters.network.rbac.v3.rbac
+envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy
 """
 
 
@@ -62,7 +63,7 @@ class Resources:
         self.names = names
         self.known = {kind: {name: self.made(kind, tree) for name, tree in (all_of_them or {}).items()}
                       for kind, all_of_them in known.items()}
-        self.versions, self.streams, self.loads = {}, [], spec.get("loads", {})
+        self.versions, self.streams, self.loads, self.logs = {}, [], spec.get("loads", {}), spec.get("logs", {})
 
     def made(self, kind, tree):
         made = message(KINDS[kind])()
@@ -105,7 +106,9 @@ def serve(upstream, sock, number):
                 return
             if hasattr(frame, "lines"):
                 path = dict(http2.pairs(frame.lines)).get(":path", "")
-                kind = Loads if "LoadReporting" in path else Delta if path.rsplit("/", 1)[-1].startswith("Delta") else Sotw
+                from .upstream_als import Logs  # it needs this module
+
+                kind = Logs if "AccessLog" in path else Loads if "LoadReporting" in path else Delta if path.rsplit("/", 1)[-1].startswith("Delta") else Sotw
                 # Only within a stream is the order the proxy's doing.
                 place = f"{number} {path}"
                 streams[frame.stream_id] = kind(upstream, connection, frame.stream_id, place)

@@ -12,7 +12,7 @@ use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
 use crate::upstreams::{ChargeCluster, ClientOptions, DnsCache, FindCluster, HttpClient};
-use nuncio_api::envoy::config::core::v3::ConfigSource;
+use nuncio_api::envoy::config::core::v3::{ConfigSource, Node};
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use std::any::Any;
@@ -118,6 +118,10 @@ pub trait ServerCx {
     /// They cannot come from there.
     fn cluster_finder(&self, _: &ConfigSource, _: &BuildCx<'_>) -> BuildResult<Arc<dyn FindCluster>> {
         Err(BuildError::not_implemented("on-demand discovery of clusters here"))
+    }
+    /// What this proxy says of itself to services that it reports to; empty in a test.
+    fn node_message(&self) -> Node {
+        Node::default()
     }
     /// The static secret of this name (`static_resources.secrets`).
     fn secret(&self, _name: &str) -> Option<Arc<Secret>> {

@@ -1,7 +1,8 @@
 //! Filter state: typed objects that filters leave for each other, with Envoy's three lifespans.
 
 use crate::hash64::xxh64;
-use std::any::Any;
+use prost::Message;
+use prost_types::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -17,9 +18,13 @@ pub enum LifeSpan {
 }
 
 /// An object in the filter state.
-pub trait StateObject: Any {
+pub trait StateObject: std::any::Any {
     /// As `%FILTER_STATE(key:PLAIN)%` prints it; `None` when it has no text form.
     fn text(&self) -> Option<String> {
+        None
+    }
+    /// As log services get it (`filter_state_objects_to_log`); `None` when there is no message for it.
+    fn message(&self) -> Option<Any> {
         None
     }
     /// What requests or connections that have it are kept together by (`hash_policy`); `None` when it is not made for that.
@@ -34,6 +39,9 @@ impl StateObject for StringObject {
     fn text(&self) -> Option<String> {
         Some(self.0.to_string())
     }
+    fn message(&self) -> Option<Any> {
+        Some(packed("StringValue", &self.0.to_string()))
+    }
 }
 
 /// A string by which a balancer may choose (`envoy.hashable_string`).
@@ -41,6 +49,9 @@ pub struct HashableString(pub Arc<str>);
 impl StateObject for HashableString {
     fn text(&self) -> Option<String> {
         Some(self.0.to_string())
+    }
+    fn message(&self) -> Option<Any> {
+        Some(packed("StringValue", &self.0.to_string()))
     }
     fn hash(&self) -> Option<u64> {
         Some(xxh64(self.0.as_bytes(), 0))
@@ -53,6 +64,14 @@ impl StateObject for NumberObject {
     fn text(&self) -> Option<String> {
         Some(self.0.to_string())
     }
+    fn message(&self) -> Option<Any> {
+        Some(packed("UInt32Value", &self.0))
+    }
+}
+
+/// A wrapper of `google.protobuf`; prost has the bare types in their place.
+fn packed(wrapper: &str, value: &impl Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/google.protobuf.{wrapper}"), value: value.encode_to_vec() }
 }
 
 /// The objects of one stream or one connection; few, so a list.
@@ -97,7 +116,7 @@ impl FilterState {
     }
     /// The object, when it has type `T`.
     pub fn get_as<T: StateObject>(&self, name: &str) -> Option<Rc<T>> {
-        let any: Rc<dyn Any> = self.get(name)?;
+        let any: Rc<dyn std::any::Any> = self.get(name)?;
         any.downcast().ok()
     }
     /// What an internal redirect keeps.

@@ -343,7 +343,7 @@ pub struct StreamInfo {
     pub health_check: Cell<bool>,
     /// `%VIRTUAL_CLUSTER_NAME%`.
     pub virtual_cluster: RefCell<Option<Arc<str>>>,
-    /// `%STREAM_ID%`: the request id, or a UUID made up for it.
+    /// `%STREAM_ID%` of a proxied connection, where it is logged; that of a request is its request id.
     pub stream_id: RefCell<Option<Box<str>>>,
     /// Objects that live as long as the stream.
     pub filter_state: RefCell<FilterState>,

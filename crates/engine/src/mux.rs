@@ -471,12 +471,12 @@ impl Mux {
         if !s.used {
             return false;
         }
-        let cut = !*closed && s.reset.is_none() && !s.ended;
+        let mut cut = !*closed && s.reset.is_none() && !s.ended;
         if !*closed {
             if !s.data.is_empty() {
                 codec.release(s.id, s.data.len());
             }
-            codec.reset(s.id, code); // nothing is sent when both sides have ended
+            cut |= codec.cut(s.id, code); // nothing is sent when both sides have ended
         }
         st.free_slot(slot);
         drop(st);

@@ -111,6 +111,25 @@ pub fn listener_filters(yaml: &str) -> (Vec<Arc<dyn DynListenerFilter>>, Store) 
     (message.listener_filters.iter().map(build).collect(), store)
 }
 
+/// A client of a gRPC service whose calls these are.
+pub fn grpc_client(calls: &Calls) -> nuncio_core::grpc::Client {
+    use nuncio_api::envoy::config::core::v3::{GrpcService, grpc_service};
+    let (registry, node, scope) = (Registry::default(), NodeInfo::default(), Store::new().root());
+    let cx = BuildCx {
+        registry: &registry,
+        scope: &scope,
+        name: "",
+        node: &node,
+        server: &Server { calls: calls.clone() },
+        init: &Init::default(),
+        validate_only: false,
+    };
+    let cluster = grpc_service::EnvoyGrpc { cluster_name: "c".into(), ..Default::default() };
+    let target = Some(grpc_service::TargetSpecifier::EnvoyGrpc(cluster));
+    let service = GrpcService { target_specifier: target, ..Default::default() };
+    nuncio_core::grpc::Client::new(&service, &cx).expect("it is good")
+}
+
 /// Builds the network filters of a list; their stats go to the store that is returned.
 pub fn network_filters(yaml: &str) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
     calling_network_filters(yaml, Calls::default())

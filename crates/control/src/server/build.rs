@@ -9,7 +9,7 @@ use crate::remarks;
 use crate::xds::{Xds, odcds};
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
-use nuncio_api::envoy::config::core::v3::ConfigSource;
+use nuncio_api::envoy::config::core::v3::{self as core, ConfigSource};
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
 use nuncio_api::error::{ConfigError, Severity};
@@ -150,6 +150,9 @@ impl ServerCx for Facts {
     }
     fn cluster_finder(&self, source: &ConfigSource, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn FindCluster>> {
         odcds::finder(source, &self.discovery, &self.clusters, cx)
+    }
+    fn node_message(&self) -> core::Node {
+        self.discovery.node().clone()
     }
     fn secret(&self, name: &str) -> Option<Arc<Secret>> {
         self.secrets.get(name)

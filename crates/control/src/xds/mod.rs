@@ -120,6 +120,10 @@ impl Xds {
         let kept = RefCell::default();
         Rc::new(Xds { base, node, root, ads_config, ads, muxes, folders, kept, unknown })
     }
+    /// This proxy, as control planes know it.
+    pub fn node(&self) -> &core::Node {
+        &self.node
+    }
     /// What builders need, from now on.
     pub fn set_base(&self, base: &Rc<Base>) {
         // A second call would be a mistake of the start-up code; the first one stays.

@@ -255,7 +255,10 @@ fn simple(s: Simple, cx: &FormatCx<'_>, out: &mut Out<'_>) -> bool {
             millis(Some(to.saturating_duration_since(from)), out)
         }
         S::RouteName => cx.route.is_some_and(|r| out.nonempty(r.name().as_bytes())),
-        S::StreamId => info.stream_id.borrow().as_ref().is_some_and(|id| out.text(id.as_bytes(), None)),
+        S::StreamId => match info.stream_id.borrow().as_deref() {
+            Some(id) => out.text(id.as_bytes(), None),
+            None => request(cx, name::X_REQUEST_ID).is_some_and(|id| out.text(id, None)),
+        },
         S::TraceId => {
             let active = info.trace.borrow();
             active

@@ -95,8 +95,12 @@ impl CustomTag {
         };
         Ok(CustomTag { name: t.tag.clone(), value })
     }
-    /// Its value for a span; empty when there is none.
-    fn of(&self, cx: &FormatCx<'_>) -> String {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Its value for a span or a log entry; empty when there is none.
+    pub fn value(&self, cx: &FormatCx<'_>) -> String {
         match &self.value {
             Value::Fixed(text) => text.clone(),
             Value::Header(name, default) => {
@@ -219,7 +223,7 @@ pub fn common(active: &Active, span: &mut Span, cx: &FormatCx<'_>, status: u16) 
     let of_route = active.route_tags.as_deref().unwrap_or_default();
     let general = active.settings.custom_tags.iter().filter(|t| !of_route.iter().any(|r| r.name == t.name));
     for t in of_route.iter().chain(general) {
-        let value = t.of(cx);
+        let value = t.value(cx);
         if !value.is_empty() {
             span.tag(t.name.clone(), value);
         }

@@ -257,13 +257,16 @@ fn sanitize_te(h: &mut HeaderMap) {
     }
 }
 
-/// A referer that is repeated or is no http(s) URL is dropped.
+/// A referer that is repeated, or is neither an http(s) URL nor a relative reference (RFC 3986 §4.2), is dropped.
 fn sanitize_referer(h: &mut HeaderMap) {
     let Some(first) = h.get(name::REFERER) else { return };
-    let path = first.starts_with(b"/");
     let url = first.strip_prefix(b"http://").or_else(|| first.strip_prefix(b"https://"));
-    let valid = path || (url.is_some_and(|r| !r.is_empty() && r[0] != b'/') && !first.contains(&b'#'));
-    if !valid || h.get_all(name::REFERER).count() > 1 {
+    let absolute = url.is_some_and(|r| !r.is_empty() && r[0] != b'/') && !first.contains(&b'#');
+    // A colon in the first segment of a path would make a scheme of it.
+    let segment = first.split(|b| *b == b'/').next().unwrap_or_default();
+    let allowed = |b: &u8| b.is_ascii_alphanumeric() || b"!$%&'()*+,-./:;=?@_~".contains(b);
+    let relative = !segment.contains(&b':') && first.iter().all(allowed);
+    if !(absolute || relative) || h.get_all(name::REFERER).count() > 1 {
         h.remove(name::REFERER);
     }
 }

@@ -17,6 +17,7 @@ use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::ResetReason;
 use nuncio_core::flags::Flag;
 use nuncio_core::info::{ConnInfo, StreamInfo};
+use nuncio_core::rng;
 use nuncio_core::upstreams::Found;
 use nuncio_wire::ReadBuf;
 use std::borrow::Cow;
@@ -73,8 +74,10 @@ impl Session {
     /// A connection that begins. Counts it.
     pub fn begin(plan: Arc<TcpPlan>, conn: Rc<ConnInfo>) -> Session {
         let deadline = plan.max_duration().map(|d| conn.start + d);
+        let logged = conn.logged.get().is_some() || !plan.access_logs.is_empty();
         let s = Session { plan, conn, deadline };
-        s.info();
+        let id = logged.then(|| String::from_utf8_lossy(&rng::uuid4()).into());
+        *s.info().stream_id.borrow_mut() = id;
         s.plan.stats.downstream_cx_total().inc();
         if s.plan.log.start {
             s.log(AccessLogType::TcpConnectionStart);

@@ -1,9 +1,10 @@
-//! Access loggers (`envoy.access_loggers`), and the files they write.
+//! Access loggers (`envoy.access_loggers`), and the files and services they write to.
 //!
 //! Workers append lines to a buffer; one thread writes all files, so that no worker ever waits for a disk or a pipe.
-//! See [`files`].
+//! See [`files`]. Entries for a gRPC service wait on each worker; see [`grpc`].
 
 pub mod files;
+mod grpc;
 
 pub use files::{FilesystemStats, flush, reopen, set_flush_interval, set_flush_min_size};
 
@@ -15,7 +16,7 @@ use nuncio_core::format::{FormatCx, Formatter, Purpose};
 use std::cell::RefCell;
 use std::sync::Arc;
 
-extensions![file, stdout, stderr];
+extensions![file, stdout, stderr, http_grpc, tcp_grpc];
 
 /// What every logger here does: make a line, append it to a file.
 struct Lines {

@@ -249,11 +249,17 @@ impl Connection {
     /// Ends a stream at once; its unreleased bytes are given back to the connection. Nothing happens when it is
     /// gone; of one that both sides have ended, only the bytes are given back.
     pub fn reset(&mut self, id: StreamId, code: ErrorCode) {
-        let Some(s) = self.streams.peek(id) else { return };
-        if !s.is_closed() {
+        self.cut(id, code);
+    }
+    /// As [`reset`](Self::reset); true when the peer is told.
+    pub fn cut(&mut self, id: StreamId, code: ErrorCode) -> bool {
+        let Some(s) = self.streams.peek(id) else { return false };
+        let told = !s.is_closed();
+        if told {
             self.put_reset(id, code);
         }
         self.forget(id, true);
+        told
     }
 
     /// The first step of a graceful end: GOAWAY with the highest possible id. Streams are still accepted.
