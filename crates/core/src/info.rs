@@ -321,6 +321,8 @@ pub struct StreamInfo {
     pub response_code: Cell<u16>,
     /// `%RESPONSE_CODE_DETAILS%`; empty when unset.
     pub details: RefCell<Cow<'static, str>>,
+    /// They were set, to nothing.
+    pub empty_details: Cell<bool>,
     /// Body bytes received from the client.
     pub bytes_received: Cell<u64>,
     /// Body bytes sent to the client.
@@ -373,6 +375,7 @@ impl StreamInfo {
             remote: RefCell::default(),
             response_code: Cell::new(0),
             details: RefCell::new(Cow::Borrowed("")),
+            empty_details: Cell::new(false),
             bytes_received: Cell::new(0),
             bytes_sent: Cell::new(0),
             downstream: Meter::default(),

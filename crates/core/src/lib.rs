@@ -54,6 +54,7 @@ pub mod runtime;
 pub mod stats;
 pub mod tracing;
 pub mod upstreams;
+pub mod url;
 pub mod worker;
 
 pub use body::{Body, BodyError, BodySource, ConnBody, Frame};

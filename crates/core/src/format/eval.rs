@@ -104,6 +104,9 @@ impl Operator {
             }
             Op::Details { blanks } => {
                 let details = cx.info.details.borrow();
+                if details.is_empty() && cx.info.empty_details.get() {
+                    return out.text(b"", None);
+                }
                 if *blanks {
                     out.nonempty(details.as_bytes())
                 } else {

@@ -56,6 +56,11 @@ impl Hcm {
         if ex.replied == Some(400) && !p.h1_stream_errors && info.protocol.get() < Some(Version::Http2) {
             d.set_close();
         }
+        // A body that is too large is answered in its midst, also where the rest of it is at hand.
+        let unread = info.times.ds_rx_end.get().is_none();
+        if ex.replied == Some(413) && unread && info.protocol.get() < Some(Version::Http2) {
+            d.set_close();
+        }
         info.response_code.set(head.status);
         if info.times.ds_rx_end.get().is_none() {
             self.stats.downstream_rq_response_before_rq_complete().inc();
@@ -65,8 +70,11 @@ impl Hcm {
         if !info.health_check.get() {
             self.count_code(head.status);
         }
-        // That reply has none.
-        if info.details.borrow().is_empty() && !info.has_flag(Flag::NoFilterConfigFound) {
+        // Those replies have none.
+        if info.details.borrow().is_empty()
+            && !info.empty_details.get()
+            && !info.has_flag(Flag::NoFilterConfigFound)
+        {
             info.set_details("via_upstream");
         }
     }

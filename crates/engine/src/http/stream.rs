@@ -194,9 +194,13 @@ async fn pass<D: Downstream>(
         }
         Ok(Outcome::Respond) => {
             // What came while the request waited was received, though a reply of ours does not need it.
-            // A reply given at once is to the head alone, as in Envoy.
+            // A reply given at once is to the head alone, as in Envoy, and one to a body that is too large comes before
+            // its end.
             let info = &sx.info;
-            if waited && run.ex.replied.is_some() && info.times.ds_rx_end.get().is_none() {
+            if waited
+                && run.ex.replied.is_some_and(|status| status != 413)
+                && info.times.ds_rx_end.get().is_none()
+            {
                 d.count_unread(&sx);
             }
             respond(d, hcm, &mut run, timers).await

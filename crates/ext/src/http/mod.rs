@@ -9,6 +9,7 @@ extensions![
     compressor,
     cors,
     csrf,
+    custom_response,
     decompressor,
     dynamic_forward_proxy,
     ext_authz,
