@@ -6,6 +6,7 @@
 use crate::error::{BuildError, BuildResult};
 use crate::filter::{BuildCx, DynFilter, Factory, HttpFilter, HttpFilterFactory};
 use crate::kinds::{self, AccessLogger, AccessLoggerFactory, DynAccessLogger};
+use crate::kinds::{DynEarlyHeaderMutation, EarlyHeaderMutation, EarlyHeaderMutationFactory};
 use crate::listener_filter::{self, DynListenerFilter, ListenerFilter, ListenerFilterFactory};
 use crate::network_filter::{self, DynNetworkFilter, NetworkFilter, NetworkFilterFactory};
 use crate::route::AnyConfig;
@@ -45,6 +46,8 @@ pub enum Kind {
     RetryPriority,
     /// `envoy.http.stateful_header_formatters`
     HeaderFormatter,
+    /// `envoy.http.early_header_mutation`
+    EarlyHeaderMutation,
     /// `envoy.resource_monitors`
     ResourceMonitor,
     /// `envoy.tracers`
@@ -68,6 +71,7 @@ impl Kind {
             Kind::RetryHostPredicate => "envoy.retry_host_predicates",
             Kind::RetryPriority => "envoy.retry_priorities",
             Kind::HeaderFormatter => "envoy.http.stateful_header_formatters",
+            Kind::EarlyHeaderMutation => "envoy.http.early_header_mutation",
             Kind::ResourceMonitor => "envoy.resource_monitors",
             Kind::Tracer => "envoy.tracers",
         }
@@ -133,6 +137,11 @@ impl Registry {
     pub fn access_logger<L: AccessLogger>(&mut self, name: &'static str, docs: Docs) {
         let f: Arc<dyn AccessLoggerFactory> = Arc::new(kinds::LoggerFactory::<L>(PhantomData));
         self.insert(Kind::AccessLogger, name, vec![<L::Config as prost::Name>::full_name()], docs, f);
+    }
+    /// Registers an early header mutation.
+    pub fn early_header_mutation<M: EarlyHeaderMutation>(&mut self, name: &'static str, docs: Docs) {
+        let f: Arc<dyn EarlyHeaderMutationFactory> = Arc::new(kinds::EarlyFactory::<M>(PhantomData));
+        self.insert(Kind::EarlyHeaderMutation, name, vec![<M::Config as prost::Name>::full_name()], docs, f);
     }
     /// Registers a tracer.
     pub fn tracer<T: Tracer>(&mut self, name: &'static str, docs: Docs) {
@@ -235,6 +244,20 @@ impl Registry {
         cx: &BuildCx<'_>,
     ) -> BuildResult<Arc<dyn DynAccessLogger>> {
         let f: Arc<dyn AccessLoggerFactory> = self.find(Kind::AccessLogger, name, &any.type_url)?;
+        f.build(&any.value, &BuildCx { name, ..*cx })
+    }
+    /// Builds an early header mutation.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), or the extension refuses its config.
+    pub fn build_early_header_mutation(
+        &self,
+        name: &str,
+        any: &prost_types::Any,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Arc<dyn DynEarlyHeaderMutation>> {
+        let f: Arc<dyn EarlyHeaderMutationFactory> =
+            self.find(Kind::EarlyHeaderMutation, name, &any.type_url)?;
         f.build(&any.value, &BuildCx { name, ..*cx })
     }
     /// Builds a tracer.

@@ -1,7 +1,9 @@
 //! What every extension of this crate owes: documentation, an example that loads, tests, its stats in the docs, and a
 //! page in `docs/` that is current.
 
-use crate::testing::{filters, listener_filters, loggers, network_filters, registered, tracer_of};
+use crate::testing::{
+    early_mutation, filters, listener_filters, loggers, network_filters, registered, tracer_of,
+};
 use nuncio_api::envoy::extensions::filters::network::tcp_proxy::v3::TcpProxy;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::registry::Kind;
@@ -45,6 +47,11 @@ fn load(kind: Kind, example: &str) -> Vec<String> {
             tracer_of(example, &store).unwrap_or_else(|e| panic!("{e}\n{example}"));
             counters(&store).into_iter().map(|(name, _)| name).collect()
         }
+        Kind::EarlyHeaderMutation => {
+            let store = Store::new();
+            early_mutation(example, &store).unwrap_or_else(|e| panic!("{e}\n{example}"));
+            counters(&store).into_iter().map(|(name, _)| name).collect()
+        }
         other => panic!("say here how an example of kind {other:?} is loaded"),
     }
 }
@@ -74,6 +81,7 @@ fn every_extension_has_tests() {
         crate::network::FOLDERS,
         crate::access_log::FOLDERS,
         crate::tracers::FOLDERS,
+        crate::early_header_mutation::FOLDERS,
     ]
     .concat();
     assert_eq!(folders.len(), registered().0.iter().count());

@@ -1,7 +1,7 @@
 //! Floor 4: extensions, one folder each.
 //!
 //! To add one: a folder beside the others of its kind (`mod.rs`, `tests.rs`, `example.yaml`, `README.md`) and its name in
-//! the list of the kind ([`http`], [`listener`], [`network`], [`access_log`], [`tracers`]). The module says under which name it is registered and which config
+//! the list of the kind ([`http`], [`listener`], [`network`], [`access_log`], [`tracers`], [`early_header_mutation`]). The module says under which name it is registered and which config
 //! fields it reads (`COVERED`); a field that is set and that nobody reads is refused when the configuration is loaded.
 //! The README is the module's documentation and its section of `docs/extensions.md` (`cargo run -p xtask -- docs`).
 //! Tests of this crate hold every registered extension to that.
@@ -43,6 +43,7 @@ mod compression;
 mod config;
 mod decompression;
 pub mod docs;
+pub mod early_header_mutation;
 mod grpc;
 #[cfg(test)]
 mod guard;
@@ -62,6 +63,7 @@ pub fn register(r: &mut Registry, c: &mut Coverage) {
     network::register(r, c);
     access_log::register(r, c);
     tracers::register(r, c);
+    early_header_mutation::register(r, c);
     // The lists that access loggers stand in; whoever has such a list builds it by the same function of `core`.
     c.add(config::COVERED);
     c.add(nuncio_core::access_log::COVERED);

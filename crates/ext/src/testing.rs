@@ -1,6 +1,7 @@
 //! What the tests of several extensions need.
 
 use nuncio_api::envoy::config::accesslog::v3::AccessLog;
+use nuncio_api::envoy::config::core::v3::TypedExtensionConfig;
 use nuncio_api::envoy::config::listener::v3::{
     Filter, FilterChain, Listener, ListenerFilter, filter, listener_filter::ConfigType,
 };
@@ -16,6 +17,7 @@ use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
 use nuncio_core::format::FormatCx;
 use nuncio_core::info::{ConnInfo, ListenerInfo};
 use nuncio_core::init::Init;
+use nuncio_core::kinds::DynEarlyHeaderMutation;
 use nuncio_core::listener_filter::DynListenerFilter;
 use nuncio_core::network_filter::DynNetworkFilter;
 use nuncio_core::runtime::{Runtime, ServerState};
@@ -196,6 +198,28 @@ pub fn tracer_of(yaml: &str, store: &Store) -> Result<Arc<dyn DynTracer>, String
         validate_only: false,
     };
     registry.build_tracer(&http.message.name, any, &cx).map_err(|e| e.0)
+}
+
+/// An early header mutation (a `TypedExtensionConfig`), or why it is refused; its stats go to `store`.
+pub fn early_mutation(yaml: &str, store: &Store) -> Result<Arc<dyn DynEarlyHeaderMutation>, String> {
+    let read =
+        parse_message::<TypedExtensionConfig>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse);
+    let config = read.map_err(|e| e.envoy_phrase().to_owned())?.message;
+    let any = config.typed_config.unwrap_or_default();
+    let (registry, coverage) = registered();
+    let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
+    assert!(unread.is_empty(), "{unread:?}");
+    let (node, scope) = (NodeInfo::default(), store.root());
+    let cx = BuildCx {
+        registry: &registry,
+        scope: &scope,
+        name: "",
+        node: &node,
+        server: &Server::default(),
+        init: &Init::default(),
+        validate_only: false,
+    };
+    registry.build_early_header_mutation(&config.name, &any, &cx).map_err(|e| e.0)
 }
 
 /// Calls `f` with an entry: `GET /p`, answered with 200.

@@ -24,6 +24,7 @@ use nuncio_core::address::local_ip;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, NodeInfo};
+use nuncio_core::kinds::DynEarlyHeaderMutation;
 use nuncio_core::matchers::CidrSet;
 use nuncio_core::pipeline::{Chain, ChainFilter};
 use nuncio_core::route::FilterId;
@@ -73,6 +74,7 @@ pub const COVERED: &[Covered] = &[
             "forward_client_cert_details",
             "set_current_client_cert_details",
             "original_ip_detection_extensions",
+            "early_header_mutation_extensions",
             "scheme_header_transformation",
             "append_x_forwarded_port",
             "request_id_extension",
@@ -230,6 +232,8 @@ pub struct HcmPlan {
     pub rds: Option<Arc<RouteSlot>>,
     /// `scoped_routes`: a request's headers say which routes these are.
     pub scopes: Option<ScopesPlan>,
+    /// `early_header_mutation_extensions`
+    pub(super) early_mutations: Vec<Arc<dyn DynEarlyHeaderMutation>>,
     /// `use_remote_address`
     pub use_remote_address: bool,
     /// `xff_num_trusted_hops`
@@ -382,6 +386,8 @@ impl HcmPlan {
             .access_log_options
             .as_ref()
             .map_or(c.flush_access_log_on_new_request, |o| o.flush_access_log_on_new_request);
+        plan.early_mutations =
+            c.early_header_mutation_extensions.iter().map(|e| early(e, &cx)).collect::<BuildResult<_>>()?;
         plan.origin = Origin::new(c)?.map(Arc::new);
         let ids = trace_reasons(c.request_id_extension.as_ref())?;
         plan.pack_trace_reason = ids.0;
@@ -458,6 +464,7 @@ impl HcmPlan {
             routes,
             rds: None,
             scopes: None,
+            early_mutations: vec![],
             use_remote_address: false,
             xff_num_trusted_hops: 0,
             skip_xff_append: false,
@@ -517,6 +524,15 @@ impl HcmPlan {
 /// Where the stats of its filters go.
 pub(super) fn filter_scope(c: &pb::HttpConnectionManager, cx: &BuildCx<'_>) -> Scope {
     cx.scope.store().root().scope("http").scope(&c.stat_prefix)
+}
+
+/// An early header mutation.
+fn early(
+    e: &nuncio_api::envoy::config::core::v3::TypedExtensionConfig,
+    cx: &BuildCx<'_>,
+) -> BuildResult<Arc<dyn DynEarlyHeaderMutation>> {
+    let none = prost_types::Any::default();
+    cx.registry.build_early_header_mutation(&e.name, e.typed_config.as_ref().unwrap_or(&none), cx)
 }
 
 /// A filter chain as it was built: name, filter, `disabled`.

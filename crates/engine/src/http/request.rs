@@ -103,6 +103,9 @@ impl Hcm {
     fn mutate(&self, h: &mut HeaderMap, sx: &StreamShared) -> Option<Box<LocalReply>> {
         let (p, conn) = (&self.plan, &sx.conn);
         let encrypted = conn.tls.get().is_some();
+        for m in &p.early_mutations {
+            m.mutate(h, sx);
+        }
         if !is_upgrade(h) {
             h.remove_all(&UPGRADE_HOP);
             sanitize_te(h);

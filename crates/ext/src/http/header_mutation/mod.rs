@@ -8,9 +8,9 @@ use nuncio_wire::{joined, name};
 use smallvec::SmallVec;
 use std::sync::Arc;
 
-mod headers;
+pub(crate) mod headers;
 pub(crate) mod query;
-mod target;
+pub(crate) mod target;
 mod trailers;
 
 use headers::HeaderMutations;
