@@ -211,6 +211,10 @@ impl HeaderFormatter {
             _ => None,
         }
     }
+    /// As [`append`](Self::append), but what is unset is `-`.
+    pub fn append_marked(&self, cx: &FormatCx<'_>, out: &mut Vec<u8>) {
+        append_parts(&self.parts, cx, &mut Out::new(out, Style::Text { escape: false, blank: true }), "-");
+    }
     /// Appends the value. What is unset adds nothing; a line feed or NUL from a stranger becomes a blank.
     pub fn append(&self, cx: &FormatCx<'_>, out: &mut Vec<u8>) {
         append_parts(&self.parts, cx, &mut Out::new(out, Style::Text { escape: false, blank: true }), "");

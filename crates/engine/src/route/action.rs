@@ -1,6 +1,8 @@
 //! What a route does: forward to a cluster, redirect, or answer itself.
 
 use super::headers::HeaderRules;
+use super::replies::{self, DirectResponse, Redirect};
+use super::specifier::{self, Specifier};
 use super::{VirtualHostShared, matching, per_filter};
 use crate::http::timers::{MaxDuration, RouteTimers};
 use crate::proto::duration;
@@ -16,12 +18,10 @@ use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::StreamShared;
-use nuncio_core::matchers::RegexSubstitution;
 use nuncio_core::rate_limit::{Place, Policy};
 use nuncio_core::route::PerFilter;
 use nuncio_core::runtime::RuntimeNumber;
-use nuncio_wire::{HeaderName, RequestHead, name};
-use pb::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
+use nuncio_wire::{HeaderName, RequestHead};
 use pb::route_action::ClusterSpecifier;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -34,11 +34,15 @@ pub const COVERED: &[Covered] = &[
         &[
             "cluster",
             "cluster_header",
+            "inline_cluster_specifier_plugin",
+            "cluster_specifier_plugin",
             "weighted_clusters",
             "cluster_not_found_response_code",
             "prefix_rewrite",
             "regex_rewrite",
             "host_rewrite_literal",
+            "host_rewrite",
+            "path_rewrite",
             "auto_host_rewrite",
             "host_rewrite_header",
             "host_rewrite_path_regex",
@@ -74,7 +78,7 @@ pub const COVERED: &[Covered] = &[
     ),
     Covered::new(
         "envoy.config.route.v3.WeightedCluster",
-        &["clusters", "total_weight", "header_name", "runtime_key_prefix"],
+        &["clusters", "total_weight", "header_name", "use_hash_policy", "runtime_key_prefix"],
     ),
     Covered::new(
         "envoy.config.route.v3.WeightedCluster.ClusterWeight",
@@ -82,6 +86,7 @@ pub const COVERED: &[Covered] = &[
             "name",
             "cluster_header",
             "weight",
+            "host_rewrite_literal",
             "request_headers_to_add",
             "request_headers_to_remove",
             "response_headers_to_add",
@@ -90,26 +95,11 @@ pub const COVERED: &[Covered] = &[
             "metadata_match",
         ],
     ),
-    Covered::new(
-        "envoy.config.route.v3.RedirectAction",
-        &[
-            "https_redirect",
-            "scheme_redirect",
-            "host_redirect",
-            "port_redirect",
-            "path_redirect",
-            "prefix_rewrite",
-            "regex_rewrite",
-            "response_code",
-            "strip_query",
-        ],
-    ),
     // Envoy reads the first two and does nothing with them.
     Covered::new(
         "envoy.config.route.v3.HedgePolicy",
         &["initial_requests", "additional_request_chance", "hedge_on_per_try_timeout"],
     ),
-    Covered::new("envoy.config.route.v3.DirectResponseAction", &["status", "body"]),
 ];
 
 /// What to do with a request.
@@ -187,13 +177,30 @@ impl GrpcTimeout {
 enum Target {
     Cluster(String),
     Header(HeaderName),
-    Weighted { header: Option<HeaderName>, all: Vec<Weighted> },
+    Weighted {
+        random: Random,
+        all: Vec<Weighted>,
+    },
+    /// A tree says (`MatcherClusterSpecifier`).
+    Matcher(Arc<Specifier>),
+}
+
+/// Where the number comes from that chooses among clusters with weights.
+enum Random {
+    /// The stream has one.
+    Stream,
+    /// `header_name`
+    Header(HeaderName),
+    /// `use_hash_policy`: the route's `hash_policy`.
+    Hash,
 }
 
 /// One of several clusters.
 pub struct Weighted {
     cluster: Result<String, HeaderName>,
     weight: RuntimeNumber,
+    /// `host_rewrite_literal`; empty: none.
+    pub host: Box<[u8]>,
     /// Its header rules.
     pub headers: HeaderRules,
     /// Its configs of filters.
@@ -331,7 +338,13 @@ impl ClusterRoute {
             Some(ClusterSpecifier::WeightedClusters(w)) => {
                 weighted_clusters(w, a.metadata_match.as_ref(), &known, cx)?
             }
-            _ => return Err(BuildError::not_implemented("RouteAction.cluster_specifier_plugin")),
+            Some(ClusterSpecifier::InlineClusterSpecifierPlugin(p)) => {
+                Target::Matcher(Specifier::new(p)?.unwrap_or_default())
+            }
+            Some(ClusterSpecifier::ClusterSpecifierPlugin(name)) => {
+                Target::Matcher(host.config.specifier(name)?)
+            }
+            None => return Err("field: \"cluster_specifier\", reason: is required".into()),
         };
         Ok(ClusterRoute {
             target,
@@ -390,13 +403,19 @@ impl ClusterRoute {
     pub fn upgrade(&self, kind: &[u8]) -> Option<bool> {
         self.upgrades.iter().find(|u| kind.eq_ignore_ascii_case(u.0.as_bytes())).map(|u| u.1)
     }
-    /// Takes the random number from the header that carries it (`WeightedCluster.header_name`).
+    /// Takes the random number from where it is said to be (`WeightedCluster.random_value_specifier`).
     pub fn take_random(&self, head: &RequestHead, sx: &StreamShared) {
-        let Target::Weighted { header: Some(h), .. } = &self.target else { return };
-        if head.headers.get_all(h).count() == 1
-            && let Some(v) = head.headers.get_str(h).and_then(|v| v.parse().ok())
-        {
-            sx.info.random.set(v);
+        let Target::Weighted { random, .. } = &self.target else { return };
+        let number = match random {
+            Random::Stream => None,
+            Random::Header(h) if head.headers.get_all(h).count() == 1 => {
+                head.headers.get_str(h).and_then(|v| v.parse().ok())
+            }
+            Random::Header(_) => None,
+            Random::Hash => self.hash_policy.as_ref().and_then(|p| p.hash_without_cookies(head, sx)),
+        };
+        if let Some(n) = number {
+            sx.info.random.set(n);
         }
     }
     /// The cluster for a request; empty when a header should name it and does not, `None` when the runtime has taken all
@@ -406,6 +425,7 @@ impl ClusterRoute {
         match &self.target {
             Target::Cluster(c) => Some(Cow::Borrowed(c)),
             Target::Header(h) => by_header(h),
+            Target::Matcher(m) => Some(Cow::Borrowed(m.cluster(head, sx))),
             Target::Weighted { all, .. } => {
                 self.take_random(head, sx);
                 match &weighted(all, sx.info.random.get())?.cluster {
@@ -446,6 +466,7 @@ fn weighted_clusters(
                 false => Ok(known(&c.name)?),
             },
             weight: weight(c),
+            host: c.host_rewrite_literal.as_bytes().into(),
             headers: HeaderRules::new(
                 &c.request_headers_to_add,
                 &c.request_headers_to_remove,
@@ -465,159 +486,12 @@ fn weighted_clusters(
         return Err("The sum of weights of all weighted clusters of route exceeds 4294967295".into());
     }
     use pb::weighted_cluster::RandomValueSpecifier as R;
-    let header = match &w.random_value_specifier {
-        Some(R::HeaderName(h)) => Some(HeaderName::new(h)),
-        Some(_) => return Err(BuildError::not_implemented("WeightedCluster.use_hash_policy")),
-        None => None,
+    let random = match &w.random_value_specifier {
+        Some(R::HeaderName(h)) => Random::Header(HeaderName::new(h)),
+        Some(R::UseHashPolicy(true)) => Random::Hash,
+        Some(R::UseHashPolicy(false)) | None => Random::Stream,
     };
-    Ok(Target::Weighted { header, all })
-}
-
-/// `RedirectAction`
-pub struct Redirect {
-    status: u16,
-    https: bool,
-    scheme: Option<String>,
-    host: Option<String>,
-    port: Option<u16>,
-    path: PathRedirect,
-    strip_query: bool,
-}
-
-enum PathRedirect {
-    Keep,
-    Path(String),
-    Prefix { matched: usize, to: String },
-    Regex(RegexSubstitution),
-}
-
-impl Redirect {
-    fn new(a: &pb::RedirectAction, r: &pb::Route) -> BuildResult<Redirect> {
-        Ok(Redirect {
-            status: [301, 302, 303, 307, 308].get(a.response_code as usize).copied().unwrap_or(301),
-            https: matches!(a.scheme_rewrite_specifier, Some(SchemeRewriteSpecifier::HttpsRedirect(true))),
-            scheme: match &a.scheme_rewrite_specifier {
-                Some(SchemeRewriteSpecifier::SchemeRedirect(s)) => Some(s.clone()),
-                _ => None,
-            },
-            host: (!a.host_redirect.is_empty()).then(|| a.host_redirect.clone()),
-            port: match a.port_redirect {
-                0 => None,
-                p => Some(
-                    u16::try_from(p)
-                        .map_err(|_| BuildError::from("value must be less than or equal to 65535"))?,
-                ),
-            },
-            path: match &a.path_rewrite_specifier {
-                None => PathRedirect::Keep,
-                Some(PathRewriteSpecifier::PathRedirect(p)) => PathRedirect::Path(p.clone()),
-                Some(PathRewriteSpecifier::PrefixRewrite(p)) => {
-                    PathRedirect::Prefix { matched: super::rewrite::matched_prefix(r), to: p.clone() }
-                }
-                Some(PathRewriteSpecifier::RegexRewrite(r)) => {
-                    PathRedirect::Regex(RegexSubstitution::new(r)?)
-                }
-                Some(PathRewriteSpecifier::PathRewrite(_)) => {
-                    return Err(BuildError::not_implemented("RedirectAction.path_rewrite"));
-                }
-            },
-            strip_query: a.strip_query,
-        })
-    }
-    /// To the same URL with https.
-    pub fn https() -> Redirect {
-        Redirect {
-            status: 301,
-            https: true,
-            scheme: None,
-            host: None,
-            port: None,
-            path: PathRedirect::Keep,
-            strip_query: false,
-        }
-    }
-    /// To where the request came from.
-    pub fn same() -> Redirect {
-        Redirect { https: false, ..Redirect::https() }
-    }
-    /// The status to answer with.
-    pub fn status(&self) -> u16 {
-        self.status
-    }
-    /// `location`
-    pub fn location(&self, head: &RequestHead, _: &StreamShared) -> Vec<u8> {
-        let old_scheme = head.headers.get(name::X_FORWARDED_PROTO).unwrap_or(head.scheme());
-        let scheme: &[u8] = match (&self.scheme, self.https) {
-            (Some(s), _) => s.as_bytes(),
-            (None, true) => b"https",
-            (None, false) => old_scheme,
-        };
-        let authority = head.authority();
-        let (host, port) =
-            match authority.iter().rposition(|b| *b == b':').filter(|i| !authority[*i..].contains(&b']')) {
-                Some(i) => (&authority[..i], Some(&authority[i + 1..])),
-                None => (authority, None),
-            };
-        let new_host = self.host.as_deref().map_or(host, str::as_bytes);
-        // A default port of the old scheme is not carried over to the new one.
-        let port = match self.port {
-            Some(p) => Some(p.to_string().into_bytes()),
-            None if self.host.is_some() => None,
-            None => port
-                .filter(|p| {
-                    scheme == old_scheme || !matches!((old_scheme, *p), (b"http", b"80") | (b"https", b"443"))
-                })
-                .map(<[u8]>::to_vec),
-        };
-        let mut url = [scheme, b"://", new_host].concat();
-        if let Some(p) = port {
-            url.push(b':');
-            url.extend_from_slice(&p);
-        }
-        self.append_path(head.path(), &mut url);
-        url
-    }
-    fn append_path(&self, full: &[u8], url: &mut Vec<u8>) {
-        let cut = full.iter().position(|b| *b == b'?').unwrap_or(full.len());
-        let (path, query) = full.split_at(cut);
-        let query = if self.strip_query { &b""[..] } else { query };
-        match &self.path {
-            PathRedirect::Keep => url.extend_from_slice(path),
-            PathRedirect::Path(p) => {
-                url.extend_from_slice(p.as_bytes());
-                if p.contains('?') {
-                    return;
-                }
-            }
-            PathRedirect::Prefix { matched, to } => {
-                url.extend_from_slice(to.as_bytes());
-                url.extend_from_slice(path.get(*matched..).unwrap_or_default());
-            }
-            PathRedirect::Regex(r) => drop(r.replace_all(path, url)),
-        }
-        url.extend_from_slice(query);
-    }
-}
-
-/// `DirectResponseAction`
-pub struct DirectResponse {
-    /// Status to answer with.
-    pub status: u16,
-    body: bytes::Bytes,
-}
-
-impl DirectResponse {
-    fn new(a: &pb::DirectResponseAction, max: usize) -> BuildResult<DirectResponse> {
-        let body = a.body.as_ref().map(crate::proto::data_source).transpose()?.unwrap_or_default();
-        if body.len() > max {
-            return Err(format!("response body size is {} bytes; maximum is {max}", body.len()).into());
-        }
-        Ok(DirectResponse { status: a.status as u16, body: body.into() })
-    }
-    /// The body to answer with.
-    pub fn body(&self) -> bytes::Bytes {
-        self.body.clone()
-    }
+    Ok(Target::Weighted { random, all })
 }
 
 /// The parts of `COVERED` that other files of the folder hold.
@@ -629,6 +503,8 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(super::headers::COVERED)
         .chain(super::virtual_clusters::COVERED)
         .chain(super::rewrite::COVERED)
+        .chain(specifier::COVERED)
+        .chain(replies::COVERED)
         .chain(super::tracing::COVERED)
         .chain(redirect::COVERED)
         .chain(crate::router::retry::policy::COVERED)

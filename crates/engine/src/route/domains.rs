@@ -42,6 +42,10 @@ impl Domains {
         }
         Ok(())
     }
+    /// The virtual host of a request that does not say which: when there is but one for all.
+    pub fn only_any(&self) -> Option<usize> {
+        self.any.filter(|_| self.exact.is_empty() && self.suffix.is_empty() && self.prefix.is_empty())
+    }
     /// The virtual host for a request's authority.
     pub fn find(&self, authority: &[u8], ignore_port: bool) -> Option<usize> {
         if self.exact.is_empty() && self.suffix.is_empty() && self.prefix.is_empty() {
@@ -92,6 +96,7 @@ mod tests {
             assert_eq!(d.find(host.as_bytes(), false), Some(want), "{host}");
         }
         assert_eq!(d.find(b"www.foo.com:80", true), Some(1));
+        assert_eq!(d.only_any(), None);
         assert_eq!(d.find(b"www.foo.com:80", false), Some(0));
         assert!(d.insert("*", 9, "rc").is_err() && d.insert("Foo.*", 9, "rc").is_err());
     }

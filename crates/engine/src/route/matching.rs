@@ -53,6 +53,8 @@ pub const COVERED: &[Covered] = &[
 pub struct Matcher {
     path: Path,
     case_sensitive: bool,
+    /// `ignore_path_parameters_in_path_matching`
+    ignore_parameters: bool,
     headers: Box<[HeaderMatcher]>,
     /// Apart, since most routes have none of it.
     more: Option<Box<More>>,
@@ -125,7 +127,7 @@ impl Matcher {
     ///
     /// # Errors
     /// The configuration is refused.
-    pub fn new(m: &pb::RouteMatch, cx: &BuildCx<'_>) -> BuildResult<Matcher> {
+    pub fn new(m: &pb::RouteMatch, ignore_parameters: bool, cx: &BuildCx<'_>) -> BuildResult<Matcher> {
         let path = match &m.path_specifier {
             Some(PathSpecifier::Prefix(p)) => Path::Prefix(p.as_bytes().into()),
             Some(PathSpecifier::Path(p)) => Path::Exact(p.as_bytes().into()),
@@ -152,7 +154,8 @@ impl Matcher {
             tls: m.tls_context,
         };
         let more = (!more.is_empty()).then(|| Box::new(more));
-        Ok(Matcher { path, case_sensitive: m.case_sensitive.unwrap_or(true), headers, more })
+        let case_sensitive = m.case_sensitive.unwrap_or(true);
+        Ok(Matcher { path, case_sensitive, ignore_parameters, headers, more })
     }
 
     /// Whether the request matches.
@@ -177,7 +180,7 @@ impl Matcher {
     }
     fn path(&self, head: &RequestHead) -> bool {
         // Only CONNECT has no path, and only its matcher takes such requests.
-        let Some(path) = path_of(head) else {
+        let Some(path) = path_of(head, self.ignore_parameters) else {
             return matches!(self.path, Path::Connect) && head.is_connect();
         };
         match &self.path {
@@ -198,10 +201,11 @@ impl Matcher {
     }
 }
 
-/// The path without its query or fragment.
-pub fn path_of(head: &RequestHead) -> Option<&[u8]> {
+/// The path without its query or fragment, and perhaps without what stands behind the first semicolon.
+pub fn path_of(head: &RequestHead, ignore_parameters: bool) -> Option<&[u8]> {
     let full = head.headers.get(name::PATH)?;
-    Some(match full.iter().position(|b| matches!(b, b'?' | b'#')) {
+    let ends = |b: &u8| matches!(b, b'?' | b'#') || (*b == b';' && ignore_parameters);
+    Some(match full.iter().position(ends) {
         Some(i) => &full[..i],
         None => full,
     })

@@ -9,7 +9,9 @@ mod domains;
 pub mod headers;
 mod index;
 mod matching;
+mod replies;
 mod rewrite;
+mod specifier;
 #[cfg(test)]
 mod tests;
 mod tracing;
@@ -22,7 +24,7 @@ use crate::router::retry::RetryPolicy;
 use crate::router::shadow::{self, ShadowPolicies};
 use crate::stats::RequestStats;
 use crate::upstream::host::Host;
-pub use action::{Action, ClusterRoute, DirectResponse, Redirect};
+pub use action::{Action, ClusterRoute};
 use domains::Domains;
 use headers::HeaderRules;
 use index::Index;
@@ -39,7 +41,9 @@ use nuncio_core::rate_limit::{Place, Policy, RateLimits};
 use nuncio_core::route::{FilterId, PerFilter, Route, RouteSource};
 use nuncio_core::stats::sanitize;
 use nuncio_core::{Exchange, LocalBoxFuture};
-use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
+use nuncio_wire::{HeaderMap, HeaderName, RequestHead, ResponseHead, name};
+pub use replies::{DirectResponse, Redirect};
+use specifier::{Specifier, Specifiers};
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -64,6 +68,9 @@ pub const COVERED: &[Covered] = &[
             "max_direct_response_body_size_bytes",
             "typed_per_filter_config",
             "ignore_port_in_host_matching",
+            "ignore_path_parameters_in_path_matching",
+            "vhost_header",
+            "cluster_specifier_plugins",
             "request_mirror_policies",
             "vhds",
         ],
@@ -129,6 +136,8 @@ pub struct RouteTable {
     domains: Domains,
     hosts: Vec<VirtualHost>,
     ignore_port: bool,
+    /// `vhost_header`: its value says the virtual host, instead of the authority.
+    host_header: Option<HeaderName>,
     switches_filters: bool,
     sets_timers: bool,
     /// `vhds`: more virtual hosts come when they are asked for.
@@ -169,6 +178,16 @@ struct ConfigShared {
     headers: HeaderRules,
     most_specific_wins: bool,
     shadows: Option<ShadowPolicies>,
+    specifiers: Specifiers,
+    /// `ignore_path_parameters_in_path_matching`
+    ignore_path_parameters: bool,
+}
+
+impl ConfigShared {
+    /// `cluster_specifier_plugin`
+    fn specifier(&self, name: &str) -> BuildResult<Arc<Specifier>> {
+        self.specifiers.get(name)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -212,6 +231,8 @@ impl RouteTable {
             )?,
             most_specific_wins: c.most_specific_header_mutations_wins,
             shadows: shadow::policies(&c.request_mirror_policies, None, validate, cx)?,
+            specifiers: Specifiers::new(&c.cluster_specifier_plugins)?,
+            ignore_path_parameters: c.ignore_path_parameters_in_path_matching,
         });
         let max_body = c.max_direct_response_body_size_bytes.unwrap_or(4096) as usize;
         let mut domains = Domains::default();
@@ -234,6 +255,7 @@ impl RouteTable {
             domains,
             hosts,
             ignore_port: c.ignore_port_in_host_matching,
+            host_header: (!c.vhost_header.is_empty()).then(|| HeaderName::new(&c.vhost_header)),
             switches_filters,
             grows: c.vhds.is_some(),
         })
@@ -262,6 +284,7 @@ impl RouteTable {
             domains,
             hosts,
             ignore_port: false,
+            host_header: None,
             switches_filters: false,
             sets_timers: false,
             grows: false,
@@ -269,7 +292,14 @@ impl RouteTable {
     }
     /// The first route that matches.
     pub fn choose(&self, head: &RequestHead, sx: &StreamShared) -> Option<Arc<RouteEntry>> {
-        let host = &self.hosts[self.domains.find(head.authority(), self.ignore_port)?];
+        let host = match &self.host_header {
+            None => self.domains.find(head.authority(), self.ignore_port)?,
+            Some(h) => match head.headers.get(h) {
+                Some(value) => self.domains.find(value, self.ignore_port)?,
+                None => self.domains.only_any()?,
+            },
+        };
+        let host = self.hosts.get(host)?;
         if host.require_tls != RequireTls::No
             && head.headers.get(nuncio_wire::name::X_FORWARDED_PROTO) != Some(b"https")
         {
@@ -318,7 +348,10 @@ impl VirtualHost {
                 .r#match
                 .as_deref()
                 .ok_or_else(|| BuildError::from("RouteValidationError.Match: value is required"))?;
-            Ok((Matcher::new(m, cx)?, Arc::new(RouteEntry::new(r, &shared, max_body, validate, cx)?)))
+            Ok((
+                Matcher::new(m, config.ignore_path_parameters, cx)?,
+                Arc::new(RouteEntry::new(r, &shared, max_body, validate, cx)?),
+            ))
         };
         let (routes, tree) = match &h.matcher {
             None => (proto::each(&h.routes, route)?, None),
@@ -351,7 +384,8 @@ impl VirtualHost {
         let Some(index) = &self.index else {
             return self.routes.iter().find(|(m, _)| m.matches(head, sx)).map(|(_, r)| r.clone());
         };
-        let i = index.first(matching::path_of(head), |i| {
+        let ignore_parameters = self.shared.config.ignore_path_parameters;
+        let i = index.first(matching::path_of(head, ignore_parameters), |i| {
             self.routes.get(i as usize).is_some_and(|(m, _)| m.matches(head, sx))
         })?;
         self.routes.get(i as usize).map(|(_, r)| r.clone())
@@ -429,12 +463,15 @@ impl RouteEntry {
         let weighted = self.action.chosen(sx);
         for rules in self.levels(weighted.map(|w| &w.headers)).into_iter().flatten() {
             rules.apply_to_request(head, sx, self);
+            if let Some(w) = weighted.filter(|w| !w.host.is_empty() && std::ptr::eq(rules, &w.headers)) {
+                head.headers.set(name::AUTHORITY, &w.host);
+            }
         }
         self.rewrite.apply(head, sx, host, original_path);
     }
     /// The request goes to another host: `auto_host_rewrite` follows.
-    pub fn host_changed(&self, head: &mut RequestHead, host: &Host, keep_original: bool) {
-        self.rewrite.auto_host(head, host, keep_original);
+    pub fn host_changed(&self, head: &mut RequestHead, sx: &StreamShared, host: &Host, keep_original: bool) {
+        self.rewrite.auto_host(head, sx, host, keep_original);
     }
     /// Changes the response's head for the client.
     pub fn finalize_response_headers(&self, head: &mut ResponseHead, ex: &Exchange) {

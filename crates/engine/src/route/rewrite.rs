@@ -6,9 +6,10 @@ use nuncio_api::envoy::extensions::path::rewrite::uri_template::v3::UriTemplateR
 use nuncio_api::extensions::unregistered;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
+use nuncio_core::format::{HeaderFormatter, request_cx};
 use nuncio_core::info::StreamShared;
 use nuncio_core::matchers::RegexSubstitution;
-use nuncio_wire::{HeaderName, RequestHead, name};
+use nuncio_wire::{HeaderMap, HeaderName, RequestHead, name};
 use pb::route_action::HostRewriteSpecifier;
 use pb::route_match::PathSpecifier;
 use prost::Name;
@@ -22,11 +23,18 @@ pub struct Rewrite {
 }
 
 enum PathRewrite {
-    Prefix { matched: usize, to: Box<[u8]> },
+    /// `path_rewrite`
+    Format(Box<PathFormat>),
+    Prefix {
+        matched: usize,
+        to: Box<[u8]>,
+    },
     Regex(Box<RegexSubstitution>),
 }
 
 enum HostRewrite {
+    /// `host_rewrite`
+    Format(Box<HeaderFormatter>),
     Literal(Box<[u8]>),
     Header(HeaderName),
     /// The upstream host's name (`auto_host_rewrite`).
@@ -41,6 +49,37 @@ pub fn matched_prefix(r: &pb::Route) -> usize {
             p.len()
         }
         _ => 0,
+    }
+}
+
+/// A path that is made from what is known of a request (`path_rewrite`).
+pub struct PathFormat(HeaderFormatter);
+
+impl PathFormat {
+    /// Compiles a format.
+    ///
+    /// # Errors
+    /// An operator is unknown.
+    pub fn new(format: &str) -> BuildResult<PathFormat> {
+        HeaderFormatter::new(format).map(PathFormat)
+    }
+    /// The path; none when nothing comes of it. Of what a client wrote into it, blanks and control characters are
+    /// percent-encoded, which Envoy forwards as they are: they would end the target of an HTTP/1 request.
+    pub fn path(&self, headers: &HeaderMap, sx: &StreamShared) -> Option<Vec<u8>> {
+        let route = sx.current_route();
+        let mut text = Vec::new();
+        self.0.append(&request_cx(headers, sx, route.as_deref()), &mut text);
+        if text.iter().any(|b| *b <= b' ' || *b == 0x7f) {
+            let mut encoded = Vec::with_capacity(text.len() + 8);
+            for b in text {
+                match b <= b' ' || b == 0x7f {
+                    true => encoded.extend_from_slice(format!("%{b:02X}").as_bytes()),
+                    false => encoded.push(b),
+                }
+            }
+            text = encoded;
+        }
+        (!text.is_empty()).then_some(text)
     }
 }
 
@@ -82,8 +121,12 @@ impl Rewrite {
     /// A bad regex.
     pub fn new(r: &pb::Route) -> BuildResult<Rewrite> {
         let Some(pb::route::Action::Route(a)) = &r.action else { return Ok(Rewrite::default()) };
-        let given =
-            [!a.prefix_rewrite.is_empty(), a.regex_rewrite.is_some(), a.path_rewrite_policy.is_some()];
+        let given = [
+            !a.prefix_rewrite.is_empty(),
+            a.regex_rewrite.is_some(),
+            a.path_rewrite_policy.is_some(),
+            !a.path_rewrite.is_empty(),
+        ];
         if given.into_iter().filter(|g| *g).count() > 1 {
             return Err(
                 "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite_policy or path_rewrite"
@@ -92,6 +135,9 @@ impl Rewrite {
         }
         let path = match (&a.prefix_rewrite, &a.regex_rewrite) {
             _ if a.path_rewrite_policy.is_some() => template_rewrite(r, a)?,
+            _ if !a.path_rewrite.is_empty() => {
+                Some(PathRewrite::Format(Box::new(PathFormat::new(&a.path_rewrite)?)))
+            }
             (_, Some(r)) => Some(PathRewrite::Regex(Box::new(RegexSubstitution::new(r)?))),
             (p, None) if p.is_empty() => None,
             (p, None) => Some(PathRewrite::Prefix { matched: matched_prefix(r), to: p.as_bytes().into() }),
@@ -99,6 +145,9 @@ impl Rewrite {
         let host = match &a.host_rewrite_specifier {
             Some(HostRewriteSpecifier::HostRewriteLiteral(h)) => {
                 Some(HostRewrite::Literal(h.as_bytes().into()))
+            }
+            Some(HostRewriteSpecifier::HostRewrite(f)) if !f.is_empty() => {
+                Some(HostRewrite::Format(Box::new(HeaderFormatter::new(f)?)))
             }
             Some(HostRewriteSpecifier::HostRewriteHeader(h)) => Some(HostRewrite::Header(HeaderName::new(h))),
             Some(HostRewriteSpecifier::AutoHostRewrite(true)) => Some(HostRewrite::Auto),
@@ -111,14 +160,20 @@ impl Rewrite {
     }
 
     /// Rewrites a request's head; what it replaces is kept in `x-envoy-original-path` and `-host`.
-    pub fn apply(&self, head: &mut RequestHead, _: &StreamShared, host: &Host, keep_original: bool) {
+    pub fn apply(&self, head: &mut RequestHead, sx: &StreamShared, host: &Host, keep_original: bool) {
         if let Some(r) = &self.host {
-            self.host(r, head, host, keep_original);
+            self.host(r, head, sx, host, keep_original);
         }
         let Some(r) = &self.path else { return };
         let old = head.path().to_vec();
         let mut new = Vec::with_capacity(old.len() + 16);
         match r {
+            PathRewrite::Format(f) => {
+                let Some(path) = f.path(&head.headers, sx) else { return };
+                let cut = old.iter().position(|b| *b == b'?').unwrap_or(old.len());
+                new.extend_from_slice(&path);
+                new.extend_from_slice(&old[cut..]);
+            }
             PathRewrite::Prefix { matched, to } => {
                 new.extend_from_slice(to);
                 new.extend_from_slice(old.get(*matched..).unwrap_or_default());
@@ -136,14 +191,29 @@ impl Rewrite {
     }
 
     /// `auto_host_rewrite` alone, for another host.
-    pub fn auto_host(&self, head: &mut RequestHead, host: &Host, keep_original: bool) {
+    pub fn auto_host(&self, head: &mut RequestHead, sx: &StreamShared, host: &Host, keep_original: bool) {
         if let Some(r @ HostRewrite::Auto) = &self.host {
-            self.host(r, head, host, keep_original);
+            self.host(r, head, sx, host, keep_original);
         }
     }
 
-    fn host(&self, r: &HostRewrite, head: &mut RequestHead, host: &Host, keep_original: bool) {
+    fn host(
+        &self,
+        r: &HostRewrite,
+        head: &mut RequestHead,
+        sx: &StreamShared,
+        host: &Host,
+        keep_original: bool,
+    ) {
         let new = match r {
+            HostRewrite::Format(f) => {
+                let (route, mut out) = (sx.current_route(), vec![]);
+                f.append_marked(&request_cx(&head.headers, sx, route.as_deref()), &mut out);
+                if out.is_empty() {
+                    return;
+                }
+                out
+            }
             HostRewrite::Literal(h) => h.to_vec(),
             HostRewrite::Header(h) => match head.headers.get(h) {
                 Some(v) if !v.is_empty() => v.to_vec(),

@@ -21,13 +21,7 @@ impl Kind for Routes {
     type Data<'d> = Source<'d>;
 
     fn input(&self, c: &TypedExtensionConfig) -> BuildResult<Input> {
-        let url = c.typed_config.as_ref().map_or("", |a| &a.type_url);
-        let refused = || {
-            BuildError(format!(
-                "requirement violation while creating route match tree: INVALID_ARGUMENT: Route table can only match on request headers, saw {url}"
-            ))
-        };
-        Input::new(c)?.filter(|i| matches!(i, Input::Header(_) | Input::FilterState(_))).ok_or_else(refused)
+        input(c)
     }
     fn action(&self, c: &TypedExtensionConfig) -> BuildResult<Range<usize>> {
         let any = c.typed_config.as_ref().ok_or("field: \"typed_config\", reason: is required")?;
@@ -48,6 +42,20 @@ impl Kind for Routes {
     fn value<'a>(input: &Input, from: &'a Source<'_>) -> Value<'a> {
         input.value(from)
     }
+}
+
+/// An input of a tree that chooses among routes or clusters.
+///
+/// # Errors
+/// There is none, or it looks at more than a request.
+pub(super) fn input(c: &TypedExtensionConfig) -> BuildResult<Input> {
+    let url = c.typed_config.as_ref().map_or("", |a| &a.type_url);
+    let refused = || {
+        BuildError(format!(
+            "requirement violation while creating route match tree: INVALID_ARGUMENT: Route table can only match on request headers, saw {url}"
+        ))
+    };
+    Input::new(c)?.filter(|i| matches!(i, Input::Header(_) | Input::FilterState(_))).ok_or_else(refused)
 }
 
 /// The routes of a tree, and the tree.

@@ -84,11 +84,15 @@ impl Router {
             }
             Action::Direct(d) => {
                 self.stats.rq_direct_response().inc();
-                let mut reply = LocalReply::new(d.status, d.body(), "direct_response");
+                let (body, content_type) = d.body(ex);
+                let mut reply = LocalReply::new(d.status, body, "direct_response");
                 // Envoy takes the route for a redirect to the same place.
                 if matches!(d.status, 201 | 300..400) {
                     let location = Redirect::same().location(&ex.request, &ex.sx);
                     reply.headers.get_or_insert_default().append(name::LOCATION, &location);
+                }
+                if let Some(t) = content_type {
+                    reply = reply.header(name::CONTENT_TYPE, t.as_bytes());
                 }
                 self.local(ex, &route, reply)
             }

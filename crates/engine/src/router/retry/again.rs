@@ -127,7 +127,7 @@ impl Router {
                 super::super::set_grpc_timeout(headers, attempt.timeout(), each, elapsed);
             }
         }
-        route.host_changed(&mut ex.request, &host.host, !self.suppress_envoy_headers);
+        route.host_changed(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
         span::begin(ex, &attempt.account().cluster, self.child_spans);
         if let Some(body) = attempt.tries.as_ref().and_then(|t| t.body()) {
             ex.request_body = body;

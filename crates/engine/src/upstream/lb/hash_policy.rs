@@ -87,9 +87,20 @@ impl HashPolicy {
     }
     /// The hash of a request, if it has anything that is asked for; and what `set-cookie` its response is to have.
     pub fn hash(&self, head: &RequestHead, sx: &StreamShared) -> (Option<u64>, Option<String>) {
-        let (mut hash, mut set_cookie) = (None, None);
+        let mut set_cookie = None;
+        (self.combined(|by| by.hash(head, sx, &mut set_cookie)), set_cookie)
+    }
+    /// The hash of a request; one that lacks a cookie gets none.
+    pub fn hash_without_cookies(&self, head: &RequestHead, sx: &StreamShared) -> Option<u64> {
+        self.combined(|by| {
+            let mut set_cookie = None;
+            by.hash(head, sx, &mut set_cookie).filter(|_| set_cookie.is_none())
+        })
+    }
+    fn combined(&self, mut of: impl FnMut(&By) -> Option<u64>) -> Option<u64> {
+        let mut hash = None;
         for m in &*self.0 {
-            if let Some(new) = m.by.hash(head, sx, &mut set_cookie) {
+            if let Some(new) = of(&m.by) {
                 // Turned, so that two equal ones do not cancel each other out.
                 hash = Some(hash.map_or(0, |old: u64| old.rotate_left(1)) ^ new);
             }
@@ -97,7 +108,7 @@ impl HashPolicy {
                 break;
             }
         }
-        (hash, set_cookie)
+        hash
     }
 }
 
