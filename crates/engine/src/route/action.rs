@@ -23,6 +23,7 @@ use nuncio_core::route::PerFilter;
 use nuncio_core::runtime::RuntimeNumber;
 use nuncio_wire::{HeaderName, RequestHead};
 use pb::route_action::ClusterSpecifier;
+use pb::weighted_cluster::cluster_weight::HostRewriteSpecifier;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -466,7 +467,10 @@ fn weighted_clusters(
                 false => Ok(known(&c.name)?),
             },
             weight: weight(c),
-            host: c.host_rewrite_literal.as_bytes().into(),
+            host: match &c.host_rewrite_specifier {
+                Some(HostRewriteSpecifier::HostRewriteLiteral(h)) => h.as_bytes().into(),
+                None => Box::default(),
+            },
             headers: HeaderRules::new(
                 &c.request_headers_to_add,
                 &c.request_headers_to_remove,

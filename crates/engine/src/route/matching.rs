@@ -18,6 +18,7 @@ use nuncio_core::runtime::RuntimeFraction;
 use nuncio_wire::{RequestHead, name};
 use pb::route_match::PathSpecifier;
 use prost::Name;
+use std::borrow::Cow;
 
 /// What is read of `RouteMatch` and the messages in it.
 pub const COVERED: &[Covered] = &[
@@ -183,6 +184,7 @@ impl Matcher {
         let Some(path) = path_of(head, self.ignore_parameters) else {
             return matches!(self.path, Path::Connect) && head.is_connect();
         };
+        let path = &*path;
         match &self.path {
             Path::Prefix(p) => self.begins(path, p),
             Path::Exact(p) => path.len() == p.len() && self.begins(path, p),
@@ -201,14 +203,30 @@ impl Matcher {
     }
 }
 
-/// The path without its query or fragment, and perhaps without what stands behind the first semicolon.
-pub fn path_of(head: &RequestHead, ignore_parameters: bool) -> Option<&[u8]> {
+/// The path without its query or fragment, and perhaps without the parameters of its segments.
+pub fn path_of(head: &RequestHead, ignore_parameters: bool) -> Option<Cow<'_, [u8]>> {
     let full = head.headers.get(name::PATH)?;
-    let ends = |b: &u8| matches!(b, b'?' | b'#') || (*b == b';' && ignore_parameters);
-    Some(match full.iter().position(ends) {
+    let path = match full.iter().position(|b| matches!(b, b'?' | b'#')) {
         Some(i) => &full[..i],
         None => full,
+    };
+    Some(match ignore_parameters && path.contains(&b';') {
+        true => Cow::Owned(without_parameters(path)),
+        false => Cow::Borrowed(path),
     })
+}
+
+/// A parameter goes from a semicolon to the end of its segment (RFC 3986 §3.3).
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(path.len());
+    let mut within = false;
+    for b in path {
+        within = (within || *b == b';') && *b != b'/';
+        if !within {
+            kept.push(*b);
+        }
+    }
+    kept
 }
 
 impl More {
@@ -252,5 +270,17 @@ impl More {
             Some(have) => m.matches(have),
             None => m.matches_none(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_end_with_their_segment() {
+        let of = |p: &[u8]| String::from_utf8(without_parameters(p)).expect("text");
+        assert_eq!(of(b"/a;x=1/b;y;z/c"), "/a/b/c");
+        assert_eq!((of(b"/;"), of(b";a/b"), of(b"/a;")), ("/".into(), "/b".into(), "/a".into()));
     }
 }

@@ -300,10 +300,8 @@ impl RouteTable {
             },
         };
         let host = self.hosts.get(host)?;
-        if host.require_tls != RequireTls::No
-            && head.headers.get(nuncio_wire::name::X_FORWARDED_PROTO) != Some(b"https")
-        {
-            let internal = head.headers.get(nuncio_wire::name::X_ENVOY_INTERNAL) == Some(b"true");
+        if host.require_tls != RequireTls::No && head.headers.get(name::X_FORWARDED_PROTO) != Some(b"https") {
+            let internal = head.headers.get(name::X_ENVOY_INTERNAL) == Some(b"true");
             if host.require_tls == RequireTls::All || !internal {
                 return Some(Arc::new(RouteEntry::https_redirect(&host.shared)));
             }
@@ -385,7 +383,8 @@ impl VirtualHost {
             return self.routes.iter().find(|(m, _)| m.matches(head, sx)).map(|(_, r)| r.clone());
         };
         let ignore_parameters = self.shared.config.ignore_path_parameters;
-        let i = index.first(matching::path_of(head, ignore_parameters), |i| {
+        let path = matching::path_of(head, ignore_parameters);
+        let i = index.first(path.as_deref(), |i| {
             self.routes.get(i as usize).is_some_and(|(m, _)| m.matches(head, sx))
         })?;
         self.routes.get(i as usize).map(|(_, r)| r.clone())

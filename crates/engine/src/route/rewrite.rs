@@ -233,9 +233,39 @@ impl Rewrite {
         if keep_original && !old.is_empty() {
             head.headers.set(name::X_ENVOY_ORIGINAL_HOST, &old);
         }
-        if self.append_x_forwarded_host && old != new {
+        if self.append_x_forwarded_host && !old.is_empty() && !is_last_forwarded(head, &old) {
             head.headers.append_to(name::X_FORWARDED_HOST, b",", &old);
         }
         head.headers.set(name::AUTHORITY, &new);
+    }
+}
+
+/// `x-forwarded-host` ends in this host already: who rewrites it again appends it once.
+fn is_last_forwarded(head: &RequestHead, host: &[u8]) -> bool {
+    let all = head.headers.get(name::X_FORWARDED_HOST).unwrap_or_default();
+    let last = all.rsplit(|b| *b == b',').find(|e| !e.trim_ascii().is_empty());
+    last.is_some_and(|last| last == host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_core::address::Address;
+    use nuncio_core::info::ConnInfo;
+    use std::rc::Rc;
+
+    #[test]
+    fn no_path_ends_the_request_line() {
+        let nowhere = || Address::Internal(Default::default(), Default::default());
+        let conn = ConnInfo::new(0, std::sync::Arc::default(), nowhere(), nowhere());
+        let sx = StreamShared::new(Rc::new(conn), None);
+        let path = |value: &[u8]| {
+            let mut headers = HeaderMap::default();
+            headers.append("x-a", value);
+            PathFormat::new("%REQ(x-a)%").expect("a format").path(&headers, &sx)
+        };
+        assert_eq!(path(b"/a b HTTP/1.1\tc").as_deref(), Some(&b"/a%20b%20HTTP/1.1%09c"[..]));
+        assert_eq!(path(b"/\xc3\xa9?q").as_deref(), Some(&b"/\xc3\xa9?q"[..]));
+        assert_eq!(path(b""), None);
     }
 }

@@ -30,7 +30,7 @@ pub const COVERED: &[Covered] = &[
 
 /// The plug-ins of a route configuration, by name.
 #[derive(Default)]
-pub struct Specifiers(Option<Box<HashMap<String, Arc<Specifier>>>>);
+pub struct Specifiers(HashMap<String, Arc<Specifier>>);
 
 /// A compiled plug-in.
 #[derive(Default)]
@@ -73,14 +73,14 @@ impl Specifiers {
             let built = Specifier::new(p)?.unwrap_or_default();
             by_name.entry(name).or_insert(built);
         }
-        Ok(Specifiers((!by_name.is_empty()).then(|| Box::new(by_name))))
+        Ok(Specifiers(by_name))
     }
     /// The plug-in of this name.
     ///
     /// # Errors
     /// There is none.
     pub fn get(&self, name: &str) -> BuildResult<Arc<Specifier>> {
-        self.0.as_ref().and_then(|all| all.get(name)).cloned().ok_or_else(|| {
+        self.0.get(name).cloned().ok_or_else(|| {
             BuildError(format!("Unknown cluster specifier plugin name: {name} is used in the route"))
         })
     }
