@@ -5,7 +5,7 @@ use super::host::{Host, HostCounters};
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
-use super::stream::{Charge, Facts, Fate, Fit, UpConn, UpResponse};
+use super::stream::{Charge, Facts, Fate, Fit, LATELY, UpConn, UpResponse};
 use crate::flush::{Flush, Later};
 use crate::io::{Io, Peer};
 use nuncio_core::body::{BodyError, ConnBody, Frame};
@@ -24,9 +24,6 @@ use std::time::{Duration, Instant};
 
 /// Request bytes that may wait before no more are taken.
 const HIGH_WATER: usize = 64 * 1024;
-
-/// A connection that was seen so lately is not asked about again. One that servers close for its age idles far longer.
-const LATELY: Duration = Duration::from_millis(1);
 
 /// An HTTP/1 upstream connection.
 pub struct H1Up {

@@ -4,7 +4,7 @@ use super::host::Host;
 use super::idle;
 use super::local::Cluster;
 use super::pool::PoolRef;
-use super::stream::{Charge, Facts, Fate, Fit, UpConn, UpResponse};
+use super::stream::{Charge, Facts, Fate, Fit, LATELY, UpConn, UpResponse};
 use crate::http::extended_connect;
 use crate::io::{Io, Peer};
 use crate::keepalive::Keepalive;
@@ -100,7 +100,6 @@ impl H2Up {
     /// Whether a request may go out on it now: as [`can_open`](Self::can_open), and by what the kernel knows of a connection that
     /// nobody uses and that has rested, or in any case when `sure`.
     pub(super) fn fit(&self, sure: bool) -> Fit {
-        const LATELY: std::time::Duration = std::time::Duration::from_millis(1);
         if !self.can_open() {
             return Fit::No;
         }

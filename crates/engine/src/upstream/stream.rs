@@ -13,6 +13,7 @@ use nuncio_wire::{Chunk, HeaderMap, RequestHead, ResponseHead};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 /// A response head, and whether a body follows.
 pub struct UpResponse {
@@ -47,6 +48,10 @@ pub enum UpConn {
     /// HTTP/2.
     H2(Rc<H2Up>),
 }
+
+/// The kernel is not asked about a connection that was used so lately: one that a server closes for its age has idled
+/// longer, and of any other end the loop heard in its last turn.
+pub(super) const LATELY: Duration = Duration::from_millis(100);
 
 /// Whether a connection may take a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
