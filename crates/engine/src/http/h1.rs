@@ -17,7 +17,7 @@ use nuncio_wire::{Chunk, HeaderMap, OutBuf, ReadBuf, ResponseHead, Version, name
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -176,7 +176,7 @@ async fn exchanges(inbox: Inbox<(Rc<H1Conn>, RequestStart)>) {
         let (conn, start) = inbox.next().await;
         let (ex, early) = conn.begin(start);
         let (sx, refused) = (ex.sx.clone(), early.is_some());
-        let at_once = drive(&*conn, &conn.hcm, ex, early).await;
+        let at_once = pin!(drive(&*conn, &conn.hcm, ex, early)).await;
         // After a reply that did not wait for the request the client gets time to read it, too.
         conn.cut.set(refused || at_once || sx.info.times.ds_rx_end.get().is_none());
         conn.head_since.set(None);

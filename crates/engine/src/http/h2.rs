@@ -19,7 +19,7 @@ use nuncio_wire::h2::{Connection, ErrorCode, Kind, details};
 use nuncio_wire::{Chunk, HeaderMap, ReadBuf, RequestHead, ResponseHead, Version, name};
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -176,7 +176,7 @@ type Begun = (H2Stream, RequestHead, bool);
 async fn exchanges(inbox: Inbox<Begun>) {
     loop {
         let (stream, head, end) = inbox.next().await;
-        exchange(stream, head, end).await;
+        pin!(exchange(stream, head, end)).await;
     }
 }
 
@@ -211,7 +211,7 @@ async fn exchange(d: H2Stream, mut head: RequestHead, end: bool) {
     }
     let early = hcm.begin_request(&mut head, &sx);
     let ex = Exchange::new(head, body, sx.clone());
-    drive(&d, &hcm, ex, early).await;
+    pin!(drive(&d, &hcm, ex, early)).await;
     d.conn.ended(&sx.info);
     sx.recycle();
 }

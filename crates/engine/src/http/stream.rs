@@ -75,13 +75,16 @@ pub enum Gone {
 }
 
 /// Runs one exchange to its end. True when it was answered at once: as Envoy sees it, before the request was read.
+///
+/// Here and on the way to the upstream, futures are pinned where they are called: a call that is simply awaited is moved to
+/// its place first, with all the room that it may ever need.
 pub async fn drive<D: Downstream>(
     d: &D,
     hcm: &Rc<Hcm>,
     ex: Exchange,
     early: Option<Box<LocalReply>>,
 ) -> bool {
-    let mut passed = pass(d, hcm, ex, early, true).await;
+    let mut passed = pin!(pass(d, hcm, ex, early, true)).await;
     let at_once = passed.at_once;
     while let Some(ex) = passed.again.take() {
         hcm.count_request_begun();
@@ -203,7 +206,7 @@ async fn pass<D: Downstream>(
             {
                 d.count_unread(&sx);
             }
-            respond(d, hcm, &mut run, timers).await
+            pin!(respond(d, hcm, &mut run, timers)).await
         }
         Ok(Outcome::Reset) => cut(d, &sx, ResetReason::LocalReset),
         Err(gone) => client_gone(&sx, gone),

@@ -19,6 +19,7 @@ use nuncio_core::orca::LoadReport;
 use nuncio_core::{Exchange, LocalReply};
 use nuncio_wire::{HeaderMap, ResponseHead, Version, name};
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -121,7 +122,7 @@ impl Attempt {
     /// # Errors
     /// The connection could not be had, or ended before the head.
     pub async fn run(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
-        let result = self.exchange(ex).await;
+        let result = pin!(self.exchange(ex)).await;
         self.report(ex, &result);
         if let Some(load) = self.host.host.load.get()
             && let Ok(r) = &result
@@ -157,7 +158,7 @@ impl Attempt {
             arm_timeout(&self.sx, self.timeout);
         }
         let sure = !(self.repeat.allowed && complete && is_idempotent(&ex.request));
-        let result = self.once(ex, Sending { complete, wants: Wants { sure, fresh: false } }).await;
+        let result = pin!(self.once(ex, Sending { complete, wants: Wants { sure, fresh: false } })).await;
         match result {
             // In a box: few requests come here, and all would carry its state.
             Err(Failed::Reset(e)) if self.repeat.allowed && self.stream.is_some() => {

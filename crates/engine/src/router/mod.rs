@@ -35,6 +35,7 @@ use nuncio_core::{Exchange, Flag, LocalReply};
 use nuncio_wire::{HeaderMap, IdSet, ResponseHead, name};
 use retry::again::After;
 use retry::{Each, RetryRuntime, Tries};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +75,7 @@ impl Router {
             return reply(replies::no_route());
         };
         match &route.action {
-            Action::Cluster(c) => self.forward(ex, &route, c).await,
+            Action::Cluster(c) => pin!(self.forward(ex, &route, c)).await,
             Action::Redirect(r) => {
                 self.stats.rq_direct_response().inc();
                 let location = r.location(&ex.request, &ex.sx);
@@ -198,7 +199,7 @@ impl Router {
         attempt.set_cookie = set_cookie;
         attempt.repeat.allowed = self.retries.replay.percent();
         let mut result = match c.ends_connect(&ex.request) {
-            false => attempt.run(ex).await,
+            false => pin!(attempt.run(ex)).await,
             true => {
                 let made = Box::pin(attempt.tunnel(ex)).await;
                 attempt.report(ex, &made);
