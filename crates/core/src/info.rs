@@ -459,8 +459,8 @@ pub(crate) struct RouteState {
     pub route: Option<Arc<dyn Route>>,
 }
 
-/// Streams' memory kept per thread.
-const KEEP: usize = 256;
+/// Streams whose memory is kept per thread: more than a busy worker has under way over HTTP/2.
+const KEEP: usize = 1024;
 thread_local! {
     static FREE: RefCell<Vec<Rc<StreamShared>>> = const { RefCell::new(Vec::new()) };
     /// The connection of a stream that is over.

@@ -9,8 +9,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-/// Futures kept per kind and thread.
-const KEEP: usize = 256;
+/// Futures kept per kind and thread: more than a busy worker has requests under way over HTTP/2.
+const KEEP: usize = 1024;
 
 /// Where a loop of a pool gets its work from.
 pub struct Inbox<A> {

@@ -71,7 +71,7 @@ pub struct Header<'a> {
 }
 
 /// Free lists keep at most this many maps per thread, none larger than [`KEEP_BYTES`].
-const KEEP: usize = 256;
+const KEEP: usize = 1024;
 const KEEP_BYTES: usize = 16 * 1024;
 thread_local!(static FREE: RefCell<Vec<(Vec<u8>, Vec<Entry>)>> = const { RefCell::new(Vec::new()) });
 
