@@ -666,7 +666,8 @@ impl ConnBody for H1Conn {
             }
             // What waits to be written (100 Continue) may be what the client waits for.
             let _ = self.poll_write(cx); // a broken connection is noticed by reading
-            match ready!(self.poll_fill(cx, 1)) {
+            let room = self.bufs.borrow().read.body_space();
+            match ready!(self.poll_fill(cx, room)) {
                 Ok(0) | Err(_) => {
                     self.reading_body.set(false);
                     // The end of a tunnel is the end of its connection, in both directions, as in Envoy.

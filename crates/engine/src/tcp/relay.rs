@@ -83,7 +83,8 @@ impl Leg {
                 self.paused = true;
                 return Poll::Pending;
             }
-            match from.poll_read_at_least(cx, &mut self.read, BLOCK) {
+            let room = self.read.body_space();
+            match from.poll_read_at_least(cx, &mut self.read, room) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0)) => self.eof = true,
                 Poll::Ready(Ok(_)) => {

@@ -481,7 +481,8 @@ impl ConnBody for H1Up {
                     return Poll::Ready(Some(Err(BodyError::Reset(ResetReason::ProtocolError))));
                 }
             }
-            match ready!(self.poll_fill(cx, 1)) {
+            let room = self.bufs.borrow().read.body_space();
+            match ready!(self.poll_fill(cx, room)) {
                 Ok(0) | Err(_) => {
                     let eof = self.codec.borrow_mut().read_eof();
                     // The end of a tunnel is no end of a message: Envoy resets the other side too.

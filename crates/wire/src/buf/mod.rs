@@ -7,16 +7,21 @@ use bytes::Bytes;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::rc::Rc;
 
 /// Size of a pooled block: one TLS record, and more than nearly all heads with a small body.
 pub const BLOCK: usize = 16 * 1024;
 /// Blocks kept per thread (4 MiB).
 const KEEP: usize = 256;
+/// Size of the blocks for bodies that come faster than [`BLOCK`] by [`BLOCK`].
+pub const LARGE_BLOCK: usize = 64 * 1024;
+/// Large blocks kept per thread (4 MiB).
+const KEEP_LARGE: usize = 64;
 
 thread_local! {
     static BLOCKS: RefCell<Vec<Rc<Box<[u8]>>>> = const { RefCell::new(Vec::new()) };
+    static LARGE_BLOCKS: RefCell<Vec<Rc<Box<[u8]>>>> = const { RefCell::new(Vec::new()) };
     static VECS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
     /// Empty lists of pieces.
     static LISTS: RefCell<Vec<VecDeque<Piece>>> = const { RefCell::new(Vec::new()) };
@@ -27,12 +32,16 @@ struct Block(Rc<Box<[u8]>>);
 
 impl Block {
     fn get(size: usize) -> Block {
-        if size <= BLOCK
-            && let Ok(Some(b)) = BLOCKS.try_with(|p| p.borrow_mut().pop())
-        {
-            return Block(b);
-        }
-        Block(Rc::new(vec![0; size.max(BLOCK)].into_boxed_slice()))
+        let (size, kept) = if size <= BLOCK {
+            (BLOCK, BLOCKS.try_with(|p| p.borrow_mut().pop()))
+        } else if size <= LARGE_BLOCK {
+            (LARGE_BLOCK, LARGE_BLOCKS.try_with(|p| p.borrow_mut().pop()))
+        } else {
+            (size, Ok(None))
+        };
+        // The thread may be ending: then it keeps none.
+        let kept = kept.ok().flatten();
+        Block(kept.unwrap_or_else(|| Rc::new(vec![0; size].into_boxed_slice())))
     }
     fn bytes_mut(&mut self) -> Option<&mut [u8]> {
         Rc::get_mut(&mut self.0).map(|b| &mut b[..])
@@ -44,12 +53,17 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
-        if Rc::strong_count(&self.0) == 1 && self.0.len() == BLOCK {
+        let (pool, most) = match self.0.len() {
+            BLOCK => (&BLOCKS, KEEP),
+            LARGE_BLOCK => (&LARGE_BLOCKS, KEEP_LARGE),
+            _ => return,
+        };
+        if Rc::strong_count(&self.0) == 1 {
             let b = self.0.clone();
             // The thread may be ending: then the memory is simply freed.
-            let _ = BLOCKS.try_with(|p| {
+            let _ = pool.try_with(|p| {
                 let mut p = p.borrow_mut();
-                if p.len() < KEEP {
+                if p.len() < most {
                     p.push(b);
                 }
             });
@@ -61,40 +75,50 @@ impl Drop for Block {
 #[derive(Default)]
 pub struct ReadBuf {
     block: Option<Block>,
-    start: usize,
-    end: usize,
+    start: u32,
+    end: u32,
+    /// The last piece taken was a whole block or more: a body comes fast.
+    flows: bool,
 }
 
 impl ReadBuf {
     /// Empty, without memory.
     pub const fn new() -> ReadBuf {
-        ReadBuf { block: None, start: 0, end: 0 }
+        ReadBuf { block: None, start: 0, end: 0, flows: false }
     }
     /// What was read and not consumed.
     pub fn data(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |b| &b.0[self.start..self.end])
+        self.block.as_ref().map_or(&[], |b| &b.0[self.range()])
+    }
+    fn range(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
     }
     /// Number of unconsumed bytes.
     pub fn len(&self) -> usize {
-        self.end - self.start
+        self.range().len()
     }
     /// True without unconsumed bytes.
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
+    /// How much [`space`](Self::space) to ask for to read more of a body: much while it comes by the block. What takes the
+    /// pieces holds memory in proportion to them, also when one of them was read into more than it fills.
+    pub fn body_space(&self) -> usize {
+        if self.flows { LARGE_BLOCK } else { 1 }
+    }
     /// Room for at least `min` more bytes (1 or more); the caller reads into it and then says [`filled`](Self::filled).
     /// The block grows without a limit of its own: who reads heads checks `len` against the head's limit first.
     #[expect(clippy::expect_used, reason = "both ways to the end leave a block that nobody shares")]
     pub fn space(&mut self, min: usize) -> &mut [u8] {
-        let need = self.len() + min;
+        let (unread, len) = (self.range(), self.len());
         let fits = match &mut self.block {
             Some(b) => {
                 let size = b.0.len();
                 match b.bytes_mut() {
-                    Some(_) if self.end + min <= size => true,
-                    Some(bytes) if need <= size => {
-                        bytes.copy_within(self.start..self.end, 0);
-                        (self.start, self.end) = (0, self.end - self.start);
+                    Some(_) if unread.end + min <= size => true,
+                    Some(bytes) if len + min <= size => {
+                        bytes.copy_within(unread.clone(), 0);
+                        (self.start, self.end) = (0, len as u32);
                         true
                     }
                     _ => false,
@@ -103,17 +127,18 @@ impl ReadBuf {
             None => false,
         };
         if !fits {
-            let (old, len) = (self.block.take(), self.end - self.start);
+            let old = self.block.take();
+            let need = len + min;
             // What outgrows a block doubles: a long line must be neither copied nor read byte by byte.
             let mut new = Block::get(if need > BLOCK { need.max(2 * len) } else { need });
             // A block from `get` has no other owner.
             if let (Some(to), Some(old)) = (new.bytes_mut(), &old) {
-                to[..len].copy_from_slice(&old.0[self.start..self.end]);
+                to[..len].copy_from_slice(&old.0[unread]);
             }
-            (self.start, self.end) = (0, len);
+            (self.start, self.end) = (0, len as u32);
             self.block = Some(new);
         }
-        let end = self.end;
+        let end = self.end as usize;
         // An empty slice would read as end of file, so never return one.
         self.block
             .as_mut()
@@ -123,12 +148,12 @@ impl ReadBuf {
     }
     /// `n` bytes were read into [`space`](Self::space).
     pub fn filled(&mut self, n: usize) {
-        self.end += n;
-        debug_assert!(self.block.as_ref().is_some_and(|b| self.end <= b.0.len()));
+        self.end += n as u32;
+        debug_assert!(self.block.as_ref().is_some_and(|b| self.end as usize <= b.0.len()));
     }
     /// Forgets the first `n` bytes.
     pub fn consume(&mut self, n: usize) {
-        self.start += n.min(self.len());
+        self.start += n.min(self.len()) as u32;
         if self.is_empty() {
             self.release();
         }
@@ -137,8 +162,8 @@ impl ReadBuf {
     pub fn take(&mut self, n: usize) -> Chunk {
         let n = n.min(self.len());
         let Some(b) = self.block.as_ref().filter(|_| n > 0) else { return Chunk::default() };
-        let c =
-            Chunk(Repr::Block { block: b.share(), start: self.start as u32, end: (self.start + n) as u32 });
+        self.flows = n >= BLOCK;
+        let c = Chunk(Repr::Block { block: b.share(), start: self.start, end: self.start + n as u32 });
         self.consume(n);
         c
     }
@@ -412,6 +437,7 @@ pub fn release() {
     // The thread may be ending: then they are freed anyhow.
     let _ = VECS.try_with(|p| *p.borrow_mut() = Vec::new());
     let _ = BLOCKS.try_with(|p| *p.borrow_mut() = Vec::new());
+    let _ = LARGE_BLOCKS.try_with(|p| *p.borrow_mut() = Vec::new());
     let _ = LISTS.try_with(|p| *p.borrow_mut() = Vec::new());
 }
 

@@ -57,6 +57,28 @@ fn what_outgrows_a_block_is_read_in_few_pieces() {
 }
 
 #[test]
+fn a_body_that_comes_fast_is_read_in_large_pieces() {
+    let kept = || LARGE_BLOCKS.with(|p| p.borrow().len());
+    let mut b = ReadBuf::new();
+    let mut read = |most: usize| {
+        let room = b.space(b.body_space()).len();
+        b.filled(room.min(most));
+        (room, b.take(room))
+    };
+    let (first, _) = read(usize::MAX);
+    let (second, _) = read(BLOCK);
+    assert_eq!((first, second), (BLOCK, LARGE_BLOCK), "the kernel may have had more than a block");
+    let (third, _) = read(BLOCK - 1);
+    let (fourth, _) = read(usize::MAX);
+    assert_eq!((third, fourth), (LARGE_BLOCK, BLOCK), "a block was enough");
+    assert_eq!(kept(), 1);
+    let (_, chunk) = read(1);
+    assert_eq!(kept(), 0);
+    drop(chunk);
+    assert_eq!(kept(), 1, "it is kept for the next one");
+}
+
+#[test]
 fn chunk_cuts() {
     for mut c in [Chunk::from("abcdef"), Chunk::from(b"abcdef".to_vec())] {
         let h = c.split_to(2);
