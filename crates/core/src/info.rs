@@ -249,12 +249,8 @@ pub struct ConnInfo {
     pub filter_chain_name: OnceCell<Arc<str>>,
     /// Round-trip facts for `%DOWNSTREAM_HANDSHAKE_DURATION%`.
     pub handshake_done: Cell<Option<Instant>>,
-    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
-    pub transport_failure: RefCell<Cow<'static, str>>,
-    /// `%DOWNSTREAM_LOCAL_CLOSE_REASON%`: why we closed it; empty when we did not, or for no reason worth a name.
-    pub local_close_reason: RefCell<Cow<'static, str>>,
-    /// `%CONNECTION_TERMINATION_DETAILS%`.
-    pub termination: RefCell<Cow<'static, str>>,
+    /// Why it ended, if there is something to say: idle connections carry no room for it.
+    end: OnceCell<Box<ConnEnd>>,
     /// How many bytes of a request may be buffered, 0 for no limit: the listener's limit, HTTP/2 sets that of its streams.
     pub buffer_limit: Cell<u32>,
     /// Objects that live as long as the connection.
@@ -265,6 +261,17 @@ pub struct ConnInfo {
     pub streams: Cell<u32>,
     /// What the listener's access log says of the connection as a whole; only when the listener has one.
     pub logged: OnceCell<Box<StreamInfo>>,
+}
+
+/// Why a connection ended; empty is nothing worth a name.
+#[derive(Default)]
+pub struct ConnEnd {
+    /// `%DOWNSTREAM_TRANSPORT_FAILURE_REASON%`.
+    pub transport_failure: RefCell<Cow<'static, str>>,
+    /// `%DOWNSTREAM_LOCAL_CLOSE_REASON%`: why we closed it.
+    pub local_close_reason: RefCell<Cow<'static, str>>,
+    /// `%CONNECTION_TERMINATION_DETAILS%`.
+    pub termination: RefCell<Cow<'static, str>>,
 }
 
 impl ConnInfo {
@@ -283,14 +290,16 @@ impl ConnInfo {
             sni: OnceCell::new(),
             filter_chain_name: OnceCell::new(),
             handshake_done: Cell::new(None),
-            transport_failure: RefCell::default(),
-            local_close_reason: RefCell::default(),
-            termination: RefCell::default(),
+            end: OnceCell::new(),
             filter_state: RefCell::default(),
             metadata: RefCell::default(),
             streams: Cell::new(0),
             logged: OnceCell::new(),
         }
+    }
+    /// Why it ended.
+    pub fn end(&self) -> &ConnEnd {
+        self.end.get_or_init(Box::default)
     }
     /// Notes bytes that came and went over the connection, for the listener's access log.
     pub fn count_bytes(&self, received: u64, sent: u64) {

@@ -397,7 +397,7 @@ fn facts_of_the_stream() {
     f.info.set_flag(Flag::UpstreamRetryLimitExceeded);
     f.info.set_flag(Flag::UpstreamRequestTimeout);
     f.info.set_details("a b{c\td}");
-    *f.conn.transport_failure.borrow_mut() = "TLS error: x".into();
+    *f.conn.end().transport_failure.borrow_mut() = "TLS error: x".into();
     assert_eq!(
         f.text("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG%"),
         "URX,UT UpstreamRetryLimitExceeded,UpstreamRequestTimeout"
@@ -672,7 +672,7 @@ fn log_lines_cannot_be_forged() {
     let mut f = Fixture::new();
     f.conn.sni.set("a\r\n[forged] \"x\"".into()).unwrap();
     f.request.set("x", b"v\x1b[31m\xff\ty");
-    *f.conn.termination.borrow_mut() = "x\ny".into();
+    *f.conn.end().termination.borrow_mut() = "x\ny".into();
     assert_eq!(f.text("%REQUESTED_SERVER_NAME%"), "a___forged___x_");
     assert_eq!(f.text("%QUERY_PARAM(q)%|%LOCAL_REPLY_BODY%"), "a\\x0Ab\"c|no\\x0Abody");
     assert_eq!(f.text("%CONNECTION_TERMINATION_DETAILS%"), "x\\x0Ay");

@@ -148,7 +148,7 @@ impl Gate {
         self.watching = self.filters.iter().any(|f| f.every_piece());
         for (f, st) in self.filters.iter().zip(&mut self.states).filter(|(f, _)| f.wants_data()) {
             if let Access::Refused(after, why) = f.on_data(&mut **st, &self.conn) {
-                *self.conn.local_close_reason.borrow_mut() = why.into();
+                *self.conn.end().local_close_reason.borrow_mut() = why.into();
                 return Some((after, why));
             }
         }
@@ -197,7 +197,7 @@ impl Gate {
 }
 
 async fn refuse(conn: &ConnInfo, after: Duration, why: &'static str) {
-    *conn.local_close_reason.borrow_mut() = why.into();
+    *conn.end().local_close_reason.borrow_mut() = why.into();
     if !after.is_zero() {
         clock::sleep(TimerKind::Other, after).await;
     }

@@ -516,7 +516,7 @@ async fn secure(
         Ok(Ok(io)) => io,
         Ok(Err(e)) => {
             if e.kind() == io::ErrorKind::InvalidData {
-                *cx.info.transport_failure.borrow_mut() = e.to_string().into();
+                *cx.info.end().transport_failure.borrow_mut() = e.to_string().into();
             }
             return Err(CloseReason::Remote);
         }

@@ -93,7 +93,7 @@ impl Session {
         log::write(&self.plan.access_logs, &self.conn, kind);
     }
     fn closes(&self, reason: impl Into<Cow<'static, str>>) {
-        *self.conn.local_close_reason.borrow_mut() = reason.into();
+        *self.conn.end().local_close_reason.borrow_mut() = reason.into();
     }
 
     /// Serves the connection to its end. `client` makes the client's stream ready, perhaps by a handshake, while the

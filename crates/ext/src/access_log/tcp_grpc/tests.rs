@@ -11,7 +11,7 @@ fn what_is_said_of_a_connection() {
         cx.info.bytes_received.set(3);
         cx.info.bytes_sent.set(4);
         cx.info.times.us_tx_beg.set(Some(clock::now()));
-        *cx.conn.transport_failure.borrow_mut() = "why".into();
+        *cx.conn.end().transport_failure.borrow_mut() = "why".into();
         let common = Common::new(&Default::default()).unwrap();
         let e = tcp(&FormatCx { request: None, response: None, ..*cx }, &common);
         let bytes = e.connection_properties.map(|c| (c.received_bytes, c.sent_bytes));

@@ -81,7 +81,7 @@ impl ListenerFilter for TlsInspector {
                 }
                 self.stats.tls_not_found().inc();
                 say(at, "ClientHelloNotDetected");
-                *at.conn.transport_failure.borrow_mut() = failure(why).into();
+                *at.conn.end().transport_failure.borrow_mut() = failure(why).into();
                 Verdict::Next(0)
             }
         }

@@ -37,7 +37,7 @@ fn inspect(config: &str, pieces: &[&[u8]]) -> Outcome {
     let metadata = conn.metadata.borrow();
     let reason = metadata.get(NAME, ["failure_reason"]).map(|v| format!("{v:?}"));
     let counts = counters(&store).into_iter().filter(|(_, n)| *n > 0).collect();
-    let failure = conn.transport_failure.borrow().to_string();
+    let failure = conn.end().transport_failure.borrow().to_string();
     Outcome { verdict, detected, reason, failure, counts }
 }
 

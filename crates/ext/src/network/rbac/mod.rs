@@ -92,7 +92,7 @@ impl NetworkFilter for Rbac {
             return Access::Granted;
         }
         self.stats.denied().inc();
-        *conn.termination.borrow_mut() = details(verdict.policy).into();
+        *conn.end().termination.borrow_mut() = details(verdict.policy).into();
         Access::Refused(self.delay, "rbac_deny_close")
     }
     fn wants_data(&self) -> bool {

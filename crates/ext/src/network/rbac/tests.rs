@@ -26,7 +26,7 @@ fn rules_and_shadow_rules() {
     outside.info = Rc::new(ConnInfo::new(2, listener, address("192.0.2.1:1"), address("10.9.9.9:80")));
     assert_eq!(case.data(&mut outside), Access::Refused(Duration::ZERO, "rbac_deny_close"));
     assert_eq!(case.stat("tcp.rbac.denied"), 1);
-    assert_eq!(*outside.info.termination.borrow(), "rbac_access_denied_matched_policy[none]");
+    assert_eq!(*outside.info.end().termination.borrow(), "rbac_access_denied_matched_policy[none]");
 }
 
 #[test]
@@ -47,5 +47,5 @@ fn matcher_trees() {
     );
     let mut c = case.connect();
     assert_eq!(case.data(&mut c), Access::Refused(Duration::from_millis(200), "rbac_deny_close"));
-    assert_eq!(*c.info.termination.borrow(), "rbac_access_denied_matched_policy[not_here]");
+    assert_eq!(*c.info.end().termination.borrow(), "rbac_access_denied_matched_policy[not_here]");
 }
