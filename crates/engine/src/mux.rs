@@ -451,9 +451,9 @@ impl Mux {
         s.reader = Some(cx.waker().clone());
         Poll::Pending
     }
-    /// Whether the peer has reset the stream.
-    pub fn is_reset(&self, slot: u32) -> bool {
-        self.st.borrow().slots[slot as usize].reset.is_some()
+    /// Why the stream was reset, if it was.
+    pub fn reset_of(&self, slot: u32) -> Option<(ResetReason, &'static str)> {
+        self.st.borrow().slots[slot as usize].reset
     }
     /// Resets the stream, unless both sides have ended it.
     pub fn reset(&self, slot: u32, code: ErrorCode) {

@@ -112,7 +112,7 @@ async fn drive_connection(conn: &Rc<H2Conn>) -> (CloseReason, bool) {
     };
     let mut cycle = Cycle::new(conn.hcm.plan.requests_per_cycle.get());
     poll_fn(|cx| {
-        cycle.next(begin, |(stream, ..)| conn.mux.is_reset(stream.slot));
+        cycle.next(begin, |(stream, ..)| conn.mux.reset_of(stream.slot).is_some());
         let end = conn.mux.poll(cx, &mut |incoming| match incoming {
             Incoming::Refused { details } => conn.refused(details, ""),
             Incoming::GoAway | Incoming::Settings => {}
@@ -400,8 +400,10 @@ impl Downstream for H2Stream {
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
         self.conn.mux.poll_reset(self.slot, cx).map(|(r, details)| gone(r, details))
     }
-    fn has_waited(&self) -> bool {
-        self.waited
+    fn taken_back(&self) -> Option<Gone> {
+        // What came with the request was read before it has its turn. Envoy asks a host all the same.
+        let (reason, details) = self.conn.mux.reset_of(self.slot)?;
+        (self.waited || self.conn.premature.is_habit()).then(|| gone(reason, details))
     }
     fn idle_timer(&self) -> &RefCell<Option<Sleep>> {
         &self.idle

@@ -9,6 +9,9 @@ use std::cell::Cell;
 /// `%RESPONSE_CODE_DETAILS%` of what else such a client had under way.
 pub const DETAILS: &str = "too_many_premature_resets";
 
+/// After so many premature resets no host hears of those that come with their requests.
+const HABIT: u64 = 16;
+
 /// When a connection is cut off; both are keys of the runtime.
 #[derive(Clone)]
 pub struct PrematureLimits {
@@ -43,6 +46,10 @@ pub struct Premature {
 }
 
 impl Premature {
+    /// The client does so again and again.
+    pub fn is_habit(&self) -> bool {
+        self.resets.get() >= HABIT
+    }
     /// Counts a stream that has ended. True, once, when the connection is to be cut off: half of its streams were bad, or
     /// will have been whatever follows.
     pub fn ended(&self, info: &StreamInfo, limits: &PrematureLimits) -> bool {

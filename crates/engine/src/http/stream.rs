@@ -49,9 +49,9 @@ pub trait Downstream {
     fn count_unread(&self, sx: &StreamShared);
     /// Where the idle timer rests between polls; HTTP/1 keeps one for all its exchanges.
     fn idle_timer(&self) -> &RefCell<Option<Sleep>>;
-    /// It had to wait for its turn to begin, so that the client may be gone already: then no filter sees it.
-    fn has_waited(&self) -> bool {
-        false
+    /// The client has taken the request back before it could begin: then no filter sees it, and no host.
+    fn taken_back(&self) -> Option<Gone> {
+        None
     }
     /// Writes down what the exchange's messages were on the wire, in bytes.
     fn meter(&self, _: &Meter) {}
@@ -165,10 +165,7 @@ async fn pass<D: Downstream>(
         None => {
             let mut hooks = pin!(run.hooks(terminal));
             poll_fn(|cx| {
-                if !waited
-                    && d.has_waited()
-                    && let Poll::Ready(gone) = d.poll_gone(cx)
-                {
+                if !waited && let Some(gone) = d.taken_back() {
                     return Poll::Ready(Err(gone));
                 }
                 let r = hooks.as_mut().poll(cx);

@@ -3,7 +3,7 @@
 use nuncio_testkit::h2::{self, Peer};
 use nuncio_testkit::upstream::ok;
 use nuncio_testkit::{Config, Server, Upstream, run};
-use nuncio_wire::h2::Settings;
+use nuncio_wire::h2::{ErrorCode, Settings};
 use std::time::Duration;
 
 /// Answers pile up in front of a client that does not read; the proxy stops to take its requests instead of keeping
@@ -69,5 +69,24 @@ fn a_body_of_tiny_frames_that_waits() {
         let m = p.message_of(id).await;
         assert_eq!((m.status, m.reset), (200, None));
         assert!(m.body == body, "{} bytes came back", m.body.len());
+    });
+}
+
+/// CVE-2023-44487: of a client that takes its requests back with the bytes that they came in, hosts soon hear no more.
+#[test]
+fn what_is_taken_back_again_and_again_reaches_no_host() {
+    run(async {
+        let up = Upstream::ok("x").await;
+        let s = Server::start(&Config::to(up.addr));
+        let mut p = Peer::open(s.addr()).await;
+        for _ in 0..100 {
+            let id = p.begin(&h2::get("/"), true);
+            p.codec.reset(id, ErrorCode::CANCEL);
+        }
+        assert_eq!(p.ask(&h2::get("/"), None).await.status, 200);
+        s.expect(&[("http.ingress.downstream_rq_total", 101), ("http.ingress.downstream_rq_active", 0)])
+            .await;
+        let asked = s.stat("cluster.up.upstream_rq_total");
+        assert!((1..=17).contains(&asked), "{asked} requests went to the host");
     });
 }
