@@ -49,9 +49,9 @@ pub enum UpConn {
     H2(Rc<H2Up>),
 }
 
-/// The kernel is not asked about a connection that was used so lately: one that a server closes for its age has idled
-/// longer, and of any other end the loop heard in its last turn.
-pub(super) const LATELY: Duration = Duration::from_millis(100);
+/// The kernel is not asked about a connection that was used so lately: of an end within so few turns of the loop the loop
+/// itself hears, and one that a server closes for its age has idled far longer.
+pub(super) const LATELY: Duration = Duration::from_millis(10);
 
 /// Whether a connection may take a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
