@@ -67,13 +67,42 @@ pub struct Run {
     /// The exchange.
     pub ex: Exchange,
     finalizer: Option<Rc<dyn Finalizer>>,
+    /// It is part of another run, whose stream it shares.
+    within: bool,
 }
 
 impl Run {
     /// Prepares a run; `finalizer` is told at the end.
     pub fn new(chain: Rc<Chain>, ex: Exchange, finalizer: Option<Rc<dyn Finalizer>>) -> Run {
         let states = chain.filters.iter().map(|f| f.filter.stream()).collect();
-        Run { chain, states, off: 0, ex, finalizer }
+        Run { chain, states, off: 0, ex, finalizer, within: false }
+    }
+    /// A run that is part of another one, whose stream `ex` shares: the filters between the router and a host. Its owner
+    /// calls [`request`](Self::request) and then, if there is a response, [`response`](Self::response).
+    pub fn within(chain: Rc<Chain>, ex: Exchange) -> Run {
+        let mut run = Run::new(chain, ex, None);
+        run.within = true;
+        run
+    }
+    /// Runs the request hooks and then `terminal`. A reply is given back, and no response hook is to see it.
+    ///
+    /// # Errors
+    /// What was meant for the run that this one is part of.
+    pub async fn request(&mut self, terminal: &impl Terminal) -> Result<Step<'static>, Interrupt> {
+        self.switch_off();
+        self.request_phase(terminal).await
+    }
+    /// Runs the response hooks; otherwise as [`request`](Self::request).
+    ///
+    /// # Errors
+    /// What was meant for the run that this one is part of.
+    pub async fn response(&mut self) -> Result<Step<'static>, Interrupt> {
+        for i in (0..self.chain.filters.len()).rev() {
+            if let Step::Reply(r) = self.on_response(i).await? {
+                return Ok(Step::Reply(r));
+            }
+        }
+        Ok(Step::Next)
     }
 
     /// Runs all hooks. Afterwards the response is to be written and its body pulled, by the caller.
@@ -146,17 +175,7 @@ impl Run {
             self.ex.sx.info.response_code.set(r.status);
         }
         for i in (0..self.chain.filters.len()).rev() {
-            if self.is_off(i) {
-                continue;
-            }
-            let f = &self.chain.filters[i];
-            self.ex.current = f.id;
-            let sx = self.ex.sx.clone();
-            let step = match f.filter.on_response(&mut *self.states[i], &mut self.ex) {
-                Step::Next => continue,
-                step => settle(step, &sx).await,
-            };
-            match step {
+            match self.on_response(i).await {
                 Ok(Step::Reply(r)) => {
                     // Straight to the codec: the filters behind have seen a response already.
                     self.ex.reply(*r);
@@ -169,6 +188,20 @@ impl Run {
             }
         }
         Outcome::Respond
+    }
+
+    /// The response hook of one filter.
+    async fn on_response(&mut self, i: usize) -> Result<Step<'static>, Interrupt> {
+        if self.is_off(i) {
+            return Ok(Step::Next);
+        }
+        let f = &self.chain.filters[i];
+        self.ex.current = f.id;
+        let sx = self.ex.sx.clone();
+        match f.filter.on_response(&mut *self.states[i], &mut self.ex) {
+            Step::Next => Ok(Step::Next),
+            step => settle(step, &sx).await,
+        }
     }
 
     fn interrupted(&mut self, i: Interrupt) -> Option<Outcome> {
@@ -205,7 +238,9 @@ impl Drop for Run {
             return;
         }
         // What runs beside the stream holds the stream: let go of each other.
-        self.ex.sx.drop_sides();
+        if !self.within {
+            self.ex.sx.drop_sides();
+        }
         let finalizer = self.finalizer.take();
         finish(&self.chain, &mut self.states, &self.ex, finalizer.as_deref());
     }

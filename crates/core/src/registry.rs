@@ -22,6 +22,8 @@ use std::sync::Arc;
 pub enum Kind {
     /// `envoy.filters.http`
     HttpFilter,
+    /// `envoy.filters.http.upstream`
+    UpstreamHttpFilter,
     /// `envoy.filters.network`
     NetworkFilter,
     /// `envoy.filters.listener`
@@ -59,6 +61,7 @@ impl Kind {
     pub fn category(self) -> &'static str {
         match self {
             Kind::HttpFilter => "envoy.filters.http",
+            Kind::UpstreamHttpFilter => "envoy.filters.http.upstream",
             Kind::NetworkFilter => "envoy.filters.network",
             Kind::ListenerFilter => "envoy.filters.listener",
             Kind::DownstreamTransportSocket => "envoy.transport_sockets.downstream",
@@ -132,6 +135,11 @@ impl Registry {
         let mut types = vec![f.config_type()];
         types.extend(f.route_type().filter(|t| *t != types[0]));
         self.insert(Kind::HttpFilter, name, types, docs, f);
+    }
+    /// Registers an HTTP filter that may stand between the router and the hosts too.
+    pub fn upstream_http_filter<F: HttpFilter>(&mut self, name: &'static str, docs: Docs) {
+        let f: Arc<dyn HttpFilterFactory> = Arc::new(Factory::<F>(PhantomData));
+        self.insert(Kind::UpstreamHttpFilter, name, vec![f.config_type()], docs, f);
     }
     /// Registers an access logger.
     pub fn access_logger<L: AccessLogger>(&mut self, name: &'static str, docs: Docs) {
@@ -218,6 +226,19 @@ impl Registry {
         cx: &BuildCx<'_>,
     ) -> BuildResult<Arc<dyn DynFilter>> {
         let f: Arc<dyn HttpFilterFactory> = self.find(Kind::HttpFilter, name, &any.type_url)?;
+        f.build(&any.value, &BuildCx { name, ..*cx })
+    }
+    /// Builds an HTTP filter that stands between the router and the hosts.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), or the filter refuses its config.
+    pub fn build_upstream_http_filter(
+        &self,
+        name: &str,
+        any: &prost_types::Any,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Arc<dyn DynFilter>> {
+        let f: Arc<dyn HttpFilterFactory> = self.find(Kind::UpstreamHttpFilter, name, &any.type_url)?;
         f.build(&any.value, &BuildCx { name, ..*cx })
     }
     /// Parses a per-route config of an HTTP filter.

@@ -22,6 +22,12 @@ pub fn register(r: &mut Registry) {
         "Sends a request to the cluster of its route.",
     );
     add(
+        Kind::UpstreamHttpFilter,
+        "envoy.filters.http.upstream_codec",
+        &["envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"],
+        "Sends a request to the host that was chosen for it.",
+    );
+    add(
         Kind::NetworkFilter,
         "envoy.filters.network.http_connection_manager",
         &["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"],

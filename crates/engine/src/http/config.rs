@@ -155,7 +155,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.core.v3.Http2ProtocolOptions.SettingsParameter", &["identifier", "value"]),
     Covered::new(
         "envoy.extensions.filters.http.router.v3.Router",
-        &["suppress_envoy_headers", "dynamic_stats", "start_child_span"],
+        &["suppress_envoy_headers", "dynamic_stats", "start_child_span", "upstream_http_filters"],
     ),
     Covered::new(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions",
@@ -574,7 +574,7 @@ pub(super) fn filters(
             if cx.registry.is_disabled(nuncio_core::registry::Kind::HttpFilter, "envoy.filters.http.router") {
                 return Err(nuncio_api::extensions::unregistered(&f.name, &router_type).into());
             }
-            let router = Router::new(&crate::proto::unpack(any)?, cx);
+            let router = Router::new(&crate::proto::unpack(any)?, cx)?;
             return Ok((filters, Some(Arc::new(router))));
         }
         match cx.registry.build_http_filter(&f.name, any, cx) {

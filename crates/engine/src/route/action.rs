@@ -512,6 +512,7 @@ pub fn covered() -> impl Iterator<Item = &'static Covered> {
         .chain(super::tracing::COVERED)
         .chain(redirect::COVERED)
         .chain(crate::router::retry::policy::COVERED)
+        .chain(crate::router::filters::COVERED)
         .chain(hash_policy::COVERED)
         .chain(shadow::COVERED)
 }

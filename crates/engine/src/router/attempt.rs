@@ -1,5 +1,6 @@
 //! One attempt to have a request answered by one host.
 
+use super::filters::UpstreamFilters;
 use super::repeat::{Repeat, is_idempotent};
 use super::retry::{Late, Tries, Turn};
 use super::{Timeout, ahead, arm_timeout, charge::Account, replies, span};
@@ -33,6 +34,10 @@ pub struct Attempt {
     priority: usize,
     pub(super) timeout: Timeout,
     pub(super) stream: Option<UpStream>,
+    /// What stands before the host.
+    pub filters: Option<Arc<UpstreamFilters>>,
+    /// The response's body, once it went through them.
+    pub(super) filtered: Option<Body>,
     /// What a host sends that is connected to for its bytes.
     pub(super) tunnel: Option<Body>,
     /// The response's head came, or the attempt failed: what happens now is accounted for.
@@ -89,6 +94,8 @@ impl Attempt {
         let (stream, tunnel, informed) = (None, None, None);
         let (settled, timed_out, reported, set_cookie) = (false, false, false, None);
         let mut a = Attempt {
+            filters: None,
+            filtered: None,
             account,
             host,
             sx,
@@ -122,7 +129,11 @@ impl Attempt {
     /// # Errors
     /// The connection could not be had, or ended before the head.
     pub async fn run(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
-        let result = pin!(self.exchange(ex)).await;
+        let result = match self.filters.clone() {
+            None => pin!(self.exchange(ex)).await,
+            // In a box: few have any, and all would carry their state.
+            Some(filters) => Box::pin(self.through(ex, &filters)).await,
+        };
         self.report(ex, &result);
         if let Some(load) = self.host.host.load.get()
             && let Ok(r) = &result
@@ -152,7 +163,7 @@ impl Attempt {
             Err(Failed::Reply(_)) => {}
         }
     }
-    async fn exchange(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
+    pub(super) async fn exchange(&mut self, ex: &mut Exchange) -> Result<UpResponse, Failed> {
         let complete = ex.request_body.is_end();
         if complete {
             arm_timeout(&self.sx, self.timeout);
@@ -313,8 +324,9 @@ impl Attempt {
         if let Some(body) = self.tunnel.take() {
             return body;
         }
-        let body = match self.stream.take() {
-            Some(s) if !end => s.into_body(),
+        let body = match (self.filtered.take(), self.stream.take()) {
+            (Some(body), _) => body,
+            (None, Some(s)) if !end => s.into_body(),
             _ => Body::Empty,
         };
         let body = match self.host.host.monitor.get() {
@@ -340,6 +352,7 @@ impl Attempt {
             t.leave(); // before the stream: a pump must not write on
         }
         self.stream = None;
+        self.filtered = None;
         self.informed = None;
     }
     /// What is known of the host's part in a request that failed for `reason`.

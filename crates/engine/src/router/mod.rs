@@ -8,6 +8,7 @@ mod ahead;
 mod asking;
 mod attempt;
 mod charge;
+pub mod filters;
 pub mod redirect;
 mod repeat;
 mod replies;
@@ -25,8 +26,10 @@ use crate::upstream::local::{Cluster, Clusters};
 use asking::Asking;
 use attempt::Attempt;
 use charge::Account;
+use filters::{Owner, UpstreamFilters};
 use nuncio_api::envoy::extensions::filters::http::router::v3 as pb;
 use nuncio_core::clock::{self, TimerKind};
+use nuncio_core::error::BuildResult;
 use nuncio_core::filter::{BuildCx, Step};
 use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::route::Route;
@@ -53,19 +56,25 @@ pub struct Router {
     /// `start_child_span`
     child_spans: bool,
     retries: RetryRuntime,
+    /// `upstream_http_filters`
+    filters: Option<Arc<UpstreamFilters>>,
 }
 
 impl Router {
     /// The router of a connection manager, whose stats begin with the context's scope.
-    pub fn new(c: &pb::Router, cx: &BuildCx<'_>) -> Router {
-        Router {
+    ///
+    /// # Errors
+    /// Its upstream filters are refused.
+    pub fn new(c: &pb::Router, cx: &BuildCx<'_>) -> BuildResult<Router> {
+        Ok(Router {
             suppress_envoy_headers: c.suppress_envoy_headers,
             stats: RouterStats::new(cx.scope),
             dynamic_stats: c.dynamic_stats.unwrap_or(true),
             zone: sanitize(&cx.node.zone),
             child_spans: c.start_child_span,
             retries: RetryRuntime::new(&cx.server.runtime()),
-        }
+            filters: UpstreamFilters::new(&c.upstream_http_filters, Owner::Router, cx)?,
+        })
     }
     /// Serves one request; on success `ex.response` is the upstream's.
     pub async fn serve(&self, ex: &mut Exchange) -> Step<'static> {
@@ -167,7 +176,9 @@ impl Router {
             return counted(with_cookie(none, set_cookie), c, &ex.sx);
         };
         let grpc = c.grpc.filter(|_| ex.request.is_grpc());
-        let (timeout, each) = timeouts(&mut ex.request.headers, c, grpc);
+        let filters = cluster.plan.http.filters.as_ref().or(self.filters.as_ref()).cloned();
+        let (timeout, mut each) = timeouts(&mut ex.request.headers, c, grpc);
+        each.hedge &= filters.is_none(); // a response that comes late would not go through them
         if !self.suppress_envoy_headers {
             set_expected_timeout(&mut ex.request.headers, timeout.after, each.told(), Duration::ZERO);
         }
@@ -197,6 +208,7 @@ impl Router {
         span::begin(ex, &account.cluster, self.child_spans);
         let mut attempt = Attempt::new(account, host, ex.sx.clone(), c.priority, timeout, tries);
         attempt.set_cookie = set_cookie;
+        attempt.filters = filters;
         attempt.repeat.allowed = self.retries.replay.percent();
         let mut result = match c.ends_connect(&ex.request) {
             false => pin!(attempt.run(ex)).await,

@@ -66,7 +66,7 @@ impl Client {
             cluster: o.cluster.to_owned(),
             envoy_headers: o.envoy_headers,
             forwarded_for: o.envoy_headers && o.forwarded_for,
-            router: Router::new(&settings, &BuildCx { scope, ..*cx }),
+            router: Router::new(&settings, &BuildCx { scope, ..*cx })?,
             routes: Arc::new(RouteTable::new(&routes(o)?, cx)?),
         })))
     }

@@ -6,6 +6,7 @@ use super::health::{HealthStatuses, PanicPolicy};
 use super::lb::config::Lb;
 use super::transport::Transports;
 use crate::keepalive::KeepalivePlan;
+use crate::router::filters::UpstreamFilters;
 use crate::stats::{ClusterStats, RemainingStats};
 use nuncio_core::metadata::LazyMetadata;
 use nuncio_core::rng;
@@ -41,6 +42,8 @@ pub struct UpstreamHttp {
     pub h2: Arc<h2::Settings>,
     /// `http2_protocol_options.connection_keepalive`
     pub keepalive: Option<KeepalivePlan>,
+    /// `http_filters`
+    pub filters: Option<Arc<UpstreamFilters>>,
     /// How long an unused connection is kept; `None` is for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a connection is used; `None` is for ever.

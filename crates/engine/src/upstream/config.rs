@@ -16,6 +16,7 @@ use super::outlier;
 use super::transport::Transports;
 use crate::http::config;
 use crate::proto::{self, duration, duration_or};
+use crate::router::filters::{Owner, UpstreamFilters};
 use crate::stats::{ClusterStats, RemainingStats};
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_api::envoy::config::core::v3 as core;
@@ -166,6 +167,7 @@ pub const COVERED: &[Covered] = &[
             "explicit_http_config",
             "use_downstream_protocol_config",
             "upstream_http_protocol_options",
+            "http_filters",
         ],
     ),
     Covered::new(
@@ -304,7 +306,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     let alt = if c.alt_stat_name.is_empty() { &c.name } else { &c.alt_stat_name };
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let runtime = cx.server.runtime().snapshot();
-    let http = http(c, &runtime)?;
+    let http = http(c, &runtime, cx)?;
     let breakers = breakers(c.circuit_breakers.as_ref())?;
     let remaining = [0, 1].map(|priority: usize| {
         let thresholds =
@@ -530,7 +532,7 @@ pub fn auto(c: &pb::Cluster) -> BuildResult<Option<core::UpstreamHttpProtocolOpt
     Ok(o.map_or_else(|| c.upstream_http_protocol_options.clone(), |o| o.upstream_http_protocol_options))
 }
 
-fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
+fn http(c: &pb::Cluster, runtime: &Snapshot, cx: &BuildCx<'_>) -> BuildResult<UpstreamHttp> {
     let any =
         c.typed_extension_protocol_options.get("envoy.extensions.upstreams.http.v3.HttpProtocolOptions");
     if let Some(other) = c
@@ -592,6 +594,7 @@ fn http(c: &pb::Cluster, runtime: &Snapshot) -> BuildResult<UpstreamHttp> {
         ),
         h2: shared(&LAST_H2, config::h2_settings(h2o.as_ref(), &common, head_kb(60) * 1024)?),
         keepalive: config::keepalive(h2o.as_ref())?,
+        filters: UpstreamFilters::new(&o.http_filters, Owner::Cluster, cx)?,
         idle_timeout: match &common.idle_timeout {
             None => Some(Duration::from_secs(3600)),
             some => duration(some)?.filter(|d| !d.is_zero()),
