@@ -33,7 +33,7 @@ pub mod pool;
 mod proxy_header;
 pub mod resolve;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 pub mod stream;
 pub mod transport;
 pub mod watch;
