@@ -6,6 +6,11 @@ use prost_types::Any;
 use std::rc::Rc;
 use std::sync::Arc;
 
+/// The name of the cluster that a TCP proxy takes, as an object.
+pub const TCP_PROXY_CLUSTER: &str = "envoy.tcp_proxy.cluster";
+/// How long a TCP proxy waits for bytes, in milliseconds, as an object.
+pub const TCP_PROXY_IDLE_TIMEOUT: &str = "envoy.tcp_proxy.per_connection_idle_timeout_ms";
+
 /// How long an object lives (Envoy's `FilterState::LifeSpan`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, PartialOrd, Ord)]
 pub enum LifeSpan {

@@ -52,6 +52,7 @@ pub mod rng;
 pub mod route;
 pub mod runtime;
 pub mod stats;
+pub mod terminal_filter;
 pub mod tracing;
 pub mod upstreams;
 pub mod url;

@@ -10,6 +10,7 @@ use crate::kinds::{DynEarlyHeaderMutation, EarlyHeaderMutation, EarlyHeaderMutat
 use crate::listener_filter::{self, DynListenerFilter, ListenerFilter, ListenerFilterFactory};
 use crate::network_filter::{self, DynNetworkFilter, NetworkFilter, NetworkFilterFactory};
 use crate::route::AnyConfig;
+use crate::terminal_filter::{self, DynTerminalFilter, TerminalFilter, TerminalFilterFactory};
 use crate::tracing::{self, DynTracer, Tracer, TracerFactory};
 use nuncio_api::extensions::Origin;
 use std::any::Any;
@@ -166,6 +167,11 @@ impl Registry {
         let f: Arc<dyn NetworkFilterFactory> = Arc::new(network_filter::Factory::<F>(PhantomData));
         self.insert(Kind::NetworkFilter, name, vec![<F::Config as prost::Name>::full_name()], docs, f);
     }
+    /// Registers a network filter that is the last one of a chain.
+    pub fn terminal_filter<F: TerminalFilter>(&mut self, name: &'static str, docs: Docs) {
+        let f: Arc<dyn TerminalFilterFactory> = Arc::new(terminal_filter::Factory::<F>(PhantomData));
+        self.insert(Kind::NetworkFilter, name, vec![<F::Config as prost::Name>::full_name()], docs, f);
+    }
     /// `--disable-extensions`: takes an extension out. False when there is none of that name.
     pub fn disable(&mut self, category: &str, name: &str) -> bool {
         let Some((key, e)) = self.entries.iter().find(|(k, _)| k.0.category() == category && k.1 == name)
@@ -318,6 +324,25 @@ impl Registry {
         cx: &BuildCx<'_>,
     ) -> BuildResult<Arc<dyn DynNetworkFilter>> {
         let f: Arc<dyn NetworkFilterFactory> = self.find(Kind::NetworkFilter, name, &any.type_url)?;
+        f.build(&any.value, &BuildCx { name, ..*cx })
+    }
+    /// Envoy's name of the terminal network filter with this config type; none when there is no such filter.
+    pub fn terminal_name(&self, type_url: &str) -> Option<&'static str> {
+        let ty = type_url.rsplit('/').next().unwrap_or_default();
+        let e = self.by_type.get(&(Kind::NetworkFilter, ty.to_owned()))?;
+        e.factory.is::<Arc<dyn TerminalFilterFactory>>().then_some(e.name)
+    }
+    /// Builds a network filter that is the last one of a chain.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find), or the filter refuses its config.
+    pub fn build_terminal_filter(
+        &self,
+        name: &str,
+        any: &prost_types::Any,
+        cx: &BuildCx<'_>,
+    ) -> BuildResult<Arc<dyn DynTerminalFilter>> {
+        let f: Arc<dyn TerminalFilterFactory> = self.find(Kind::NetworkFilter, name, &any.type_url)?;
         f.build(&any.value, &BuildCx { name, ..*cx })
     }
 }

@@ -22,6 +22,7 @@ use nuncio_core::listener_filter::DynListenerFilter;
 use nuncio_core::network_filter::DynNetworkFilter;
 use nuncio_core::runtime::{Runtime, ServerState};
 use nuncio_core::stats::Store;
+use nuncio_core::terminal_filter::DynTerminalFilter;
 use nuncio_core::tracing::DynTracer;
 use nuncio_core::upstreams::{ClientOptions, DnsCache, HttpClient};
 use nuncio_core::{BuildResult, Registry, StreamInfo};
@@ -132,13 +133,37 @@ pub fn grpc_client(calls: &Calls) -> nuncio_core::grpc::Client {
     nuncio_core::grpc::Client::new(&service, &cx).expect("it is good")
 }
 
-/// Builds the network filters of a list; their stats go to the store that is returned.
-pub fn network_filters(yaml: &str) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
-    calling_network_filters(yaml, Calls::default())
+/// Builds the network filters of a list; their stats go to the store that is returned. `calls`: what they ask of others.
+pub fn calling_network_filters(yaml: &str, calls: Calls) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
+    with_network_filters(yaml, calls, |f, any, cx| cx.registry.build_network_filter(&f.name, any, cx))
 }
 
-/// As [`network_filters`], with what they ask of others.
-pub fn calling_network_filters(yaml: &str, calls: Calls) -> (Vec<Arc<dyn DynNetworkFilter>>, Store) {
+/// Builds the network filter of a list of one, if it is such that stand last.
+pub fn terminal_filter(yaml: &str) -> Arc<dyn DynTerminalFilter> {
+    let build = |f: &Filter, any: &prost_types::Any, cx: &BuildCx<'_>| {
+        cx.registry.build_terminal_filter(&f.name, any, cx)
+    };
+    with_network_filters(yaml, Calls::default(), build).0.remove(0)
+}
+
+/// Loads the examples of either kind; the stats they made.
+pub fn any_network_filters(yaml: &str) -> Store {
+    let build =
+        |f: &Filter, any: &prost_types::Any, cx: &BuildCx<'_>| match cx.registry.terminal_name(&any.type_url)
+        {
+            Some(_) => cx.registry.build_terminal_filter(&f.name, any, cx).map(drop),
+            None => cx.registry.build_network_filter(&f.name, any, cx).map(drop),
+        };
+    let (built, store) = with_network_filters(yaml, Calls::default(), build);
+    assert!(!built.is_empty());
+    store
+}
+
+fn with_network_filters<T>(
+    yaml: &str,
+    calls: Calls,
+    build: impl Fn(&Filter, &prost_types::Any, &BuildCx<'_>) -> BuildResult<T>,
+) -> (Vec<T>, Store) {
     let indented = yaml.replace('\n', "\n  ");
     let yaml = format!("filters:\n  {indented}");
     let loaded =
@@ -156,13 +181,13 @@ pub fn calling_network_filters(yaml: &str, calls: Calls) -> (Vec<Arc<dyn DynNetw
         init: &Init::default(),
         validate_only: false,
     };
-    let build = |f: &Filter| {
+    let one = |f: &Filter| {
         let Some(filter::ConfigType::TypedConfig(any)) = &f.config_type else { panic!("{yaml}") };
         let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
         assert!(unread.is_empty(), "{unread:?}");
-        registry.build_network_filter(&f.name, any, &cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+        build(f, any, &cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
     };
-    (message.filters.iter().map(build).collect(), store)
+    (message.filters.iter().map(one).collect(), store)
 }
 
 /// An access logger with a config of this message (`a: b, c: d`), or why it is refused.

@@ -3,8 +3,9 @@
 //! Main builds a plan ([`config`]), binds one SO_REUSEPORT socket per worker ([`socket`]) and keeps the list
 //! ([`manager`]). Every worker accepts from a socket of its own ([`worker`]), lets listener filters look at what it
 //! accepted ([`filters`]), chooses a filter chain ([`chains`]) and hands the connection to its last filter
-//! ([`terminal`]).
+//! ([`terminal`]), which perhaps answers itself ([`answer`]).
 
+mod answer;
 pub mod chains;
 pub mod config;
 pub mod filters;

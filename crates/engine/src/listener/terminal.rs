@@ -9,6 +9,7 @@ use nuncio_api::envoy::config::listener::v3 as pb;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::registry::Kind;
+use nuncio_core::terminal_filter::DynTerminalFilter;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub enum TerminalPlan {
     Http(Arc<HcmPlan>),
     /// `envoy.filters.network.tcp_proxy`
     Tcp(Arc<TcpPlan>),
+    /// An extension that answers itself (`envoy.filters.network.echo`).
+    Own(Arc<dyn DynTerminalFilter>),
 }
 
 /// On one worker.
@@ -28,6 +31,8 @@ pub enum Terminal {
     Http(Rc<Hcm>),
     /// `envoy.filters.network.tcp_proxy`
     Tcp(Arc<TcpPlan>),
+    /// An extension that answers itself (`envoy.filters.network.echo`).
+    Own(Arc<dyn DynTerminalFilter>),
 }
 
 impl TerminalPlan {
@@ -48,7 +53,10 @@ impl TerminalPlan {
             let well_known = match any.type_url.rsplit('/').next() {
                 Some(HCM) => "envoy.filters.network.http_connection_manager",
                 Some(TCP) => "envoy.filters.network.tcp_proxy",
-                _ => continue,
+                _ => match cx.registry.terminal_name(&any.type_url) {
+                    Some(name) => name,
+                    None => continue,
+                },
             };
             return Err(BuildError(format!(
                 "Error: terminal filter named {} of type {well_known} must be the last filter in a network filter chain.",
@@ -61,6 +69,9 @@ impl TerminalPlan {
         Ok(Some(match any.type_url.rsplit('/').next() {
             Some(HCM) => TerminalPlan::Http(Arc::new(HcmPlan::new(&proto::unpack(any)?, listener, cx)?)),
             Some(TCP) => TerminalPlan::Tcp(Arc::new(TcpPlan::new(&proto::unpack(any)?, cx)?)),
+            _ if cx.registry.terminal_name(&any.type_url).is_some() => {
+                TerminalPlan::Own(cx.registry.build_terminal_filter(&last.name, any, cx)?)
+            }
             _ => {
                 cx.registry.build_network_filter(&last.name, any, cx)?;
                 return Err(BuildError(format!(
@@ -80,6 +91,7 @@ impl TerminalPlan {
             }
             (TerminalPlan::Http(new), _) => Terminal::Http(new.instantiate()),
             (TerminalPlan::Tcp(new), _) => Terminal::Tcp(new.clone()),
+            (TerminalPlan::Own(new), _) => Terminal::Own(new.clone()),
         }
     }
 }
@@ -90,7 +102,7 @@ impl Terminal {
         match self {
             Terminal::Http(hcm) => hcm.drain.begin(drain),
             // Nothing can be said in a stream of bytes.
-            Terminal::Tcp(_) => {}
+            Terminal::Tcp(_) | Terminal::Own(_) => {}
         }
     }
 }

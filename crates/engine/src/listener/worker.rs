@@ -1,6 +1,7 @@
 //! A listener on one worker: accepts, lets listener filters look, chooses the filter chain, runs the TLS handshake, and
 //! hands the connection to its connection manager.
 
+use super::answer;
 use super::chains::Facts;
 use super::config::{ChainPlan, ListenerPlan};
 use super::filters::Inspected;
@@ -489,6 +490,11 @@ async fn begin(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) -> Option<
             let client = async { secure(&cx, Chosen(serving, chain), io, read).await.ok() };
             // Boxed: larger than what the beginning of an HTTP connection needs.
             Box::pin(session.serve(client, gate)).await;
+        }
+        Terminal::Own(filter) => {
+            let info = cx.info.clone();
+            let client = async { secure(&cx, Chosen(serving, chain), io, read).await.ok() };
+            Box::pin(answer::serve(&*filter, &info, client, gate)).await;
         }
     }
     None

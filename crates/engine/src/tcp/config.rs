@@ -66,6 +66,8 @@ pub struct TcpPlan {
     pub stats: TcpStats,
     /// The clusters with the sums of their weights up to and with each.
     clusters: Vec<Target>,
+    /// They are one: `cluster`.
+    single: bool,
     /// `hash_policy`
     pub hash: Option<Hash>,
     /// `idle_timeout`; none: no limit.
@@ -157,6 +159,7 @@ impl TcpPlan {
             stats: TcpStats::new(&scope),
             on_demand: OnDemand::new(c, &scope, cx)?,
             clusters: clusters(c)?,
+            single: matches!(c.cluster_specifier, Some(pb::tcp_proxy::ClusterSpecifier::Cluster(_))),
             hash: hash(c),
             idle,
             max_connect_attempts: c.max_connect_attempts.unwrap_or(1),
@@ -171,6 +174,15 @@ impl TcpPlan {
         let total = self.clusters.last().map_or(1, |c| c.sum).max(1);
         let at = self.clusters.partition_point(|c| c.sum <= random % total);
         &self.clusters[at]
+    }
+    /// The cluster of this name in place of `cluster`; `weighted_clusters` are not replaced.
+    pub fn instead(&self, name: &str) -> Option<Target> {
+        match (&self.single, &self.clusters[..]) {
+            (true, [c]) => {
+                Some(Target { name: name.into(), sum: 1, metadata_match: c.metadata_match.clone() })
+            }
+            _ => None,
+        }
     }
     /// How long a connection may live, jitter included.
     pub fn max_duration(&self) -> Option<Duration> {

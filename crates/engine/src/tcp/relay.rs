@@ -124,7 +124,8 @@ pub struct Relay<'a> {
     /// From the upstream to the client.
     back: Leg,
     active: Instant,
-    idle: Option<Sleep>,
+    /// The limit, and what wakes for it.
+    idle: Option<(Duration, Sleep)>,
     periodic: Option<Sleep>,
     flushing: bool,
 }
@@ -143,10 +144,15 @@ impl<'a> Relay<'a> {
         if !down.read.is_empty() {
             down.forward();
         }
-        let idle = plan.idle.map(|t| clock::sleep(TimerKind::Other, t));
         let periodic = plan.log.interval.map(|t| clock::sleep(TimerKind::Other, t));
         let (back, active, flushing) = (Leg::default(), clock::now(), false);
-        Relay { plan, conn, info, client, up, down, back, active, idle, periodic, flushing }
+        Relay { plan, conn, info, client, up, down, back, active, idle: None, periodic, flushing }
+    }
+
+    /// The same for a connection that ends when nothing has moved for so long.
+    pub fn idle_after(mut self, limit: Option<Duration>) -> Relay<'a> {
+        self.idle = limit.map(|t| (t, clock::sleep(TimerKind::Other, t)));
+        self
     }
 
     /// The same for a connection whose bytes have to pass a gate.
@@ -252,9 +258,9 @@ impl<'a> Relay<'a> {
 
     /// Armed once and looked at lazily.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        let (Some(timeout), Some(sleep)) = (self.plan.idle, &mut self.idle) else { return Poll::Pending };
+        let Some((timeout, sleep)) = &mut self.idle else { return Poll::Pending };
         while Pin::new(&mut *sleep).poll(cx).is_ready() {
-            let left = (self.active + timeout).saturating_duration_since(clock::now());
+            let left = (self.active + *timeout).saturating_duration_since(clock::now());
             if left.is_zero() {
                 return Poll::Ready(End::Idle);
             }

@@ -15,6 +15,7 @@ use crate::upstream::local::{Cluster, Clusters};
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::ResetReason;
+use nuncio_core::filter_state::{TCP_PROXY_CLUSTER, TCP_PROXY_IDLE_TIMEOUT};
 use nuncio_core::flags::Flag;
 use nuncio_core::info::{ConnInfo, StreamInfo};
 use nuncio_core::rng;
@@ -26,7 +27,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A connection that is proxied.
 pub struct Session {
@@ -126,18 +127,22 @@ impl Session {
         let (mut stream, mut up) = (None, None);
         // Both at once; the first failure ends both.
         let both = poll_fn(|cx| {
-            if stream.is_none()
-                && let Poll::Ready(s) = client.as_mut().poll(cx)
-            {
-                stream = Some(s);
-            }
             if up.is_none()
                 && let Poll::Ready(u) = connect.as_mut().poll(cx)
             {
                 up = Some(u);
             }
+            // No handshake for nothing.
+            if matches!(up, Some(None)) {
+                return Poll::Ready(());
+            }
+            if stream.is_none()
+                && let Poll::Ready(s) = client.as_mut().poll(cx)
+            {
+                stream = Some(s);
+            }
             match (&stream, &up) {
-                (Some(None), _) | (_, Some(None)) | (Some(_), Some(_)) => Poll::Ready(()),
+                (Some(None), _) | (Some(_), Some(_)) => Poll::Ready(()),
                 _ => Poll::Pending,
             }
         });
@@ -164,7 +169,8 @@ impl Session {
         if self.plan.log.connected {
             self.log(AccessLogType::TcpUpstreamConnected);
         }
-        let relay = Relay::new(&self.plan, &self.conn, self.info(), io, read, up).behind(gate);
+        let relay = Relay::new(&self.plan, &self.conn, self.info(), io, read, up);
+        let relay = relay.behind(gate).idle_after(self.idle());
         match relay.run(|| self.log(AccessLogType::TcpPeriodic)).await {
             End::Idle => {
                 const REASON: &str = "tcp_session_idle_timeout";
@@ -181,7 +187,8 @@ impl Session {
     async fn connect(&self) -> Option<BytesUp> {
         let began = clock::now();
         let info = self.info();
-        let target = self.plan.choose(info.random.get());
+        let own = self.own_cluster();
+        let target = own.as_ref().unwrap_or_else(|| self.plan.choose(info.random.get()));
         let name = &target.name;
         loop {
             let Some(cluster) = self.cluster(name).await else {
@@ -244,6 +251,17 @@ impl Session {
                 }
             }
         }
+    }
+    /// How long nothing may move: what filters before have set for this connection, or `idle_timeout`.
+    fn idle(&self) -> Option<Duration> {
+        let own = self.conn.filter_state.borrow().get(TCP_PROXY_IDLE_TIMEOUT);
+        let own = own.and_then(|o| o.text()?.parse().ok()).map(Duration::from_millis);
+        own.or(self.plan.idle)
+    }
+    /// The cluster that filters before have chosen for this connection.
+    fn own_cluster(&self) -> Option<Target> {
+        let object = self.conn.filter_state.borrow().get(TCP_PROXY_CLUSTER)?;
+        self.plan.instead(&object.text()?)
     }
     /// The cluster of this name, when it is there or can be found.
     async fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {

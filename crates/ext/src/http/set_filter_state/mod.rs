@@ -3,7 +3,10 @@ use nuncio_api::envoy::extensions::filters::common::set_filter_state::v3 as comm
 use nuncio_api::envoy::extensions::filters::http::set_filter_state::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::{BuildCx, HttpFilter, Step};
-use nuncio_core::filter_state::{HashableString, LifeSpan, NumberObject, StateObject, StringObject};
+use nuncio_core::filter_state::{
+    HashableString, LifeSpan, NumberObject, StateObject, StringObject, TCP_PROXY_CLUSTER,
+    TCP_PROXY_IDLE_TIMEOUT,
+};
 use nuncio_core::format::{FormatCx, Formatter, Purpose};
 use nuncio_core::registry::Docs;
 use nuncio_core::{BuildError, BuildResult, Exchange, Registry};
@@ -37,8 +40,6 @@ const KNOWN: &[&str] = &[
     "envoy.network.upstream_subject_alt_names",
     "envoy.network.ip",
     "envoy.router.debug_config",
-    "envoy.tcp_proxy.cluster",
-    "envoy.tcp_proxy.per_connection_idle_timeout_ms",
     "envoy.tcp_proxy.disable_tunneling",
     "envoy.upstream.dynamic_host",
     "envoy.upstream.dynamic_port",
@@ -100,9 +101,9 @@ impl Value {
         };
         let factory = if v.factory_key.is_empty() { key } else { &v.factory_key };
         let kind = match &**factory {
-            "envoy.string" => Kind::Text,
+            "envoy.string" | TCP_PROXY_CLUSTER => Kind::Text,
             "envoy.hashable_string" => Kind::Hashable,
-            "envoy.ratelimit.hits_addend" => Kind::Number,
+            "envoy.ratelimit.hits_addend" | TCP_PROXY_IDLE_TIMEOUT => Kind::Number,
             known if KNOWN.contains(&known) => {
                 return Err(BuildError::not_implemented(format_args!("filter state object {known}")));
             }
