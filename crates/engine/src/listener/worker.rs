@@ -487,9 +487,10 @@ async fn begin(cx: Connection, chosen: Chosen, io: Io, read: ReadBuf) -> Option<
             // Set once, here; dropped after this connection's own entry was written.
             let _ = cx.at_end.set(tcp::log::AtEnd::new(plan.clone(), cx.info.clone()));
             let session = Session::begin(plan, cx.info.clone());
+            let tls = serving.plan.chains[chain].tls.is_some();
             let client = async { secure(&cx, Chosen(serving, chain), io, read).await.ok() };
             // Boxed: larger than what the beginning of an HTTP connection needs.
-            Box::pin(session.serve(client, gate)).await;
+            Box::pin(session.serve(client, tls, gate)).await;
         }
         Terminal::Own(filter) => {
             let info = cx.info.clone();

@@ -98,10 +98,12 @@ impl Session {
     }
 
     /// Serves the connection to its end. `client` makes the client's stream ready, perhaps by a handshake, while the
-    /// upstream is connected to; it gives none when that failed. `gate`: what the connection has to pass first.
+    /// upstream is connected to (`tls`: by a handshake); it gives none when that failed. `gate`: what the connection has
+    /// to pass first.
     pub async fn serve(
         self,
         client: impl Future<Output = Option<(Io, ReadBuf)>>,
+        tls: bool,
         mut gate: Option<Box<Gate>>,
     ) {
         if let Some(g) = &mut gate
@@ -110,7 +112,7 @@ impl Session {
             g.drain(client).await;
             return;
         }
-        let work = pin!(self.run(client, gate));
+        let work = pin!(self.run(client, tls, gate));
         let Some(at) = self.deadline else { return work.await };
         let left = at.saturating_duration_since(clock::now());
         if clock::timeout(TimerKind::Other, left, work).await.is_err() {
@@ -122,7 +124,12 @@ impl Session {
         }
     }
 
-    async fn run(&self, client: impl Future<Output = Option<(Io, ReadBuf)>>, mut gate: Option<Box<Gate>>) {
+    async fn run(
+        &self,
+        client: impl Future<Output = Option<(Io, ReadBuf)>>,
+        tls: bool,
+        mut gate: Option<Box<Gate>>,
+    ) {
         let (mut client, mut connect) = (pin!(client), pin!(self.connect()));
         let (mut stream, mut up) = (None, None);
         // Both at once; the first failure ends both.
@@ -133,7 +140,7 @@ impl Session {
                 up = Some(u);
             }
             // No handshake for nothing.
-            if matches!(up, Some(None)) {
+            if tls && matches!(up, Some(None)) {
                 return Poll::Ready(());
             }
             if stream.is_none()
@@ -142,7 +149,7 @@ impl Session {
                 stream = Some(s);
             }
             match (&stream, &up) {
-                (Some(None), _) | (Some(_), Some(_)) => Poll::Ready(()),
+                (Some(None), _) | (_, Some(None)) | (Some(_), Some(_)) => Poll::Ready(()),
                 _ => Poll::Pending,
             }
         });
