@@ -32,6 +32,10 @@ pub trait StateObject: std::any::Any {
     fn message(&self) -> Option<Any> {
         None
     }
+    /// As `%FILTER_STATE(key:TYPED)%` prints it; `None` when it has no message, or is a plain string.
+    fn fields(&self) -> Option<&prost_types::Value> {
+        None
+    }
     /// What requests or connections that have it are kept together by (`hash_policy`); `None` when it is not made for that.
     fn hash(&self) -> Option<u64> {
         None

@@ -94,6 +94,9 @@ impl Operator {
                 let Some(object) = object.or_else(|| cx.conn.filter_state.borrow().get(key)) else {
                     return false;
                 };
+                if let Some(message) = object.fields().filter(|_| *typed) {
+                    return out.value(message, self.max);
+                }
                 let Some(text) = object.text() else { return false };
                 if !*typed {
                     return out.text(text.as_bytes(), self.max);

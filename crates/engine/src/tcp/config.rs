@@ -1,5 +1,6 @@
 //! Builds a TCP proxy from its proto, on main.
 
+use super::tunnel::TunnelPlan;
 use crate::proto;
 use crate::route::action::criteria_of;
 use crate::stats::TcpStats;
@@ -36,6 +37,7 @@ pub const COVERED: &[Covered] = &[
             "hash_policy",
             "metadata_match",
             "on_demand",
+            "tunneling_config",
         ],
     )
     .ignoring(&[
@@ -45,6 +47,20 @@ pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TcpAccessLogOptions",
         &["access_log_flush_interval", "flush_access_log_on_connected", "flush_access_log_on_start"],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.TunnelingConfig",
+        &[
+            "hostname",
+            "use_post",
+            "headers_to_add",
+            "propagate_response_headers",
+            "post_path",
+            "propagate_response_trailers",
+            "request_id_extension",
+            "request_id_header",
+            "request_id_metadata_key",
+        ],
     ),
     Covered::new(
         "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy.OnDemand",
@@ -68,6 +84,8 @@ pub struct TcpPlan {
     clusters: Vec<Target>,
     /// They are one: `cluster`.
     single: bool,
+    /// `tunneling_config`
+    pub tunnel: Option<TunnelPlan>,
     /// `hash_policy`
     pub hash: Option<Hash>,
     /// `idle_timeout`; none: no limit.
@@ -160,6 +178,7 @@ impl TcpPlan {
             on_demand: OnDemand::new(c, &scope, cx)?,
             clusters: clusters(c)?,
             single: matches!(c.cluster_specifier, Some(pb::tcp_proxy::ClusterSpecifier::Cluster(_))),
+            tunnel: c.tunneling_config.as_ref().map(TunnelPlan::new).transpose()?,
             hash: hash(c),
             idle,
             max_connect_attempts: c.max_connect_attempts.unwrap_or(1),

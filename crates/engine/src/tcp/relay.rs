@@ -123,10 +123,7 @@ pub struct Relay<'a> {
     down: Leg,
     /// From the upstream to the client.
     back: Leg,
-    active: Instant,
-    /// The limit, and what wakes for it.
-    idle: Option<(Duration, Sleep)>,
-    periodic: Option<Sleep>,
+    limits: Limits,
     flushing: bool,
 }
 
@@ -139,20 +136,14 @@ impl<'a> Relay<'a> {
         client: Io,
         read: ReadBuf,
         up: BytesUp,
+        limits: Limits,
     ) -> Relay<'a> {
         let mut down = Leg { read, ..Leg::default() };
         if !down.read.is_empty() {
             down.forward();
         }
-        let periodic = plan.log.interval.map(|t| clock::sleep(TimerKind::Other, t));
-        let (back, active, flushing) = (Leg::default(), clock::now(), false);
-        Relay { plan, conn, info, client, up, down, back, active, idle: None, periodic, flushing }
-    }
-
-    /// The same for a connection that ends when nothing has moved for so long.
-    pub fn idle_after(mut self, limit: Option<Duration>) -> Relay<'a> {
-        self.idle = limit.map(|t| (t, clock::sleep(TimerKind::Other, t)));
-        self
+        let (back, flushing) = (Leg::default(), false);
+        Relay { plan, conn, info, client, up, down, back, limits, flushing }
     }
 
     /// The same for a connection whose bytes have to pass a gate.
@@ -166,8 +157,7 @@ impl<'a> Relay<'a> {
             if let Poll::Ready(end) = self.poll_bytes(cx) {
                 return Poll::Ready(end);
             }
-            self.poll_log(cx, &log);
-            self.poll_idle(cx)
+            self.limits.poll(cx, &log)
         })
         .await
     }
@@ -222,7 +212,7 @@ impl<'a> Relay<'a> {
         let (received, to_up) = std::mem::take(&mut self.down.moved);
         let (from_up, sent) = std::mem::take(&mut self.back.moved);
         if received + to_up + from_up + sent > 0 {
-            self.active = clock::now();
+            self.limits.moved();
             t.downstream_cx_rx_bytes_total().add(received);
             t.downstream_cx_tx_bytes_total().add(sent);
             c.upstream_cx_rx_bytes_total().add(from_up);
@@ -255,9 +245,34 @@ impl<'a> Relay<'a> {
             _ => {}
         }
     }
+}
 
-    /// Armed once and looked at lazily.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+/// How long nothing may move, and when the log is written: armed once and looked at lazily.
+pub struct Limits {
+    active: Instant,
+    /// The limit, and what wakes for it.
+    idle: Option<(Duration, Sleep)>,
+    periodic: Option<(Duration, Sleep)>,
+}
+
+impl Limits {
+    /// From now on: for a connection that ends when nothing has moved for `idle`, with an entry in the log every `log`.
+    pub fn new(idle: Option<Duration>, log: Option<Duration>) -> Limits {
+        let arm = |t: Duration| (t, clock::sleep(TimerKind::Other, t));
+        Limits { active: clock::now(), idle: idle.map(arm), periodic: log.map(arm) }
+    }
+    /// Something has moved.
+    pub fn moved(&mut self) {
+        self.active = clock::now();
+    }
+    /// Ready when nothing has moved for too long; calls `log` when it is due.
+    pub fn poll(&mut self, cx: &mut Context<'_>, log: &impl Fn()) -> Poll<End> {
+        if let Some((every, sleep)) = &mut self.periodic {
+            while Pin::new(&mut *sleep).poll(cx).is_ready() {
+                log();
+                sleep.reset((*every).max(Duration::from_millis(1)));
+            }
+        }
         let Some((timeout, sleep)) = &mut self.idle else { return Poll::Pending };
         while Pin::new(&mut *sleep).poll(cx).is_ready() {
             let left = (self.active + *timeout).saturating_duration_since(clock::now());
@@ -267,13 +282,6 @@ impl<'a> Relay<'a> {
             sleep.reset(left);
         }
         Poll::Pending
-    }
-    fn poll_log(&mut self, cx: &mut Context<'_>, log: &impl Fn()) {
-        let (Some(every), Some(sleep)) = (self.plan.log.interval, &mut self.periodic) else { return };
-        while Pin::new(&mut *sleep).poll(cx).is_ready() {
-            log();
-            sleep.reset(every.max(Duration::from_millis(1)));
-        }
     }
 }
 

@@ -3,7 +3,9 @@
 
 use super::config::{Hash, Target, TcpPlan};
 use super::log;
-use super::relay::{End, Relay};
+use super::relay::{End, Limits, Relay};
+use super::tunnel::relay::{State, TunnelRelay};
+use super::tunnel::{self, TunnelUp};
 use crate::io::Io;
 use crate::listener::gate::Gate;
 use crate::upstream::bytes::{self, BytesUp};
@@ -11,10 +13,10 @@ use crate::upstream::lb::LbContext;
 use crate::upstream::lb::config::Policy;
 use crate::upstream::lb::hash_policy::{self, HashPolicy};
 use crate::upstream::lb::subset::{Criteria, asked};
-use crate::upstream::local::{Cluster, Clusters};
+use crate::upstream::local::{Cluster, Clusters, LocalHost};
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::clock::{self, TimerKind};
-use nuncio_core::error::ResetReason;
+use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_core::filter_state::{TCP_PROXY_CLUSTER, TCP_PROXY_IDLE_TIMEOUT};
 use nuncio_core::flags::Flag;
 use nuncio_core::info::{ConnInfo, StreamInfo};
@@ -26,7 +28,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 /// A connection that is proxied.
@@ -60,6 +62,14 @@ impl LbContext for Asking<'_> {
     fn conn(&self) -> Option<&ConnInfo> {
         Some(&self.session.conn)
     }
+}
+
+/// What leads to the upstream.
+enum Link {
+    /// A connection.
+    Bytes(BytesUp),
+    /// A stream to an HTTP proxy.
+    Tunnel(Box<TunnelUp>),
 }
 
 /// Why there is no upstream connection, as `tcp_initializion_failure:<n>` (Envoy's spelling) numbers it.
@@ -131,7 +141,8 @@ impl Session {
         mut gate: Option<Box<Gate>>,
     ) {
         let (mut client, mut connect) = (pin!(client), pin!(self.connect()));
-        let (mut stream, mut up) = (None, None);
+        let (mut stream, mut up, mut late) = (None, None, false);
+        let mut limits = Limits::new(self.idle(), self.plan.log.interval);
         // Both at once; the first failure ends both.
         let both = poll_fn(|cx| {
             if up.is_none()
@@ -150,10 +161,17 @@ impl Session {
             }
             match (&stream, &up) {
                 (Some(None), _) | (_, Some(None)) | (Some(_), Some(_)) => Poll::Ready(()),
-                _ => Poll::Pending,
+                _ => {
+                    ready!(limits.poll(cx, &|| self.log(AccessLogType::TcpPeriodic)));
+                    late = true;
+                    Poll::Ready(())
+                }
             }
         });
         both.await;
+        if late {
+            return self.ended(End::Idle);
+        }
         match (stream.flatten(), up.flatten()) {
             (Some((io, read)), Some(up)) => {
                 if let Some(g) = &mut gate {
@@ -164,7 +182,8 @@ impl Session {
                         return;
                     }
                 }
-                self.relay(io, read, up, gate).await;
+                limits.moved();
+                self.relay(io, read, up, gate, limits).await;
             }
             // What was read and goes nowhere counts as not read: the connection ends with RST.
             (Some((io, read)), None) if !read.is_empty() => io.set_reset_on_close(),
@@ -172,13 +191,23 @@ impl Session {
         }
     }
 
-    async fn relay(&self, io: Io, read: ReadBuf, up: BytesUp, gate: Option<Box<Gate>>) {
+    async fn relay(&self, io: Io, read: ReadBuf, up: Link, gate: Option<Box<Gate>>, limits: Limits) {
         if self.plan.log.connected {
             self.log(AccessLogType::TcpUpstreamConnected);
         }
-        let relay = Relay::new(&self.plan, &self.conn, self.info(), io, read, up);
-        let relay = relay.behind(gate).idle_after(self.idle());
-        match relay.run(|| self.log(AccessLogType::TcpPeriodic)).await {
+        let log = || self.log(AccessLogType::TcpPeriodic);
+        let (plan, conn, info) = (&*self.plan, &*self.conn, self.info());
+        self.ended(match up {
+            Link::Bytes(up) => Relay::new(plan, conn, info, io, read, up, limits).behind(gate).run(log).await,
+            Link::Tunnel(up) => {
+                let (up, state) = (*up, State::default());
+                let relay = TunnelRelay { plan, conn, info, client: io, read, up, gate, limits, state };
+                Box::pin(relay.run(log)).await
+            }
+        });
+    }
+    fn ended(&self, end: End) {
+        match end {
             End::Idle => {
                 const REASON: &str = "tcp_session_idle_timeout";
                 self.plan.stats.idle_timeout().inc();
@@ -191,7 +220,7 @@ impl Session {
     }
 
     /// Connects, as often as `max_connect_attempts` says.
-    async fn connect(&self) -> Option<BytesUp> {
+    async fn connect(&self) -> Option<Link> {
         let began = clock::now();
         let info = self.info();
         let own = self.own_cluster();
@@ -231,12 +260,11 @@ impl Session {
                 up.host = Some(host.host.info.clone());
                 up.hosts_attempted.push(host.host.info.clone());
             }
-            match bytes::open(&cluster, &host.host, &self.conn).await {
+            match self.link(&cluster, &host, began).await {
                 Ok(made) => {
                     if let Some(m) = host.host.monitor.get() {
                         m.served();
                     }
-                    self.connected(&made, began);
                     return Some(made);
                 }
                 Err(e) => {
@@ -270,6 +298,21 @@ impl Session {
         let object = self.conn.filter_state.borrow().get(TCP_PROXY_CLUSTER)?;
         self.plan.instead(&object.text()?)
     }
+    async fn link(
+        &self,
+        cluster: &Rc<Cluster>,
+        host: &Rc<LocalHost>,
+        began: Instant,
+    ) -> Result<Link, StreamError> {
+        if let Some(plan) = &self.plan.tunnel {
+            // Boxed: most connections have none.
+            let opened = Box::pin(tunnel::open(plan, cluster, host, &self.conn, self.info(), began)).await;
+            return opened.map(|up| Link::Tunnel(Box::new(up)));
+        }
+        let made = bytes::open(cluster, &host.host, &self.conn).await?;
+        self.connected(&made, began);
+        Ok(Link::Bytes(made))
+    }
     /// The cluster of this name, when it is there or can be found.
     async fn cluster(&self, name: &str) -> Option<Rc<Cluster>> {
         if let Some(c) = Clusters::here().get(name) {
@@ -284,11 +327,11 @@ impl Session {
         }
         Clusters::here().get(name)
     }
-    fn exhausted(&self, cluster: &Cluster) -> Option<BytesUp> {
+    fn exhausted(&self, cluster: &Cluster) -> Option<Link> {
         cluster.plan.stats.upstream_cx_connect_attempts_exceeded().inc();
         self.failed(Some(Flag::UpstreamRetryLimitExceeded), Failure::ConnectFailed)
     }
-    fn failed(&self, flag: Option<Flag>, why: Failure) -> Option<BytesUp> {
+    fn failed(&self, flag: Option<Flag>, why: Failure) -> Option<Link> {
         flag.into_iter().for_each(|f| self.info().set_flag(f));
         self.closes(format!("tcp_initializion_failure:{}", why as u8));
         None

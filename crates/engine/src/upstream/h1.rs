@@ -149,6 +149,10 @@ impl H1Up {
         }
     }
 
+    /// The body of the next request is bytes as they are.
+    pub(super) fn make_raw(&self) {
+        self.codec.borrow_mut().send_raw();
+    }
     /// Writes the head; flushed when the response is awaited.
     pub(super) fn send_head(&self, turn: u32, head: &RequestHead, end: bool) -> Result<(), StreamError> {
         self.check(turn)?;

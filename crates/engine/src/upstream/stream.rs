@@ -164,6 +164,12 @@ impl UpStream {
 }
 
 impl UpWriter {
+    /// Before the head: over HTTP/1 the body is bytes as they are, and the connection serves nothing else.
+    pub fn make_raw(&self) {
+        if let UpConn::H1(c) = &self.conn {
+            c.make_raw();
+        }
+    }
     /// Sends the head; `end`: it is the whole request.
     ///
     /// # Errors
