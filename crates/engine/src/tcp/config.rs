@@ -178,7 +178,7 @@ impl TcpPlan {
             on_demand: OnDemand::new(c, &scope, cx)?,
             clusters: clusters(c)?,
             single: matches!(c.cluster_specifier, Some(pb::tcp_proxy::ClusterSpecifier::Cluster(_))),
-            tunnel: c.tunneling_config.as_ref().map(TunnelPlan::new).transpose()?,
+            tunnel: c.tunneling_config.as_deref().map(TunnelPlan::new).transpose()?,
             hash: hash(c),
             idle,
             max_connect_attempts: c.max_connect_attempts.unwrap_or(1),

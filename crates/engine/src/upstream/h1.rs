@@ -149,10 +149,6 @@ impl H1Up {
         }
     }
 
-    /// The body of the next request is bytes as they are.
-    pub(super) fn make_raw(&self) {
-        self.codec.borrow_mut().send_raw();
-    }
     /// Writes the head; flushed when the response is awaited.
     pub(super) fn send_head(&self, turn: u32, head: &RequestHead, end: bool) -> Result<(), StreamError> {
         self.check(turn)?;
@@ -252,12 +248,12 @@ impl H1Up {
                 }
             }
             match ready!(self.poll_fill(cx, 1)) {
-                Ok(0) | Err(_) => {
+                end @ (Ok(0) | Err(_)) => {
                     let eof = self.codec.borrow_mut().read_eof();
                     if eof.is_err() {
                         self.cluster.plan.stats.upstream_cx_protocol_error().inc();
                     }
-                    self.close(By::Remote);
+                    self.close(self.ended_by(&end));
                     let reason = match eof {
                         Err(_) => ResetReason::ProtocolError,
                         Ok(_) => ResetReason::ConnectionTermination,
@@ -410,6 +406,14 @@ impl H1Up {
         }
     }
 
+    /// Who closes a connection that the host has ended. A tunnel could go on one way: that it does not is our doing, as
+    /// in Envoy.
+    fn ended_by(&self, end: &io::Result<usize>) -> By {
+        match end {
+            Ok(_) if self.codec.borrow().asks_for_tunnel() => By::Us,
+            _ => By::Remote,
+        }
+    }
     fn close(&self, by: By) {
         if by == By::Us {
             // What was sent before the end is sent: the host hears of a request that is given up in the same turn.
@@ -487,7 +491,7 @@ impl ConnBody for H1Up {
             }
             let room = self.bufs.borrow().read.body_space();
             match ready!(self.poll_fill(cx, room)) {
-                Ok(0) | Err(_) => {
+                end @ (Ok(0) | Err(_)) => {
                     let eof = self.codec.borrow_mut().read_eof();
                     // The end of a tunnel is no end of a message: Envoy resets the other side too.
                     if eof == Ok(Eof::BodyEnd) && !self.codec.borrow().upgraded() {
@@ -497,7 +501,7 @@ impl ConnBody for H1Up {
                     if eof.is_err() {
                         self.cluster.plan.stats.upstream_cx_protocol_error().inc();
                     }
-                    self.close(By::Remote);
+                    self.close(self.ended_by(&end));
                     let reason = if eof.is_err() {
                         ResetReason::ProtocolError
                     } else {

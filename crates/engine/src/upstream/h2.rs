@@ -200,6 +200,13 @@ impl H2Up {
         };
         self.mux.poll_ready(slot, cx).map_err(Into::into)
     }
+    /// Ready when the host has reset the stream; for one whose response was read to its end.
+    pub(super) fn poll_reset(&self, n: u32, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(slot) = self.slot(n) else { return Poll::Ready(()) };
+        let (reason, _) = ready!(self.mux.poll_reset(slot, cx));
+        self.count_reset(reason);
+        Poll::Ready(())
+    }
     pub(super) fn send_data(&self, n: u32, data: Chunk) {
         if let Some(slot) = self.slot(n) {
             self.mux.send_data(slot, data, false);

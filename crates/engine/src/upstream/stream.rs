@@ -164,12 +164,6 @@ impl UpStream {
 }
 
 impl UpWriter {
-    /// Before the head: over HTTP/1 the body is bytes as they are, and the connection serves nothing else.
-    pub fn make_raw(&self) {
-        if let UpConn::H1(c) = &self.conn {
-            c.make_raw();
-        }
-    }
     /// Sends the head; `end`: it is the whole request.
     ///
     /// # Errors
@@ -185,6 +179,13 @@ impl UpWriter {
         match &self.conn {
             UpConn::H1(c) => c.poll_ready(self.id, cx),
             UpConn::H2(c) => c.poll_ready(self.id, cx),
+        }
+    }
+    /// Ready when the stream is gone, although its response was read to its end. HTTP/1 has no such thing.
+    pub fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.conn {
+            UpConn::H1(_) => Poll::Pending,
+            UpConn::H2(c) => c.poll_reset(self.id, cx),
         }
     }
     /// Sends data; legal after `poll_ready`.

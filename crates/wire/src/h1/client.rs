@@ -42,8 +42,6 @@ pub struct Client {
     body: BodyReader,
     writer: BodyWriter,
     asked: Asked,
-    /// The next request's body goes out as it is, without chunks.
-    raw: bool,
     /// A request was begun whose final response head was not read.
     awaiting: bool,
     request_complete: bool,
@@ -60,18 +58,11 @@ impl Client {
             body: BodyReader::default(),
             writer: BodyWriter::default(),
             asked: Asked::default(),
-            raw: false,
             awaiting: false,
             request_complete: true,
             upgraded: false,
             keep_alive: true,
         }
-    }
-
-    /// The body of the next request is bytes as they are and ends with the connection, although it is no upgrade: a
-    /// tunnel by POST.
-    pub fn send_raw(&mut self) {
-        self.raw = true;
     }
 
     /// The request's head; `end`: neither body nor trailers follow, and the request is complete.
@@ -103,7 +94,7 @@ impl Client {
         let length = headers.get(name::CONTENT_LENGTH).and_then(decimal);
         let bodiless = matches!(method, b"GET" | b"HEAD" | b"DELETE" | b"TRACE" | b"CONNECT");
         let (delimit, add): (Delimit, Option<(name::Id, &[u8])>) = match length {
-            _ if upgrade != Upgrade::None || self.raw => (Delimit::Raw, None),
+            _ if upgrade != Upgrade::None => (Delimit::Raw, None),
             Some(n) => (Delimit::Length(n), None),
             None if end && bodiless => (Delimit::None, None),
             None if end => (Delimit::None, Some((name::CONTENT_LENGTH, b"0"))),
@@ -250,6 +241,10 @@ impl Client {
         self.response.work()
     }
 
+    /// The request is a CONNECT.
+    pub fn asks_for_tunnel(&self) -> bool {
+        self.asked.upgrade == Upgrade::Connect
+    }
     /// The response is complete: bytes behind it, or a request that is not, spoil the connection.
     fn ended(&mut self, buf: &ReadBuf) {
         self.keep_alive &= self.request_complete && buf.is_empty();

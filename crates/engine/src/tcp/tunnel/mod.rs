@@ -70,9 +70,6 @@ pub async fn open(
     let http1 = note(&host.host, stream.conn(), info, began);
     let tls = info.upstream.borrow().tls.is_some();
     let head = request(plan, conn, info, http1, tls);
-    if http1 && plan.post_path.is_some() {
-        stream.writer.make_raw();
-    }
     stream.writer.send_head(&head, false)?;
     let response = loop {
         let r = poll_fn(|cx| stream.poll_head(cx, &sx)).await?;
@@ -80,12 +77,14 @@ pub async fn open(
             break r;
         }
     };
+    let status = response.head.status;
     let agreed = !response.end && is_agreement(&response.head, http1);
     if plan.propagate_headers {
         propagate(conn, RESPONSE_HEADERS, response.head);
     }
     if !agreed {
-        return Err(ResetReason::RemoteConnectionFailure.into());
+        let transport = format!("tunnel_response:{status}").into();
+        return Err(StreamError { reason: ResetReason::RemoteConnectionFailure, transport });
     }
     let (writer, cluster) = (stream.writer.clone(), cluster.clone());
     Ok(TunnelUp { writer, body: stream.into_body(), sx, cluster, http1 })

@@ -109,6 +109,10 @@ impl TunnelRelay<'_> {
         if self.state.over {
             return Poll::Ready(Ok(()));
         }
+        if self.state.answered && !self.state.asked && self.up.writer.poll_reset(cx).is_ready() {
+            self.state.over = true;
+            return Poll::Ready(Ok(()));
+        }
         for _ in 0..BUDGET {
             if self.state.asked {
                 let flushed = ready!(self.up.writer.poll_flush(cx));
@@ -132,9 +136,7 @@ impl TunnelRelay<'_> {
                 }
                 Poll::Ready(Ok(0)) => {
                     self.state.asked = true;
-                    if !self.up.http1 {
-                        self.up.writer.send_end(None);
-                    }
+                    self.up.writer.send_end(None);
                 }
                 Poll::Ready(Ok(_)) => {
                     if let Some(g) = &mut self.gate
@@ -187,6 +189,11 @@ impl TunnelRelay<'_> {
                     self.state.fin = true;
                 }
                 return Poll::Ready(Ok(()));
+            }
+            if self.up.body.is_end() {
+                // Not asked for more: the body's end would be the stream's, and the client may still have something to say.
+                self.state.answered = true;
+                continue;
             }
             match ready!(self.up.body.poll_frame(cx, &self.up.sx)) {
                 Some(Ok(Frame::Data(data))) => {
