@@ -247,20 +247,17 @@ impl H1Up {
                     return Poll::Ready(Err(ResetReason::ProtocolError.into()));
                 }
             }
-            match ready!(self.poll_fill(cx, 1)) {
-                end @ (Ok(0) | Err(_)) => {
-                    let eof = self.codec.borrow_mut().read_eof();
-                    if eof.is_err() {
-                        self.cluster.plan.stats.upstream_cx_protocol_error().inc();
-                    }
-                    self.close(self.ended_by(&end));
-                    let reason = match eof {
-                        Err(_) => ResetReason::ProtocolError,
-                        Ok(_) => ResetReason::ConnectionTermination,
-                    };
-                    return Poll::Ready(Err(reason.into()));
+            if let end @ (Ok(0) | Err(_)) = ready!(self.poll_fill(cx, 1)) {
+                let eof = self.codec.borrow_mut().read_eof();
+                if eof.is_err() {
+                    self.cluster.plan.stats.upstream_cx_protocol_error().inc();
                 }
-                Ok(_) => {}
+                self.close(self.ended_by(&end));
+                let reason = match eof {
+                    Err(_) => ResetReason::ProtocolError,
+                    Ok(_) => ResetReason::ConnectionTermination,
+                };
+                return Poll::Ready(Err(reason.into()));
             }
         }
     }
@@ -490,26 +487,23 @@ impl ConnBody for H1Up {
                 }
             }
             let room = self.bufs.borrow().read.body_space();
-            match ready!(self.poll_fill(cx, room)) {
-                end @ (Ok(0) | Err(_)) => {
-                    let eof = self.codec.borrow_mut().read_eof();
-                    // The end of a tunnel is no end of a message: Envoy resets the other side too.
-                    if eof == Ok(Eof::BodyEnd) && !self.codec.borrow().upgraded() {
-                        self.ended.set(true);
-                        continue;
-                    }
-                    if eof.is_err() {
-                        self.cluster.plan.stats.upstream_cx_protocol_error().inc();
-                    }
-                    self.close(self.ended_by(&end));
-                    let reason = if eof.is_err() {
-                        ResetReason::ProtocolError
-                    } else {
-                        ResetReason::ConnectionTermination
-                    };
-                    return Poll::Ready(Some(Err(BodyError::Reset(reason))));
+            if let end @ (Ok(0) | Err(_)) = ready!(self.poll_fill(cx, room)) {
+                let eof = self.codec.borrow_mut().read_eof();
+                // The end of a tunnel is no end of a message: Envoy resets the other side too.
+                if eof == Ok(Eof::BodyEnd) && !self.codec.borrow().upgraded() {
+                    self.ended.set(true);
+                    continue;
                 }
-                Ok(_) => {}
+                if eof.is_err() {
+                    self.cluster.plan.stats.upstream_cx_protocol_error().inc();
+                }
+                self.close(self.ended_by(&end));
+                let reason = if eof.is_err() {
+                    ResetReason::ProtocolError
+                } else {
+                    ResetReason::ConnectionTermination
+                };
+                return Poll::Ready(Some(Err(BodyError::Reset(reason))));
             }
         }
     }

@@ -203,8 +203,11 @@ impl H2Up {
     /// Ready when the host has reset the stream; for one whose response was read to its end.
     pub(super) fn poll_reset(&self, n: u32, cx: &mut Context<'_>) -> Poll<()> {
         let Some(slot) = self.slot(n) else { return Poll::Ready(()) };
-        let (reason, _) = ready!(self.mux.poll_reset(slot, cx));
-        self.count_reset(reason);
+        match ready!(self.mux.poll_reset(slot, cx)) {
+            // RFC 9113 section 8.1: the host needs no more of the request.
+            (ResetReason::RemoteReset, "") => self.cluster.plan.stats.upstream_rq_rx_reset_no_error().inc(),
+            (reason, _) => self.count_reset(reason),
+        }
         Poll::Ready(())
     }
     pub(super) fn send_data(&self, n: u32, data: Chunk) {

@@ -192,7 +192,7 @@ impl TunnelRelay<'_> {
             }
             if self.up.body.is_end() {
                 // Not asked for more: the body's end would be the stream's, and the client may still have something to say.
-                self.state.answered = true;
+                self.answered(cx);
                 continue;
             }
             match ready!(self.up.body.poll_frame(cx, &self.up.sx)) {
@@ -209,14 +209,20 @@ impl TunnelRelay<'_> {
                         let mut state = self.conn.filter_state.borrow_mut();
                         state.set(super::RESPONSE_TRAILERS, LifeSpan::Connection, all);
                     }
-                    self.state.answered = true;
+                    self.answered(cx);
                 }
-                None => self.state.answered = true,
+                None => self.answered(cx),
                 Some(Err(_)) => self.state.over = true,
             }
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// The upstream has ended its direction; the stream may be reset from now on, which is to be looked for.
+    fn answered(&mut self, cx: &Context<'_>) {
+        self.state.answered = true;
+        cx.waker().wake_by_ref();
     }
 
     fn count(&mut self, before: (bool, bool)) {
