@@ -170,7 +170,11 @@ impl Session {
         });
         both.await;
         if late {
-            return self.ended(End::Idle);
+            self.ended(End::Idle);
+            // There is no upstream that would have been told.
+            let mut up = self.info().upstream.borrow_mut();
+            (up.host, up.local_close_reason) = (None, "".into());
+            return;
         }
         match (stream.flatten(), up.flatten()) {
             (Some((io, read)), Some(up)) => {
