@@ -425,7 +425,8 @@ fn facts_of_the_stream() {
     );
     assert_eq!(f.text("%UNIQUE_ID%").len(), 36);
     assert_ne!(f.text("%UNIQUE_ID%"), f.text("%UNIQUE_ID%"));
-    assert_eq!(f.text("%STREAM_ID% %TRACE_ID% %CUSTOM_FLAGS%"), "- - ");
+    assert_eq!(f.text("%STREAM_ID%"), "4c9c74bb-e5a2-4cd8-94e4-096af64eeff8");
+    assert_eq!(f.text("%TRACE_ID% %CUSTOM_FLAGS%"), "- ");
     assert_eq!(f.text("%ENVIRONMENT(NO_SUCH_VARIABLE)%"), "-");
     assert!(!f.text("%ENVIRONMENT(PATH)%|%HOSTNAME%").contains('-') || f.text("%HOSTNAME%") != "-");
 }
