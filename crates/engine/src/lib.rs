@@ -55,6 +55,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(ecds::COVERED);
     c.add(http::forwarded_cert::COVERED);
     c.add(http::origin::COVERED);
+    c.add(http::proxy_status::COVERED);
     c.add(http::header_case::COVERED);
     c.add(keepalive::COVERED);
     c.add(http::local_reply::COVERED);

@@ -7,6 +7,7 @@ use super::local_reply::LocalReplies;
 use super::origin::{Origin, trace_reasons};
 use super::path::PathRules;
 use super::premature::PrematureLimits;
+use super::proxy_status::ProxyStatus;
 use super::rds::{RouteProviders, RouteSlot};
 use super::scopes::ScopesPlan;
 use super::tracing::TracingPlan;
@@ -91,6 +92,7 @@ pub const COVERED: &[Covered] = &[
             "local_reply_config",
             "upgrade_configs",
             "append_local_overload",
+            "proxy_status_config",
             "tracing",
         ],
     ),
@@ -274,6 +276,8 @@ pub struct HcmPlan {
     pub overloadable: bool,
     /// `append_local_overload`
     pub append_local_overload: bool,
+    /// `proxy_status_config`
+    pub(super) proxy_status: Option<Arc<ProxyStatus>>,
     /// Path and host normalisation.
     pub path: PathRules,
     /// `flush_access_log_on_new_request`: the log has an entry for the beginning of a request, too.
@@ -403,6 +407,10 @@ impl HcmPlan {
             plan.server_name = c.server_name.clone();
         }
         plan.append_local_overload = c.append_local_overload;
+        plan.proxy_status = c
+            .proxy_status_config
+            .as_ref()
+            .map(|s| Arc::new(ProxyStatus::new(s, &cx.node.id, &plan.server_name)));
         plan.path = PathRules::new(c, &runtime)?;
         plan.access_logs = nuncio_core::access_log::build(&c.access_log, &cx)?;
         (plan.filters, plan.router, plan.rds, plan.scopes) = (filters, router, rds, scopes);
@@ -486,6 +494,7 @@ impl HcmPlan {
             drains_with_health: listener.drains_with_health,
             overloadable: !listener.bypasses_overload,
             append_local_overload: false,
+            proxy_status: None,
             path: PathRules::default(),
             access_logs: vec![],
             local_replies: None,

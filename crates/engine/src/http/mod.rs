@@ -21,6 +21,7 @@ pub mod local_reply;
 pub mod origin;
 pub mod path;
 mod premature;
+pub mod proxy_status;
 pub mod rds;
 mod request;
 mod response;

@@ -38,6 +38,9 @@ impl Hcm {
         if !p.via.is_empty() {
             h.append_to(name::VIA, b", ", p.via.as_bytes());
         }
+        if let Some(s) = &p.proxy_status {
+            s.apply(head, ex);
+        }
         let server = &p.server;
         let drains = (p.drains_with_health && server.health_check_failed()) || self.drain.ends_connection();
         let overloaded = p.overloadable && server.overload.disable_http_keepalive.happens();
