@@ -38,7 +38,8 @@ impl Hcm {
         if !p.via.is_empty() {
             h.append_to(name::VIA, b", ", p.via.as_bytes());
         }
-        if let Some(s) = &p.proxy_status {
+        // Of what the codec refuses, Envoy does not know yet why when the answer begins.
+        if let Some(s) = p.proxy_status.as_ref().filter(|_| !ex.request.headers.is_empty()) {
             s.apply(head, ex);
         }
         let server = &p.server;
