@@ -17,6 +17,12 @@ pub fn page(registry: &Registry) -> String {
             append(&mut out, format_args!("\n## {}\n", kind.category()));
             last = Some(kind);
         }
+        if kind == Kind::UpstreamHttpFilter {
+            // It has a section as a filter of its own.
+            let text = "The HTTP filter of this name, between the router and a host, where a cluster or the router names it.";
+            append(&mut out, format_args!("\n### {} (upstream)\n\n{text}\n", e.name));
+            continue;
+        }
         append(&mut out, format_args!("\n### {}\n\n{}\n", e.name, e.docs.text.trim_end()));
         let types: Vec<_> = e.types.iter().map(|t| format!("`{t}`")).collect();
         append(&mut out, format_args!("\nType: {}\n", types.join(", ")));

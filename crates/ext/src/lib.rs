@@ -1,7 +1,8 @@
 //! Floor 4: extensions, one folder each.
 //!
 //! To add one: a folder beside the others of its kind (`mod.rs`, `tests.rs`, `example.yaml`, `README.md`) and its name in
-//! the list of the kind ([`http`], [`listener`], [`network`], [`access_log`], [`tracers`], [`early_header_mutation`]). The module says under which name it is registered and which config
+//! the list of the kind ([`http`], [`listener`], [`network`], [`access_log`], [`tracers`], [`early_header_mutation`]).
+//! The module says under which name it is registered and which config
 //! fields it reads (`COVERED`); a field that is set and that nobody reads is refused when the configuration is loaded.
 //! The README is the module's documentation and its section of `docs/extensions.md` (`cargo run -p xtask -- docs`).
 //! Tests of this crate hold every registered extension to that.

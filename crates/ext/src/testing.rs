@@ -9,11 +9,13 @@ use nuncio_api::envoy::config::trace::v3::tracing::Http;
 use nuncio_api::envoy::config::trace::v3::tracing::http::ConfigType as TracerConfig;
 use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
+use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::http_filter::ConfigType as FilterConfig;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
 use nuncio_core::access_log::{self, Logger};
 use nuncio_core::address::Address;
 use nuncio_core::coverage::Coverage;
-use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
+use nuncio_core::filter::{BuildCx, DynFilter, NodeInfo, ServerCx};
 use nuncio_core::format::FormatCx;
 use nuncio_core::info::{ConnInfo, ListenerInfo};
 use nuncio_core::init::Init;
@@ -223,6 +225,27 @@ pub fn tracer_of(yaml: &str, store: &Store) -> Result<Arc<dyn DynTracer>, String
         validate_only: false,
     };
     registry.build_tracer(&http.message.name, any, &cx).map_err(|e| e.0)
+}
+
+/// The first filter of a list, as an upstream filter, or why it is refused; its stats go to `store`.
+pub fn upstream_filter(yaml: &str, store: &Store) -> Result<Arc<dyn DynFilter>, String> {
+    let yaml = format!("stat_prefix: t\nroute_config: {{}}\nhttp_filters:\n{yaml}");
+    let read =
+        parse_message::<HttpConnectionManager>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse);
+    let list = read.map_err(|e| e.envoy_phrase().to_owned())?.message.http_filters;
+    let filter = list.first().ok_or("no filter")?;
+    let Some(FilterConfig::TypedConfig(any)) = &filter.config_type else { return Err("no config".into()) };
+    let (registry, node, scope) = (registered().0, NodeInfo::default(), store.root());
+    let cx = BuildCx {
+        registry: &registry,
+        scope: &scope,
+        name: "",
+        node: &node,
+        server: &Server::default(),
+        init: &Init::default(),
+        validate_only: false,
+    };
+    registry.build_upstream_http_filter(&filter.name, any, &cx).map_err(|e| e.0)
 }
 
 /// An early header mutation (a `TypedExtensionConfig`), or why it is refused; its stats go to `store`.

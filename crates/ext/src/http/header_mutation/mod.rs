@@ -50,7 +50,6 @@ pub const COVERED: &[Covered] = &[
 /// Registers the filter.
 pub(super) fn register(r: &mut Registry, docs: Docs) {
     r.http_filter::<HeaderMutation>(NAME, docs);
-    let docs = Docs { text: "Changes what is sent to a host and what it answers.", example: "" };
     r.upstream_http_filter::<HeaderMutation>(NAME, docs);
 }
 
