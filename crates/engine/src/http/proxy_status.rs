@@ -89,7 +89,7 @@ impl ProxyStatus {
         let details = info.details.borrow();
         if self.details && !details.is_empty() {
             let mut all = details.to_string();
-            let ended = ex.sx.conn.termination.borrow();
+            let ended = ex.sx.conn.end().termination.borrow();
             if self.termination && !ended.is_empty() {
                 all = format!("{all}; {ended}");
             }
