@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hint::black_box;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -14,8 +15,11 @@ pub type DerivedFn = Arc<dyn Fn() -> Option<u64> + Send + Sync>;
 
 /// Computes the derived gauges of a group when somebody reads: one call for all of them.
 pub trait DeriveGauges: Send + Sync {
-    /// Sets the gauges that are in use. Runs on main while stats are read and must not block.
+    /// Sets the gauges that are in use. Runs on main while stats are read; it must not block, nor ask the group itself.
     fn derive(&self, gauges: &mut DerivedGauges);
+    /// Touches the memory that [`derive`](Self::derive) reads and that is likely to be cold. It is called for many groups in a
+    /// row before the first is derived, so that the processor waits for all of it together, not for each alone.
+    fn touch(&self) {}
 }
 
 impl<F: Fn(&mut DerivedGauges) + Send + Sync> DeriveGauges for F {
@@ -103,16 +107,17 @@ impl Block {
         if layout.derived == 0 {
             return DerivedGauges::default();
         }
-        // The functions are called without a lock.
-        let source = lock(&self.source).clone();
+        let source = lock(&self.source);
         let own = self.cold.get().map(|cold| lock(&cold.derived).clone()).unwrap_or_default();
         if source.is_none() && own.is_empty() {
             return DerivedGauges::default();
         }
         let mut gauges = DerivedGauges { used: 0, values: vec![0; usize::from(layout.derived)] };
-        if let Some(source) = source {
+        if let Some(source) = &*source {
             source.derive(&mut gauges);
         }
+        drop(source);
+        // These are called without a lock.
         for (gauge, function) in own {
             match function() {
                 Some(value) => gauges.set(gauge, value),
@@ -120,6 +125,20 @@ impl Block {
             }
         }
         gauges
+    }
+
+    /// The first of two steps to fetch what a reader of this block needs; see [`DeriveGauges::touch`].
+    pub(super) fn touch(&self) {
+        self.store.sets.touch(self.sets, self.schema.layout().sets);
+        // Counts stand before what is counted.
+        black_box((Arc::strong_count(&self.prefix), lock(&self.source).as_ref().map(Arc::strong_count)));
+    }
+
+    /// The second step, when what the first fetched is there.
+    pub(super) fn touch_source(&self) {
+        if let Some(source) = &*lock(&self.source) {
+            source.touch();
+        }
     }
 
     pub(super) fn text(&self, index: u16) -> Option<Arc<str>> {

@@ -7,6 +7,7 @@
 //! A numeric cell is 63 bits of value and, in the top bit, the *used* mark: Envoy's `?usedonly` asks whether a
 //! stat was ever written, not whether it is zero now.
 
+use std::hint::black_box;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -215,6 +216,16 @@ impl SharedSlots {
             at += count as u32;
         }
         cells
+    }
+
+    /// Fetches the memory of a range, for [`read_range`](Self::read_range).
+    pub(super) fn touch(&self, base: u32, len: u32) {
+        // As many cells as a cache line has.
+        for id in (base..base + len).step_by(8) {
+            if let Some(chunk) = self.chunks.get(id / SHARED_CHUNK as u32) {
+                black_box(chunk.values[id as usize % SHARED_CHUNK].load(Relaxed));
+            }
+        }
     }
 
     /// Sets the cells of a range back to "never written".

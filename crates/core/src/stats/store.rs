@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
@@ -229,6 +230,9 @@ impl Inner {
         let index = lock(&self.index);
         let index = if text { &index.text } else { &index.all };
         let start = after.map_or(Unbounded, |key| Excluded(key.clone()));
+        // First the counts of all that will be upgraded: plain loads, for whose memory the processor waits together.
+        let ahead = index.range((start.clone(), Unbounded)).take(limit);
+        black_box(ahead.map(|(_, entry)| entry.block.strong_count()).sum::<usize>());
         let (mut found, mut seen) = (0, 0);
         for (key, entry) in index.range((start, Unbounded)) {
             if wanted(entry)

@@ -145,6 +145,10 @@ impl Walk {
         let after = self.resume.as_ref();
         self.resume = self.store.blocks_after(text, after, BATCH, has_any, &mut self.upcoming);
         self.drained = self.resume.is_none();
+        if self.section == Section::Numeric {
+            self.upcoming.iter().for_each(|block| block.touch());
+            self.upcoming.iter().for_each(|block| block.touch_source());
+        }
         self.effort += self.upcoming.len() + FETCH_EFFORT;
         self.alone = false;
     }

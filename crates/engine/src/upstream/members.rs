@@ -7,6 +7,7 @@ use super::health::{Health, HostHealth};
 use super::host::HostSet;
 use crate::stats::{ClusterStats, RemainingStats};
 use nuncio_core::stats::{DeriveGauges, DerivedGauges};
+use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, RwLock};
 
@@ -95,6 +96,11 @@ impl DeriveGauges for Members {
             const { ClusterStats::derived("warming_state") },
             u64::from(!self.initialized.load(Relaxed)),
         );
+    }
+    fn touch(&self) {
+        for b in &self.breakers {
+            black_box((b.connections.used(), b.requests.used(), b.pools.is_some()));
+        }
     }
 }
 
