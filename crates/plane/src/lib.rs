@@ -6,6 +6,7 @@
 //! [`fault`] (what a control plane should never do) – [`folder`] (files as the source) – [`plane`] (the server).
 
 #![warn(missing_docs)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::unreachable))]
 
 mod connection;
 pub mod delta;
