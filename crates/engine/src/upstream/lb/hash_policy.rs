@@ -174,21 +174,9 @@ pub fn of_ip(a: &Address) -> Option<u64> {
 
 impl Cookie {
     fn new(c: &pb::hash_policy::Cookie) -> Cookie {
-        let mut rest = String::new();
         let ttl = c.ttl.as_ref().map(|t| t.seconds);
-        if let Some(seconds) = ttl.filter(|s| *s != 0) {
-            rest += &format!("; Max-Age={seconds}");
-        }
-        if !c.path.is_empty() {
-            rest += &format!("; Path={}", c.path);
-        }
-        for a in &c.attributes {
-            rest += &match a.value.is_empty() {
-                true => format!("; {}", a.name),
-                false => format!("; {}={}", a.name, a.value),
-            };
-        }
-        rest += "; HttpOnly";
+        let more = c.attributes.iter().map(|a| (&*a.name, &*a.value));
+        let rest = cookie::attributes(ttl.unwrap_or(0), &c.path, more);
         Cookie { name: c.name.clone(), ttl, rest }
     }
 }

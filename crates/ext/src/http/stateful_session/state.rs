@@ -115,23 +115,11 @@ impl SessionState {
 
 impl Cookie {
     fn new(c: PbCookie) -> Cookie {
-        let ttl = c.ttl.as_ref().map_or(0, |t| u64::try_from(t.seconds).unwrap_or(0));
-        let mut rest = String::new();
-        if ttl != 0 {
-            rest += &format!("; Max-Age={ttl}");
-        }
-        if !c.path.is_empty() {
-            rest += &format!("; Path={}", c.path);
-        }
-        for a in &c.attributes {
-            rest += &match a.value.is_empty() {
-                true => format!("; {}", a.name),
-                false => format!("; {}={}", a.name, a.value),
-            };
-        }
-        rest += "; HttpOnly";
+        let ttl = c.ttl.as_ref().map_or(0, |t| t.seconds.max(0));
+        let more = c.attributes.iter().map(|a| (&*a.name, &*a.value));
+        let rest = cookie::attributes(ttl, &c.path, more);
         let path = if c.path == "/" { String::new() } else { c.path };
-        Cookie { name: c.name, path, ttl, rest }
+        Cookie { name: c.name, path, ttl: ttl.unsigned_abs(), rest }
     }
     /// RFC 6265 §5.1.4, but that a path which ends in a slash does not match itself without it.
     fn is_below(&self, path: &[u8]) -> bool {
