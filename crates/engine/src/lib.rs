@@ -32,6 +32,8 @@ pub mod router;
 mod slab;
 pub mod stats;
 pub mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod upstream;
 

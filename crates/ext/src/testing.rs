@@ -31,6 +31,7 @@ use nuncio_core::{BuildResult, Registry, StreamInfo};
 use nuncio_testkit::FilterTest;
 use nuncio_testkit::filter_test::{Calls, FakeNames};
 use nuncio_wire::HeaderMap;
+use prost::{Message, Name};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, MutexGuard};
@@ -74,65 +75,63 @@ pub fn filters(yaml: &str) -> FilterTest {
     FilterTest::new(crate::register, yaml)
 }
 
-/// Builds access loggers; their stats go to `store`.
-pub fn loggers(logs: &[AccessLog], store: &Store) -> Result<Vec<Logger>, String> {
-    let (registry, node, scope) = (registered().0, NodeInfo::default(), store.root());
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &scope,
+/// Calls `build` as main does, on a server that answers what `calls` say; stats go to `store`.
+fn on_main<T>(store: &Store, calls: Calls, build: impl FnOnce(&BuildCx<'_>) -> T) -> T {
+    build(&BuildCx {
+        registry: &registered().0,
+        scope: &store.root(),
         name: "",
-        node: &node,
-        server: &Server::default(),
+        node: &NodeInfo::default(),
+        server: &Server { calls },
         init: &Init::default(),
         validate_only: false,
-    };
-    access_log::build(logs, &cx).map_err(|e| e.0)
+    })
+}
+
+/// A message as YAML has it, or why it is refused.
+fn read<M: Message + Name + Default>(yaml: &str) -> Result<M, String> {
+    let read = parse_message::<M>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse);
+    Ok(read.map_err(|e| e.envoy_phrase().to_owned())?.message)
+}
+
+/// As [`read`], of a list under this name.
+fn read_list<M: Message + Name + Default>(name: &str, list: &str) -> M {
+    let yaml = format!("{name}:\n  {}", list.replace('\n', "\n  "));
+    read(&yaml).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+}
+
+/// Fails if the extension that is configured here does not read all of it.
+fn assert_all_read(any: &prost_types::Any) {
+    let unread = registered().1.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
+    assert!(unread.is_empty(), "{unread:?}");
+}
+
+/// Builds access loggers; their stats go to `store`.
+pub fn loggers(logs: &[AccessLog], store: &Store) -> Result<Vec<Logger>, String> {
+    on_main(store, Calls::default(), |cx| access_log::build(logs, cx)).map_err(|e| e.0)
 }
 
 /// Builds the listener filters of a list; their stats go to the store that is returned.
 pub fn listener_filters(yaml: &str) -> (Vec<Arc<dyn DynListenerFilter>>, Store) {
-    let indented = yaml.replace('\n', "\n  ");
-    let yaml = format!("name: l\nlistener_filters:\n  {indented}");
-    let loaded = parse_message::<Listener>(yaml.as_bytes(), Format::Yaml, "example", UnknownFields::Refuse);
-    let message = loaded.unwrap_or_else(|e| panic!("{}\n{yaml}", e.envoy_phrase())).message;
-    let (registry, coverage) = registered();
-    let (node, store) = (NodeInfo::default(), Store::new());
-    let scope = store.root();
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &scope,
-        name: "",
-        node: &node,
-        server: &Server::default(),
-        init: &Init::default(),
-        validate_only: false,
-    };
-    let build = |f: &ListenerFilter| {
+    let store = Store::new();
+    let build = |f: &ListenerFilter, cx: &BuildCx<'_>| {
         let Some(ConfigType::TypedConfig(any)) = &f.config_type else { panic!("{yaml}") };
-        let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
-        assert!(unread.is_empty(), "{unread:?}");
-        registry.build_listener_filter(&f.name, any, &cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+        assert_all_read(any);
+        cx.registry.build_listener_filter(&f.name, any, cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
     };
-    (message.listener_filters.iter().map(build).collect(), store)
+    let list = read_list::<Listener>("listener_filters", yaml).listener_filters;
+    let built = on_main(&store, Calls::default(), |cx| list.iter().map(|f| build(f, cx)).collect());
+    (built, store)
 }
 
 /// A client of a gRPC service whose calls these are.
 pub fn grpc_client(calls: &Calls) -> nuncio_core::grpc::Client {
     use nuncio_api::envoy::config::core::v3::{GrpcService, grpc_service};
-    let (registry, node, scope) = (Registry::default(), NodeInfo::default(), Store::new().root());
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &scope,
-        name: "",
-        node: &node,
-        server: &Server { calls: calls.clone() },
-        init: &Init::default(),
-        validate_only: false,
-    };
     let cluster = grpc_service::EnvoyGrpc { cluster_name: "c".into(), ..Default::default() };
     let target = Some(grpc_service::TargetSpecifier::EnvoyGrpc(cluster));
     let service = GrpcService { target_specifier: target, ..Default::default() };
-    nuncio_core::grpc::Client::new(&service, &cx).expect("it is good")
+    on_main(&Store::new(), calls.clone(), |cx| nuncio_core::grpc::Client::new(&service, cx))
+        .expect("it is good")
 }
 
 /// Builds the network filters of a list; their stats go to the store that is returned. `calls`: what they ask of others.
@@ -166,38 +165,21 @@ fn with_network_filters<T>(
     calls: Calls,
     build: impl Fn(&Filter, &prost_types::Any, &BuildCx<'_>) -> BuildResult<T>,
 ) -> (Vec<T>, Store) {
-    let indented = yaml.replace('\n', "\n  ");
-    let yaml = format!("filters:\n  {indented}");
-    let loaded =
-        parse_message::<FilterChain>(yaml.as_bytes(), Format::Yaml, "example", UnknownFields::Refuse);
-    let message = loaded.unwrap_or_else(|e| panic!("{}\n{yaml}", e.envoy_phrase())).message;
-    let (registry, coverage) = registered();
-    let (node, store) = (NodeInfo::default(), Store::new());
-    let scope = store.root();
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &scope,
-        name: "",
-        node: &node,
-        server: &Server { calls },
-        init: &Init::default(),
-        validate_only: false,
-    };
-    let one = |f: &Filter| {
+    let store = Store::new();
+    let one = |f: &Filter, cx: &BuildCx<'_>| {
         let Some(filter::ConfigType::TypedConfig(any)) = &f.config_type else { panic!("{yaml}") };
-        let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
-        assert!(unread.is_empty(), "{unread:?}");
-        build(f, any, &cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
+        assert_all_read(any);
+        build(f, any, cx).unwrap_or_else(|e| panic!("{e}\n{yaml}"))
     };
-    (message.filters.iter().map(one).collect(), store)
+    let list = read_list::<FilterChain>("filters", yaml).filters;
+    let built = on_main(&store, calls, |cx| list.iter().map(|f| one(f, cx)).collect());
+    (built, store)
 }
 
 /// An access logger with a config of this message (`a: b, c: d`), or why it is refused.
 pub fn logger(message: &str, config: &str) -> Result<Logger, String> {
     let yaml = format!("name: x\ntyped_config: {{'@type': type.googleapis.com/{message}, {config}}}");
-    let log = parse_message::<AccessLog>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse)
-        .map_err(|e| e.envoy_phrase().to_owned())?;
-    Ok(loggers(&[log.message], &Store::new())?.remove(0))
+    Ok(loggers(&[read::<AccessLog>(&yaml)?], &Store::new())?.remove(0))
 }
 
 /// A tracer with a config of this message (`a: b, c: d`), or why it is refused.
@@ -208,66 +190,30 @@ pub fn tracer(message: &str, config: &str) -> Result<Arc<dyn DynTracer>, String>
 
 /// The tracer of a `provider`; its stats go to `store`.
 pub fn tracer_of(yaml: &str, store: &Store) -> Result<Arc<dyn DynTracer>, String> {
-    let http = parse_message::<Http>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse)
-        .map_err(|e| e.envoy_phrase().to_owned())?;
-    let Some(TracerConfig::TypedConfig(any)) = &http.message.config_type else { panic!("{yaml}") };
-    let (registry, coverage) = registered();
-    let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
-    assert!(unread.is_empty(), "{unread:?}");
-    let (node, scope) = (NodeInfo::default(), store.root());
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &scope,
-        name: "",
-        node: &node,
-        server: &Server::default(),
-        init: &Init::default(),
-        validate_only: false,
-    };
-    registry.build_tracer(&http.message.name, any, &cx).map_err(|e| e.0)
+    let http = read::<Http>(yaml)?;
+    let Some(TracerConfig::TypedConfig(any)) = &http.config_type else { panic!("{yaml}") };
+    assert_all_read(any);
+    on_main(store, Calls::default(), |cx| cx.registry.build_tracer(&http.name, any, cx)).map_err(|e| e.0)
 }
 
 /// The first filter of a list, as an upstream filter, or why it is refused; its stats go to `store`.
 pub fn upstream_filter(yaml: &str, store: &Store) -> Result<Arc<dyn DynFilter>, String> {
-    let yaml = format!("stat_prefix: t\nroute_config: {{}}\nhttp_filters:\n{yaml}");
-    let read =
-        parse_message::<HttpConnectionManager>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse);
-    let list = read.map_err(|e| e.envoy_phrase().to_owned())?.message.http_filters;
-    let filter = list.first().ok_or("no filter")?;
+    let list =
+        read::<HttpConnectionManager>(&format!("stat_prefix: t\nroute_config: {{}}\nhttp_filters:\n{yaml}"))?;
+    let filter = list.http_filters.first().ok_or("no filter")?;
     let Some(FilterConfig::TypedConfig(any)) = &filter.config_type else { return Err("no config".into()) };
-    let (registry, node, scope) = (registered().0, NodeInfo::default(), store.root());
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &scope,
-        name: "",
-        node: &node,
-        server: &Server::default(),
-        init: &Init::default(),
-        validate_only: false,
-    };
-    registry.build_upstream_http_filter(&filter.name, any, &cx).map_err(|e| e.0)
+    assert_all_read(any);
+    let build = |cx: &BuildCx<'_>| cx.registry.build_upstream_http_filter(&filter.name, any, cx);
+    on_main(store, Calls::default(), build).map_err(|e| e.0)
 }
 
 /// An early header mutation (a `TypedExtensionConfig`), or why it is refused; its stats go to `store`.
 pub fn early_mutation(yaml: &str, store: &Store) -> Result<Arc<dyn DynEarlyHeaderMutation>, String> {
-    let read =
-        parse_message::<TypedExtensionConfig>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse);
-    let config = read.map_err(|e| e.envoy_phrase().to_owned())?.message;
+    let config = read::<TypedExtensionConfig>(yaml)?;
     let any = config.typed_config.unwrap_or_default();
-    let (registry, coverage) = registered();
-    let unread = coverage.check(any.type_url.rsplit('/').next().unwrap_or_default(), &any.value);
-    assert!(unread.is_empty(), "{unread:?}");
-    let (node, scope) = (NodeInfo::default(), store.root());
-    let cx = BuildCx {
-        registry: &registry,
-        scope: &scope,
-        name: "",
-        node: &node,
-        server: &Server::default(),
-        init: &Init::default(),
-        validate_only: false,
-    };
-    registry.build_early_header_mutation(&config.name, &any, &cx).map_err(|e| e.0)
+    assert_all_read(&any);
+    let build = |cx: &BuildCx<'_>| cx.registry.build_early_header_mutation(&config.name, &any, cx);
+    on_main(store, Calls::default(), build).map_err(|e| e.0)
 }
 
 /// Calls `f` with an entry: `GET /p`, answered with 200.
@@ -281,12 +227,8 @@ pub fn with_entry<R>(f: impl FnOnce(&FormatCx<'_>) -> R) -> R {
     f(&FormatCx {
         request: Some(&request),
         response: Some((200, &response)),
-        trailers: None,
-        info: &info,
-        conn: &conn,
-        route: None,
-        local_reply_body: b"",
         log_type: AccessLogType::DownstreamEnd,
+        ..FormatCx::new(&info, &conn)
     })
 }
 

@@ -1,78 +1,16 @@
 use super::*;
+use crate::testing::Main;
 use nuncio_api::envoy::config::core::v3::{ConfigSource, WatchedDirectory};
 use nuncio_core::discovery::Resource;
-use nuncio_core::filter::{NodeInfo, ServerCx};
-use nuncio_core::init::Init;
-use nuncio_core::registry::Registry;
-use nuncio_core::runtime::{Runtime, ServerState};
-use nuncio_core::stats::Store;
-
-/// Brings what a test says.
-#[derive(Default)]
-struct Fake {
-    subscribers: RefCell<Vec<Weak<dyn Subscriber>>>,
-    followed: RefCell<Vec<Followed>>,
-}
-
-/// A file, and what is to be done when it is moved.
-type Followed = (PathBuf, Rc<dyn Fn()>);
-
-impl Discovery for Fake {
-    fn check(&self, _: &ConfigSource) -> BuildResult<()> {
-        Ok(())
-    }
-    fn subscribe(&self, wish: Subscribe<'_>) -> Subscription {
-        self.subscribers.borrow_mut().push(wish.subscriber);
-        Subscription::new(())
-    }
-    fn follow(&self, folder: &Path, changed: Rc<dyn Fn()>) -> Subscription {
-        self.followed.borrow_mut().push((folder.to_owned(), changed));
-        Subscription::new(())
-    }
-}
-
-struct Server(Rc<Fake>);
-impl ServerCx for Server {
-    fn has_cluster(&self, _: &str) -> bool {
-        false
-    }
-    fn runtime(&self) -> Arc<Runtime> {
-        Arc::new(Runtime::new(vec![]))
-    }
-    fn state(&self) -> Arc<ServerState> {
-        Arc::default()
-    }
-    fn discovery(&self) -> Option<Rc<dyn Discovery>> {
-        Some(self.0.clone())
-    }
-}
 
 /// A test's server.
+#[derive(Default)]
 struct Bench {
-    fake: Rc<Fake>,
-    server: Server,
-    store: Store,
-    init: Init,
+    main: Main,
     updates: Rc<Cell<u32>>,
 }
 
 impl Bench {
-    fn new() -> Bench {
-        let fake = Rc::<Fake>::default();
-        let server = Server(fake.clone());
-        Bench { fake, server, store: Store::new(), init: Init::default(), updates: Rc::default() }
-    }
-    fn with<T>(&self, f: impl FnOnce(&BuildCx<'_>) -> T) -> T {
-        f(&BuildCx {
-            registry: &Registry::default(),
-            scope: &self.store.root(),
-            name: "",
-            node: &NodeInfo::default(),
-            server: &self.server,
-            init: &self.init,
-            validate_only: false,
-        })
-    }
     /// The chain of a secret; one that says `bad` cannot be built.
     fn chain(&self, name: &str) -> Arc<Renewed<Vec<u8>>> {
         let wanted = wanted(name);
@@ -86,20 +24,16 @@ impl Bench {
             }
         };
         let counted = move || updates.set(updates.get() + 1);
-        self.with(|cx| Renewed::new(&[wanted], cx, build, counted)).expect("it is waited for")
+        self.main.with(|cx| Renewed::new(&[wanted], cx, build, counted)).expect("it is waited for")
     }
     fn send(&self, secret: &pb::Secret) -> Result<(), String> {
-        let subscriber =
-            self.fake.subscribers.borrow().last().and_then(Weak::upgrade).expect("somebody asked");
         let resource = Resource {
             name: secret.name.clone(),
             version: "1".into(),
             type_url: String::new(),
             bytes: secret.encode_to_vec().into(),
         };
-        let resources = [resource];
-        let u = Update { resources: &resources, removed: Removed::Others, version: "1" };
-        self.with(|cx| subscriber.update(&u, cx)).map_err(|e| e.0)
+        self.main.bring(&self.main.last_wish(), &[resource], Removed::Others)
     }
 }
 
@@ -122,15 +56,15 @@ fn inline(text: &'static str) -> Specifier {
 
 #[test]
 fn what_is_built_waits_changes_and_keeps_what_was_good() {
-    let b = Bench::new();
+    let b = Bench::default();
     let (one, two) = (b.chain("s"), b.chain("s"));
-    assert_eq!(b.fake.subscribers.borrow().len(), 1, "they share a subscription");
+    assert_eq!(b.main.asked.wishes.borrow().len(), 1, "they share a subscription");
     assert!(one.get().is_none());
-    assert_eq!(b.init.unready(), ["shared target SdsApi s"; 2]);
+    assert_eq!(b.main.init.unready(), ["shared target SdsApi s"; 2]);
     assert_eq!(SecretProviders::here().list()[0].secret, None);
 
     b.send(&secret("s", inline("first"), None)).expect("a good one");
-    assert!(b.init.is_ready());
+    assert!(b.main.init.is_ready());
     assert_eq!((one.get(), two.get()), (Some(b"first".to_vec().into()), Some(b"first".to_vec().into())));
     assert_eq!(b.updates.get(), 2);
 
@@ -147,18 +81,18 @@ fn what_is_built_waits_changes_and_keeps_what_was_good() {
 
 #[test]
 fn nobody_waits_for_ever() {
-    let b = Bench::new();
+    let b = Bench::default();
     let one = b.chain("late");
-    let subscriber = b.fake.subscribers.borrow()[0].upgrade().expect("it is held");
+    let subscriber = b.main.last_wish().subscriber();
     subscriber.give_up();
-    assert!(b.init.is_ready() && one.get().is_none());
+    assert!(b.main.init.is_ready() && one.get().is_none());
     b.send(&secret("late", inline("now"), None)).expect("a good one");
     assert_eq!(one.get(), Some(b"now".to_vec().into()));
 }
 
 #[test]
 fn files_are_read_again_when_something_is_moved_beside_them() {
-    let b = Bench::new();
+    let b = Bench::default();
     let one = b.chain("files");
     let folder = std::env::temp_dir().join(format!("nuncio-sds-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -169,7 +103,7 @@ fn files_are_read_again_when_something_is_moved_beside_them() {
     assert_eq!(e, format!("Invalid path: {}", file.display()));
     write("first");
     b.send(&secret("files", name(), None)).expect("a good one");
-    let (followed, changed) = b.fake.followed.borrow()[0].clone();
+    let (followed, changed) = b.main.asked.followed.borrow()[0].clone();
     assert_eq!(followed, folder);
     let rotated = |text: &str| {
         write(text);
@@ -182,7 +116,7 @@ fn files_are_read_again_when_something_is_moved_beside_them() {
     assert_eq!(b.updates.get(), 2, "nothing has changed");
     assert_eq!(rotated("bad"), b"second", "what was good stays");
     let mut failed = 0;
-    let mut all = b.store.snapshot();
+    let mut all = b.main.store.snapshot();
     while all.step(10_000, |m| {
         if let stats::MetricValue::Counter { value, .. } = m.value
             && m.name == "sds.files.key_rotation_failed"
@@ -194,6 +128,6 @@ fn files_are_read_again_when_something_is_moved_beside_them() {
     b.send(&secret("files", name(), Some("/elsewhere"))).expect_err("still the bad file");
     write("third");
     b.send(&secret("files", name(), Some("/elsewhere"))).expect("a good one");
-    assert_eq!(b.fake.followed.borrow().last().expect("one more").0, Path::new("/elsewhere"));
+    assert_eq!(b.main.asked.followed.borrow().last().expect("one more").0, Path::new("/elsewhere"));
     std::fs::remove_dir_all(&folder).expect("the folder can be used");
 }

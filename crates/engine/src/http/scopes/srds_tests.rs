@@ -1,88 +1,31 @@
 use super::*;
+use crate::testing::Main;
 use nuncio_api::envoy::config::route::v3 as route;
 use nuncio_core::discovery::Resource;
-use nuncio_core::filter::{NodeInfo, ServerCx};
-use nuncio_core::registry::Registry;
-use nuncio_core::runtime::{Runtime, ServerState};
-use nuncio_core::stats::Store;
 use route::scoped_route_configuration as scoped;
-use std::path::Path;
 
 const SRDS: &str = "envoy.config.route.v3.ScopedRouteConfiguration";
 const RDS: &str = "envoy.config.route.v3.RouteConfiguration";
 
-/// Who subscribed, to what.
-type Wishes = Vec<(&'static str, Option<String>, Weak<dyn Subscriber>)>;
-
-/// Brings what a test says.
 #[derive(Default)]
-struct Fake(RefCell<Wishes>);
-
-impl Discovery for Fake {
-    fn check(&self, _: &ConfigSource) -> BuildResult<()> {
-        Ok(())
-    }
-    fn subscribe(&self, wish: Subscribe<'_>) -> Subscription {
-        self.0.borrow_mut().push((wish.kind, wish.name.map(str::to_owned), wish.subscriber));
-        Subscription::new(())
-    }
-    fn follow(&self, _: &Path, _: Rc<dyn Fn()>) -> Subscription {
-        Subscription::new(())
-    }
-}
-
-struct Server(Rc<Fake>);
-
-impl ServerCx for Server {
-    fn has_cluster(&self, _: &str) -> bool {
-        false
-    }
-    fn runtime(&self) -> Arc<Runtime> {
-        Arc::default()
-    }
-    fn state(&self) -> Arc<ServerState> {
-        Arc::default()
-    }
-    fn discovery(&self) -> Option<Rc<dyn Discovery>> {
-        Some(self.0.clone())
-    }
-}
-
-struct Bench {
-    fake: Rc<Fake>,
-    server: Server,
-    store: Store,
-    init: Init,
-}
+struct Bench(Main);
 
 impl Bench {
     fn run(test: impl AsyncFnOnce(Bench)) {
         let rt = tokio::runtime::Builder::new_current_thread().build_local(Default::default());
-        let fake = Rc::<Fake>::default();
-        let bench = Bench { server: Server(fake.clone()), fake, store: Store::new(), init: Init::default() };
-        rt.expect("a runtime").block_on(test(bench));
-    }
-    fn with<T>(&self, f: impl FnOnce(&BuildCx<'_>) -> T) -> T {
-        f(&BuildCx {
-            registry: &Registry::default(),
-            scope: &self.store.root(),
-            name: "",
-            node: &NodeInfo::default(),
-            server: &self.server,
-            init: &self.init,
-            validate_only: false,
-        })
+        rt.expect("a runtime").block_on(test(Bench::default()));
     }
     fn provide(&self) -> Arc<ScopeSlot> {
         let c = pb::HttpConnectionManager { stat_prefix: "t".into(), ..Default::default() };
         let s = pb::ScopedRoutes { name: "s".into(), ..Default::default() };
-        let provided = self.with(|cx| ScopeProviders::here().provide(&c, &s, &pb::ScopedRds::default(), cx));
+        let provided =
+            self.0.with(|cx| ScopeProviders::here().provide(&c, &s, &pb::ScopedRds::default(), cx));
         provided.expect("provided")
     }
     /// Who waits for resources of this kind: their names.
     fn wished(&self, kind: &str) -> Vec<Option<String>> {
-        let all = self.fake.0.borrow();
-        all.iter().filter(|w| w.0 == kind && w.2.strong_count() > 0).map(|w| w.1.clone()).collect()
+        let all = self.0.asked.wishes.borrow();
+        all.iter().filter(|w| w.kind == kind && w.lives()).map(|w| w.name.clone()).collect()
     }
     fn bring(
         &self,
@@ -91,10 +34,9 @@ impl Bench {
         all: &[Resource],
         removed: Removed<'_>,
     ) -> Result<(), String> {
-        let to = self.fake.0.borrow().iter().rev().find(|w| w.0 == kind && w.1.as_deref() == name).cloned();
-        let to = to.and_then(|w| w.2.upgrade()).expect("somebody waits");
-        let u = Update { resources: all, removed, version: "1" };
-        self.with(|cx| to.update(&u, cx)).map_err(|e| e.0)
+        let wishes = self.0.asked.wishes.borrow().clone();
+        let to = wishes.iter().rev().find(|w| w.kind == kind && w.name.as_deref() == name);
+        self.0.bring(to.expect("somebody asked"), all, removed)
     }
     fn scopes(&self, all: &[ScopedRouteConfiguration], removed: &[&str]) -> Result<(), String> {
         let all: Vec<_> = all.iter().map(|s| resource(&s.name, SRDS, s.encode_to_vec())).collect();
@@ -143,17 +85,17 @@ fn what_is_built_waits_for_the_routes_of_the_first_scopes() {
     Bench::run(async |b| {
         let _slot = b.provide();
         tokio::task::yield_now().await;
-        assert_eq!(b.init.unready(), ["ConfigSubscriptionCommonBase init target 'SRDS'"]);
+        assert_eq!(b.0.init.unready(), ["ConfigSubscriptionCommonBase init target 'SRDS'"]);
         b.scopes(&[scope("one", "1", "rc"), own("two", "2")], &[]).expect("right");
         tokio::task::yield_now().await;
-        assert!(!b.init.is_ready());
+        assert!(!b.0.init.is_ready());
         let routes = route::RouteConfiguration { name: "rc".into(), ..Default::default() };
         let routes = resource("rc", RDS, routes.encode_to_vec());
         b.bring(RDS, Some("rc"), &[routes], Removed::Others).expect("right");
         tokio::task::yield_now().await;
-        assert!(b.init.is_ready());
+        assert!(b.0.init.is_ready());
         b.scopes(&[scope("three", "3", "later")], &[]).expect("right");
-        assert!(b.init.is_ready(), "what comes later is not waited for");
+        assert!(b.0.init.is_ready(), "what comes later is not waited for");
     });
 }
 

@@ -5,35 +5,17 @@ use super::set::{HostSet, Making};
 use super::subset::Criteria;
 use super::subset_config::Criterion;
 use super::{Anywhere, LbContext};
+use crate::testing::Main;
 use crate::upstream::cluster::ClusterPlan;
 use crate::upstream::config::{self, Target};
 use crate::upstream::host::{Host, HostCounters};
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_api::load::{Format, UnknownFields, parse_message};
-use nuncio_core::Registry;
-use nuncio_core::filter::{BuildCx, NodeInfo, ServerCx};
-use nuncio_core::init::Init;
 use nuncio_core::rng;
-use nuncio_core::runtime::{Runtime, ServerState};
-use nuncio_core::stats::Store;
 use prost_types::Value;
 use prost_types::value::Kind;
 use std::borrow::Cow;
 use std::sync::Arc;
-
-struct Server;
-
-impl ServerCx for Server {
-    fn has_cluster(&self, _: &str) -> bool {
-        false
-    }
-    fn runtime(&self) -> Arc<Runtime> {
-        Arc::default()
-    }
-    fn state(&self) -> Arc<ServerState> {
-        Arc::default()
-    }
-}
 
 /// A cluster on one worker.
 struct World {
@@ -48,18 +30,8 @@ impl World {
         let yaml =
             format!("{{name: c, {fields} load_assignment: {{cluster_name: c, endpoints: [{endpoints}]}}}}");
         let c = parse_message::<pb::Cluster>(yaml.as_bytes(), Format::Yaml, "test", UnknownFields::Refuse);
-        let (scope, node, registry, init) =
-            (Store::new().root(), NodeInfo::default(), Registry::default(), Init::default());
-        let cx = BuildCx {
-            registry: &registry,
-            scope: &scope,
-            name: "",
-            node: &node,
-            server: &Server,
-            init: &init,
-            validate_only: false,
-        };
-        let built = config::build(&c.expect("a cluster").message, false, &cx).expect("it is built");
+        let c = c.expect("a cluster").message;
+        let built = Main::default().with(|cx| config::build(&c, false, cx)).expect("it is built");
         let hosts = built.endpoints.iter().filter_map(|e| match &e.target {
             Target::Address(a) => Some(Arc::new(Host::new(e.host(a.clone())))),
             Target::Name(..) => None,
