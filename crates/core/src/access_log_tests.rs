@@ -84,11 +84,8 @@ impl Entry {
             request: Some(&self.request),
             response: Some((200, &self.response)),
             trailers: Some(&self.trailers),
-            info: &self.info,
-            conn: &self.conn,
-            route: None,
-            local_reply_body: b"",
             log_type: self.log_type,
+            ..FormatCx::new(&self.info, &self.conn)
         }
     }
     fn passes(&self, yaml: &str) -> bool {

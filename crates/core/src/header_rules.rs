@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::address::Address;
     use crate::info::{ConnInfo, ListenerInfo, StreamInfo};
-    use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
+
     use std::sync::Arc;
 
     fn option(key: &str, value: &str, action: i32) -> core::HeaderValueOption {
@@ -172,16 +172,7 @@ mod tests {
         let conn = ConnInfo::new(1, Arc::new(ListenerInfo::default()), address(), address());
         let info = StreamInfo::new();
         let request = h.clone();
-        let cx = FormatCx {
-            request: Some(&request),
-            response: None,
-            trailers: None,
-            info: &info,
-            conn: &conn,
-            route: None,
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
-        };
+        let cx = FormatCx { request: Some(&request), ..FormatCx::new(&info, &conn) };
         rules.make(&request, &cx).apply(&mut h);
         let want = [
             ("x-1", "old"),

@@ -73,22 +73,29 @@ pub struct FormatCx<'a> {
     pub log_type: AccessLogType,
 }
 
+impl<'a> FormatCx<'a> {
+    /// What is known of a stream or a connection without its messages.
+    pub fn new(info: &'a StreamInfo, conn: &'a ConnInfo) -> FormatCx<'a> {
+        FormatCx {
+            request: None,
+            response: None,
+            trailers: None,
+            info,
+            conn,
+            route: None,
+            local_reply_body: b"",
+            log_type: AccessLogType::NotSet,
+        }
+    }
+}
+
 /// What formats see in the request phase.
 pub fn request_cx<'a>(
     headers: &'a HeaderMap,
     sx: &'a StreamShared,
     route: Option<&'a dyn Route>,
 ) -> FormatCx<'a> {
-    FormatCx {
-        request: Some(headers),
-        response: None,
-        trailers: None,
-        info: &sx.info,
-        conn: &sx.conn,
-        route,
-        local_reply_body: b"",
-        log_type: AccessLogType::NotSet,
-    }
+    FormatCx { request: Some(headers), route, ..FormatCx::new(&sx.info, &sx.conn) }
 }
 
 /// Where the text of a format goes.

@@ -138,11 +138,10 @@ impl Fixture {
             request: Some(&self.request),
             response: Some((200, &self.response)),
             trailers: Some(&self.trailers),
-            info: &self.info,
-            conn: &self.conn,
             route: self.route.as_ref().map(|r| r as &dyn Route),
             local_reply_body: b"no\nbody",
             log_type: AccessLogType::DownstreamEnd,
+            ..FormatCx::new(&self.info, &self.conn)
         }
     }
     fn run(&self, f: &Formatter) -> String {

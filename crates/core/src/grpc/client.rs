@@ -14,7 +14,6 @@ use crate::info::StreamShared;
 use crate::upstreams::{CallOptions, ClientOptions, HttpClient};
 use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::config::core::v3::grpc_service::TargetSpecifier;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_wire::{HeaderMap, RequestHead, Version, name};
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,16 +146,7 @@ impl Client {
         h.append(name::CONTENT_TYPE, b"application/grpc");
         match behind {
             Some(sx) if !self.0.metadata.is_empty() => {
-                let cx = FormatCx {
-                    request: None,
-                    response: None,
-                    trailers: None,
-                    info: &sx.info,
-                    conn: &sx.conn,
-                    route: None,
-                    local_reply_body: b"",
-                    log_type: AccessLogType::NotSet,
-                };
+                let cx = FormatCx::new(&sx.info, &sx.conn);
                 self.0.metadata.make(&h, &cx).apply(&mut h);
             }
             _ => {

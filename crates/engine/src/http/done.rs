@@ -40,15 +40,14 @@ impl Hcm {
         }
         crate::router::note_route_cluster(ex);
         let route = ex.sx.current_route();
+        // The body of a local reply Envoy has forgotten by now.
         let cx = FormatCx {
             request: Some(&ex.request.headers),
             response: ex.response.as_ref().map(|r| (r.status, &r.headers)),
             trailers: ex.response_trailers.as_deref(),
-            info,
-            conn: &ex.sx.conn,
             route: route.as_deref(),
-            local_reply_body: b"", // Envoy has forgotten it by now
             log_type,
+            ..FormatCx::new(info, &ex.sx.conn)
         };
         for log in &self.plan.access_logs {
             log.log(&cx);

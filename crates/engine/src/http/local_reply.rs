@@ -2,7 +2,6 @@
 
 use crate::proto::data_source;
 use crate::route::headers::HeaderRules;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
 use nuncio_core::access_log::AccessLogFilter;
 use nuncio_core::coverage::Covered;
@@ -83,12 +82,9 @@ fn format_cx<'a>(
     FormatCx {
         request: Some(&ex.request.headers),
         response: Some(response),
-        trailers: None,
-        info: &ex.sx.info,
-        conn: &ex.sx.conn,
         route,
         local_reply_body,
-        log_type: AccessLogType::NotSet,
+        ..FormatCx::new(&ex.sx.info, &ex.sx.conn)
     }
 }
 

@@ -4,7 +4,6 @@ use super::Hcm;
 use crate::route::{RouteEntry, RouteTracing};
 use nuncio_api::envoy::config::trace::v3::tracing::Http;
 use nuncio_api::envoy::config::trace::v3::tracing::http::ConfigType;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::Tracing;
 use nuncio_api::envoy::r#type::v3::Percent;
 use nuncio_core::Exchange;
@@ -162,11 +161,8 @@ fn facts<'a>(ex: &'a Exchange, route: Option<&'a dyn Route>) -> FormatCx<'a> {
         request: Some(&ex.request.headers),
         response: ex.response.as_ref().map(|r| (r.status, &r.headers)),
         trailers: ex.response_trailers.as_deref(),
-        info: &ex.sx.info,
-        conn: &ex.sx.conn,
         route,
-        local_reply_body: b"",
-        log_type: AccessLogType::NotSet,
+        ..FormatCx::new(&ex.sx.info, &ex.sx.conn)
     }
 }
 

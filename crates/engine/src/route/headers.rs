@@ -1,7 +1,6 @@
 //! Header rules of routes: `request_headers_to_add` and its like, at any of the four levels.
 
 use nuncio_api::envoy::config::core::v3 as core;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::Exchange;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::BuildResult;
@@ -58,12 +57,8 @@ impl HeaderRules {
         let cx = FormatCx {
             request: Some(&ex.request.headers),
             response: Some((status, headers)),
-            trailers: None,
-            info: &ex.sx.info,
-            conn: &ex.sx.conn,
             route: route.as_deref(),
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
+            ..FormatCx::new(&ex.sx.info, &ex.sx.conn)
         };
         let made = self.response.make(headers, &cx);
         made.apply(headers);
@@ -86,14 +81,5 @@ fn cx<'a>(
     sx: &'a StreamShared,
     route: &'a dyn Route,
 ) -> FormatCx<'a> {
-    FormatCx {
-        request,
-        response,
-        trailers: None,
-        info: &sx.info,
-        conn: &sx.conn,
-        route: Some(route),
-        local_reply_body: b"",
-        log_type: AccessLogType::NotSet,
-    }
+    FormatCx { request, response, route: Some(route), ..FormatCx::new(&sx.info, &sx.conn) }
 }

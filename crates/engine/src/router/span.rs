@@ -1,7 +1,6 @@
 //! The spans of what is sent to hosts: begun with each attempt, written into its headers, and completed with its stream.
 
 use crate::upstream::local::Cluster;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::error::ResetReason;
 use nuncio_core::format::FormatCx;
 use nuncio_core::info::StreamShared;
@@ -98,28 +97,10 @@ pub fn over(ex: &Exchange) {
 pub fn over_aside(sx: &StreamShared) {
     if let Some(active) = &mut *sx.info.trace.borrow_mut() {
         let route = sx.current_route();
-        active.end_upstream(&FormatCx {
-            request: None,
-            response: None,
-            trailers: None,
-            info: &sx.info,
-            conn: &sx.conn,
-            route: route.as_deref(),
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
-        });
+        active.end_upstream(&FormatCx { route: route.as_deref(), ..FormatCx::new(&sx.info, &sx.conn) });
     }
 }
 
 fn facts<'a>(ex: &'a Exchange, route: Option<&'a dyn Route>) -> FormatCx<'a> {
-    FormatCx {
-        request: Some(&ex.request.headers),
-        response: None,
-        trailers: None,
-        info: &ex.sx.info,
-        conn: &ex.sx.conn,
-        route,
-        local_reply_body: b"",
-        log_type: AccessLogType::NotSet,
-    }
+    FormatCx { request: Some(&ex.request.headers), route, ..FormatCx::new(&ex.sx.info, &ex.sx.conn) }
 }

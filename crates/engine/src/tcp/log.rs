@@ -15,16 +15,7 @@ pub fn write(loggers: &[Logger], conn: &ConnInfo, log_type: AccessLogType) {
     if !metadata.0.is_empty() {
         *info.metadata.borrow_mut() = Some(Box::new(metadata.clone()));
     }
-    let cx = FormatCx {
-        request: None,
-        response: None,
-        trailers: None,
-        info,
-        conn,
-        route: None,
-        local_reply_body: b"",
-        log_type,
-    };
+    let cx = FormatCx { log_type, ..FormatCx::new(info, conn) };
     loggers.iter().for_each(|l| l.log(&cx));
 }
 

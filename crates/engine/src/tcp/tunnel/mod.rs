@@ -13,7 +13,6 @@ use crate::upstream::host::Host;
 use crate::upstream::local::{Cluster, LocalHost, PoolKey};
 use crate::upstream::pool::Wants;
 use crate::upstream::stream::{UpConn, UpWriter};
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::body::Body;
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
@@ -115,16 +114,7 @@ fn note(host: &Host, conn: &UpConn, info: &StreamInfo, began: Instant) -> bool {
 }
 
 fn request(plan: &TunnelPlan, conn: &ConnInfo, info: &StreamInfo, http1: bool, tls: bool) -> RequestHead {
-    let cx = FormatCx {
-        request: None,
-        response: None,
-        trailers: None,
-        info,
-        conn,
-        route: None,
-        local_reply_body: b"",
-        log_type: AccessLogType::NotSet,
-    };
+    let cx = FormatCx::new(info, conn);
     let mut authority = vec![];
     plan.hostname.append(&cx, &mut authority);
     let mut headers = HeaderMap::new();

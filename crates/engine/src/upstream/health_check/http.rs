@@ -8,7 +8,6 @@ use crate::upstream::health::HostHealth;
 use crate::upstream::host::Host;
 use bytes::Bytes;
 use nuncio_api::envoy::config::core::v3 as core;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::r#type::v3 as types;
 use nuncio_core::address::Address;
 use nuncio_core::error::{BuildError, BuildResult};
@@ -162,16 +161,7 @@ pub fn apply(rules: &Rules, head: &mut RequestHead, host: &Host, version: Versio
     sx.info.protocol.set(Some(version));
     sx.info.upstream.borrow_mut().host = Some(host.info.clone());
     rules.remove_from(&mut head.headers);
-    let cx = FormatCx {
-        request: Some(&head.headers),
-        response: None,
-        trailers: None,
-        info: &sx.info,
-        conn: &sx.conn,
-        route: None,
-        local_reply_body: b"",
-        log_type: AccessLogType::NotSet,
-    };
+    let cx = FormatCx { request: Some(&head.headers), ..FormatCx::new(&sx.info, &sx.conn) };
     let made = rules.make(&head.headers, &cx);
     made.apply(&mut head.headers);
 }

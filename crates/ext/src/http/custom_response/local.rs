@@ -1,7 +1,6 @@
 //! A response of our own (`LocalResponsePolicy`).
 
 use super::pb_policy::local_response_policy::v3 as pb;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::format::{FormatCx, Formatter, Purpose};
 use nuncio_core::header_rules::Rules;
 use nuncio_core::{BuildResult, Exchange, LocalReply, data_source};
@@ -62,12 +61,9 @@ impl LocalResponse {
         let cx = FormatCx {
             request: Some(&ex.request.headers),
             response: Some((status, old)),
-            trailers: None,
-            info,
-            conn: &ex.sx.conn,
             route: route.as_deref(),
             local_reply_body: &self.body,
-            log_type: AccessLogType::NotSet,
+            ..FormatCx::new(info, &ex.sx.conn)
         };
         let body = match &self.format {
             None => self.body.clone(),

@@ -4,7 +4,6 @@ use super::pb_policy::redirect_policy::v3 as pb;
 use super::{REDIRECTED, RedirectStats, Redirected};
 use nuncio_api::envoy::config::route::v3::RedirectAction;
 use nuncio_api::envoy::config::route::v3::redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier};
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::body::Body;
 use nuncio_core::filter_state::LifeSpan;
 use nuncio_core::format::{FormatCx, request_cx};
@@ -126,12 +125,8 @@ impl Redirect {
             let cx = FormatCx {
                 request: Some(&ex.request.headers),
                 response: Some((response.status, &response.headers)),
-                trailers: None,
-                info,
-                conn: &ex.sx.conn,
                 route: route.as_deref(),
-                local_reply_body: b"",
-                log_type: AccessLogType::NotSet,
+                ..FormatCx::new(info, &ex.sx.conn)
             };
             self.response.make(&response.headers, &cx).apply(&mut response.headers);
         }

@@ -1,6 +1,5 @@
 //! What mutations act on, and what their values may refer to.
 
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::StreamShared;
 use nuncio_core::format::FormatCx;
 use nuncio_core::route::Route;
@@ -65,15 +64,6 @@ impl Target<'_> {
                 (*request, *response, Some(&**trailers), sx, route)
             }
         };
-        FormatCx {
-            request,
-            response,
-            trailers,
-            info: &sx.info,
-            conn: &sx.conn,
-            route: *route,
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
-        }
+        FormatCx { request, response, trailers, route: *route, ..FormatCx::new(&sx.info, &sx.conn) }
     }
 }

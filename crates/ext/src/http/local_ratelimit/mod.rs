@@ -1,6 +1,5 @@
 use crate::config::{fraction, root};
 use crate::token_bucket::TokenBucket;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::extensions::common::ratelimit::v3::{
     VhRateLimitsOptions, XRateLimitHeadersRfcVersion,
 };
@@ -182,16 +181,7 @@ fn add(rules: &Rules, headers: &mut HeaderMap, sx: &StreamShared) {
         return;
     }
     let route = sx.current_route();
-    let cx = FormatCx {
-        request: None,
-        response: None,
-        trailers: None,
-        info: &sx.info,
-        conn: &sx.conn,
-        route: route.as_deref(),
-        local_reply_body: b"",
-        log_type: AccessLogType::NotSet,
-    };
+    let cx = FormatCx { route: route.as_deref(), ..FormatCx::new(&sx.info, &sx.conn) };
     rules.make(headers, &cx).apply(headers);
 }
 

@@ -1,6 +1,5 @@
 use crate::config::root;
 use crate::http::ratelimit::{METHOD, message, service, timeout};
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::extensions::filters::network::ratelimit::v3 as pb;
 use nuncio_api::envoy::service::ratelimit::v3 as rls;
 use nuncio_core::coverage::Covered;
@@ -147,16 +146,7 @@ impl RateLimit {
     }
     fn descriptors(&self, conn: &ConnInfo) -> Vec<Descriptor> {
         let of_connection = StreamInfo { start: conn.start, ..StreamInfo::new() };
-        let cx = FormatCx {
-            request: None,
-            response: None,
-            trailers: None,
-            info: conn.logged.get().map_or(&of_connection, |i| i),
-            conn,
-            route: None,
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
-        };
+        let cx = FormatCx::new(conn.logged.get().map_or(&of_connection, |i| i), conn);
         let value = |f: &Formatter| {
             let mut text = vec![];
             f.append(&cx, &mut text);

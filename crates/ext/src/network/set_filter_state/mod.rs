@@ -1,5 +1,4 @@
 use crate::http::set_filter_state::Value;
-use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_api::envoy::extensions::filters::network::set_filter_state::v3 as pb;
 use nuncio_core::coverage::Covered;
 use nuncio_core::filter::BuildCx;
@@ -59,16 +58,7 @@ fn set(values: &[Value], conn: &ConnInfo) {
     let of_connection = StreamInfo { start: conn.start, ..StreamInfo::new() };
     let info = conn.logged.get().map_or(&of_connection, |i| i);
     for v in values {
-        let cx = FormatCx {
-            request: None,
-            response: None,
-            trailers: None,
-            info,
-            conn,
-            route: None,
-            local_reply_body: b"",
-            log_type: AccessLogType::NotSet,
-        };
+        let cx = FormatCx::new(info, conn);
         let Some(object) = v.object(&cx) else { continue };
         conn.filter_state.borrow_mut().set_guarded(&v.key, LifeSpan::Connection, v.read_only, object);
     }
