@@ -6,7 +6,6 @@ use crate::http::{Handler, Hcm, HcmPlan, Last};
 use crate::listener::chains::Chains;
 use crate::listener::config::{ChainPlan, ListenerPlan};
 use crate::listener::filters::Filters;
-use crate::listener::socket::Listen;
 use crate::listener::terminal::{Terminal, TerminalPlan};
 use crate::listener::worker::LocalListeners;
 use crate::route::RouteTable;
@@ -47,7 +46,9 @@ pub fn serve(
     let plan = ListenerPlan {
         info: Arc::new(info),
         tag: ListenerPlan::next_tag(),
-        addresses: vec![Listen { address: bound.clone(), mode: 0 }],
+        addresses: vec![bound.clone().into()],
+        binds: true,
+        use_original_dst: false,
         filters: Filters::none(),
         matcher: Chains::new(&[], Some(0), "admin")?,
         chains: vec![Arc::new(ChainPlan {

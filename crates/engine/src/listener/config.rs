@@ -14,6 +14,7 @@ use nuncio_api::envoy::config::listener::v3 as pb;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::HttpConnectionManager;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3::http_connection_manager::RouteSpecifier;
 use nuncio_core::access_log::Logger;
+use nuncio_core::address::Address;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
@@ -23,6 +24,7 @@ use nuncio_core::rng;
 use nuncio_core::runtime::{RuntimeNumber, ServerState};
 use nuncio_core::stats::{Scope, sanitize};
 use prost::Message;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -41,6 +43,8 @@ pub const COVERED: &[Covered] = &[
             "traffic_direction",
             "tcp_backlog_size",
             "bind_to_port",
+            "deprecated_v1",
+            "use_original_dst",
             "default_filter_chain",
             "listener_filters",
             "listener_filters_timeout",
@@ -62,6 +66,7 @@ pub const COVERED: &[Covered] = &[
         ),
         ("enable_reuse_port", "every worker has a socket of its own; with one worker there is one socket"),
     ]),
+    Covered::new("envoy.config.listener.v3.Listener.DeprecatedV1", &["bind_to_port"]),
     Covered::new(
         "envoy.config.listener.v3.FilterChain",
         &[
@@ -102,8 +107,10 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.listener.v3.Filter", &["name", "typed_config", "config_discovery"]),
     Covered::new("envoy.config.core.v3.TransportSocket", &["name", "typed_config"]),
     Covered::new("envoy.config.core.v3.Address", &["socket_address", "pipe"]),
-    Covered::new("envoy.config.core.v3.SocketAddress", &["protocol", "address", "port_value"])
-        .ignoring(&[("ipv4_compat", "IPv4-mapped addresses are accepted and printed as IPv4")]),
+    Covered::new(
+        "envoy.config.core.v3.SocketAddress",
+        &["protocol", "address", "port_value", "ipv4_compat"],
+    ),
     Covered::new("envoy.config.core.v3.Pipe", &["path", "mode"]),
     Covered::new("envoy.config.listener.v3.AdditionalAddress", &["address"]),
 ];
@@ -116,6 +123,10 @@ pub struct ListenerPlan {
     pub tag: u64,
     /// Where to listen: the address, then `additional_addresses`.
     pub addresses: Vec<Listen>,
+    /// `bind_to_port`: without it connections come from listeners that [hand them over](Self::use_original_dst) only.
+    pub binds: bool,
+    /// `use_original_dst`: connections belong to the listener at the address that they wanted to go to, if there is one.
+    pub use_original_dst: bool,
     /// Runs before a chain is chosen.
     pub filters: Filters,
     /// Which chain a connection gets, by its place in `chains`.
@@ -199,9 +210,7 @@ impl ListenerPlan {
         let address = addresses[0].address.clone(); // put there above
         let all: Vec<_> = addresses.iter().map(|a| a.address.to_string()).collect();
         let all = all.join(",");
-        if matches!(c.bind_to_port, Some(false)) {
-            return Err(BuildError::not_implemented("Listener.bind_to_port: false"));
-        }
+        let v1 = c.deprecated_v1.as_ref().and_then(|v1| v1.bind_to_port);
         let name = match c.name.is_empty() {
             true => String::from_utf8_lossy(&rng::uuid4()).into_owned(),
             false => c.name.clone(),
@@ -242,6 +251,8 @@ impl ListenerPlan {
             info: Arc::new(info),
             tag: ListenerPlan::next_tag(),
             addresses,
+            binds: c.bind_to_port != Some(false) && v1 != Some(false),
+            use_original_dst: c.use_original_dst == Some(true),
             filters,
             matcher,
             chains,
@@ -352,7 +363,20 @@ fn listen(a: &core::Address) -> BuildResult<Listen> {
         }
         _ => 0,
     };
-    Ok(Listen { address: proto::address(a)?, mode })
+    let ipv4_compat = match &a.address {
+        Some(core::address::Address::SocketAddress(s)) => s.ipv4_compat,
+        _ => false,
+    };
+    let address = proto::address(a)?;
+    if ipv4_compat {
+        let takes_both = |a: Ipv6Addr| a.is_unspecified() || a.to_ipv4_mapped().is_some();
+        if !matches!(&address, Address::Ip(SocketAddr::V6(a)) if takes_both(*a.ip())) {
+            return Err(BuildError(format!(
+                "Only IPv6 address '::' or valid IPv4-mapped IPv6 address can set ipv4_compat: {address}"
+            )));
+        }
+    }
+    Ok(Listen { address, mode, ipv4_compat })
 }
 
 fn tls(t: Option<&core::TransportSocket>, scope: &Scope, cx: &BuildCx<'_>) -> BuildResult<Option<ServerTls>> {

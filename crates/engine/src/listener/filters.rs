@@ -4,6 +4,7 @@ use crate::ecds::{self, Slot};
 use crate::io::Io;
 use crate::proto;
 use nuncio_api::envoy::config::listener::v3 as pb;
+use nuncio_api::envoy::extensions::filters::listener::original_dst::v3::OriginalDst;
 use nuncio_core::address::Address;
 use nuncio_core::error::BuildResult;
 use nuncio_core::filter::BuildCx;
@@ -11,6 +12,7 @@ use nuncio_core::info::ConnInfo;
 use nuncio_core::listener_filter::{Detected, DynListenerFilter, Inspection, Verdict};
 use nuncio_wire::ReadBuf;
 use pb::listener_filter_chain_match_predicate::Rule;
+use prost::Name;
 use smallvec::SmallVec;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -96,8 +98,15 @@ impl Filters {
             let filter = Source::Fixed(cx.registry.build_listener_filter(&f.name, &any, cx)?);
             Ok(Filter { filter, disabled: disabled(f)? })
         };
+        let mut all = c.listener_filters.iter().map(one).collect::<BuildResult<Vec<_>>>()?;
+        if c.use_original_dst == Some(true) {
+            let any = prost_types::Any { type_url: OriginalDst::type_url(), value: vec![] };
+            let filter =
+                cx.registry.build_listener_filter("envoy.filters.listener.original_dst", &any, cx)?;
+            all.push(Filter { filter: Source::Fixed(filter), disabled: None });
+        }
         Ok(Filters {
-            all: c.listener_filters.iter().map(one).collect::<BuildResult<_>>()?,
+            all,
             timeout: Some(proto::duration_or(&c.listener_filters_timeout, Duration::from_secs(15))?)
                 .filter(|d| !d.is_zero()),
             continue_on_timeout: c.continue_on_listener_filters_timeout,

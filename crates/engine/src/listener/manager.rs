@@ -123,10 +123,10 @@ fn only_chains_differ(a: &pb::Listener, b: &pb::Listener) -> bool {
     !b.filter_chains.is_empty() && frame(a) == frame(b)
 }
 
-/// True when two listeners would share a port or path by mistake; port 0 becomes another port for each.
-fn same_port(a: &Address, b: &Address) -> bool {
+/// True when two listeners would share a port or path by mistake; port 0 becomes another port for each that binds.
+fn same_port(a: &Address, b: &Address, binds: bool) -> bool {
     match (a, b) {
-        (Address::Ip(a), Address::Ip(b)) => a == b && a.port() != 0,
+        (Address::Ip(a), Address::Ip(b)) => a == b && (a.port() != 0 || !binds),
         _ => a == b,
     }
 }
@@ -394,8 +394,9 @@ impl ListenerManager {
     fn check_addresses(&self, plan: &ListenerPlan, name: &str) -> BuildResult<()> {
         let others = self.list().into_iter().chain(self.list_warming());
         for l in others.filter(|l| name.is_empty() || *l.plan.info.name != *name) {
-            let taken =
-                |a: &&socket::Listen| l.plan.addresses.iter().any(|b| same_port(&a.address, &b.address));
+            let taken = |a: &&socket::Listen| {
+                l.plan.addresses.iter().any(|b| same_port(&a.address, &b.address, l.plan.binds))
+            };
             let Some(a) = plan.addresses.iter().find(taken) else { continue };
             let e = format!(
                 "error adding listener: '{}' has duplicate address '{}' as existing listener, to check if the listener \
@@ -457,8 +458,8 @@ impl ListenerManager {
         let Some(workers) = self.0.workers.borrow().clone() else { return };
         let sockets = l.sockets.borrow();
         for i in 0..workers.len() {
-            let own: Option<Vec<Bound>> =
-                sockets.iter().map(|a| a.get(i).and_then(|s| s.try_clone().ok())).collect();
+            let bound = sockets.iter().filter(|_| l.plan.binds);
+            let own: Option<Vec<Bound>> = bound.map(|a| a.get(i).and_then(|s| s.try_clone().ok())).collect();
             let (plan, created) = (l.plan.clone(), self.0.stats.clone());
             let Some(own) = own else {
                 created.listener_create_failure().inc();
@@ -545,6 +546,9 @@ impl ListenerManager {
         old: Option<&Rc<ListenerEntry>>,
         workers: usize,
     ) -> BuildResult<Vec<Vec<Bound>>> {
+        if !plan.binds {
+            return Ok(plan.addresses.iter().map(|_| vec![]).collect());
+        }
         let draining = self.list_draining();
         let one = |a: &socket::Listen| match old.into_iter().chain(&draining).find_map(|o| o.sockets_at(a)) {
             Some(kept) => Ok(kept),
@@ -560,6 +564,6 @@ impl ListenerEntry {
         let mut all = self.plan.addresses.iter().zip(&self.addresses);
         let at = all.position(|(asked, got)| asked.address == a.address || *got == a.address)?;
         let sockets = self.sockets.borrow();
-        sockets.get(at)?.iter().map(|s| s.try_clone().ok()).collect()
+        sockets.get(at).filter(|s| !s.is_empty())?.iter().map(|s| s.try_clone().ok()).collect()
     }
 }

@@ -20,6 +20,6 @@ use nuncio_core::error::{BuildError, BuildResult};
 
 /// Binds one socket (the admin interface's).
 pub(crate) fn bind_one(address: &Address) -> BuildResult<socket::Bound> {
-    let all = socket::bind(&socket::Listen { address: address.clone(), mode: 0 }, 1, 128)?;
+    let all = socket::bind(&address.clone().into(), 1, 128)?;
     all.into_iter().next().ok_or_else(|| BuildError(format!("cannot bind '{address}'")))
 }

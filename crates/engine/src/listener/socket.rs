@@ -23,6 +23,14 @@ pub struct Listen {
     pub address: Address,
     /// `Pipe.mode`: permissions of the socket file; 0 leaves them to the process.
     pub mode: u32,
+    /// `SocketAddress.ipv4_compat`: an IPv6 address that takes connections over IPv4, too.
+    pub ipv4_compat: bool,
+}
+
+impl From<Address> for Listen {
+    fn from(address: Address) -> Listen {
+        Listen { address, mode: 0, ipv4_compat: false }
+    }
 }
 
 impl Bound {
@@ -64,7 +72,7 @@ pub fn bind(listen: &Listen, workers: usize, backlog: i32) -> BuildResult<Vec<Bo
             let mut address = *a;
             let mut all = vec![];
             for _ in 0..workers.max(1) {
-                let l = tcp(address, backlog, workers > 1).map_err(failed)?;
+                let l = tcp(address, backlog, workers > 1, !listen.ipv4_compat).map_err(failed)?;
                 address = l.local_addr().map_err(failed)?; // the port that 0 became
                 all.push(Bound::Tcp(l));
             }
@@ -83,14 +91,14 @@ pub fn bind(listen: &Listen, workers: usize, backlog: i32) -> BuildResult<Vec<Bo
     }
 }
 
-fn tcp(a: std::net::SocketAddr, backlog: i32, share: bool) -> io::Result<TcpListener> {
+fn tcp(a: std::net::SocketAddr, backlog: i32, share: bool, only_v6: bool) -> io::Result<TcpListener> {
     let s = Socket::new(Domain::for_address(a), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     s.set_reuse_address(true)?;
     if share {
         s.set_reuse_port(true)?;
     }
     if a.is_ipv6() {
-        s.set_only_v6(true)?;
+        s.set_only_v6(only_v6)?;
     }
     s.bind(&a.into())?;
     s.listen(backlog)?;

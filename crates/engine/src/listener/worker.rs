@@ -6,7 +6,7 @@ use super::chains::Facts;
 use super::config::{ChainPlan, ListenerPlan};
 use super::filters::Inspected;
 use super::gate::Gate;
-use super::socket::Bound;
+use super::socket::{Bound, Listen};
 use super::terminal::Terminal;
 use crate::guard;
 use crate::http::CloseReason;
@@ -24,8 +24,10 @@ use nuncio_core::listener_filter::Detected;
 use nuncio_core::worker;
 use nuncio_wire::ReadBuf;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -42,6 +44,8 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 #[derive(Default)]
 pub struct LocalListeners {
     all: RefCell<Vec<Rc<LocalListener>>>,
+    /// Those that take connections, by address: for [`use_original_dst`](ListenerPlan::use_original_dst).
+    by_address: RefCell<HashMap<SocketAddr, Rc<LocalListener>>>,
     /// `envoy.overload_actions.stop_accepting_connections`
     paused: Cell<bool>,
 }
@@ -50,7 +54,7 @@ struct LocalListener {
     /// What connections that come now get.
     serving: RefCell<Rc<Serving>>,
     handler: HandlerStats,
-    /// One per address.
+    /// One per address; none when it does not bind.
     acceptors: RefCell<Vec<JoinHandle<()>>>,
     /// Its connections, to cut them; places of those that ended are in `free`.
     connections: RefCell<Vec<Open>>,
@@ -128,6 +132,11 @@ impl LocalListeners {
         sockets: Vec<Bound>,
         handler: &str,
     ) -> io::Result<()> {
+        let bound = |(i, a): (usize, &Listen)| match sockets.get(i) {
+            Some(s) => with_port(&s.address(&a.address)),
+            None => with_port(&a.address),
+        };
+        let addresses: Vec<_> = plan.addresses.iter().enumerate().map(bound).collect();
         let acceptors = sockets.into_iter().map(Acceptor::new).collect::<io::Result<Vec<_>>>()?;
         let handler = HandlerStats::new(&plan.scope.scope(handler));
         let l = Rc::new(LocalListener {
@@ -142,6 +151,7 @@ impl LocalListeners {
         l.pause(self.paused.get());
         let tasks = acceptors.into_iter().map(|a| tokio::task::spawn_local(accept(l.clone(), a)));
         *l.acceptors.borrow_mut() = tasks.collect();
+        self.serve_at(&addresses, &l);
         self.all.borrow_mut().push(l);
         Ok(())
     }
@@ -170,7 +180,33 @@ impl LocalListeners {
     }
     /// Stops to accept; connections go on.
     pub fn stop(&self, which: Which) {
+        self.by_address.borrow_mut().retain(|_, l| !which.takes(l));
         self.each(which, |l| l.acceptors.borrow_mut().drain(..).for_each(|t| t.abort()));
+    }
+    /// Puts a listener where [`at`](Self::at) finds it: at its addresses, one by one.
+    fn serve_at(&self, addresses: &[Option<SocketAddr>], l: &Rc<LocalListener>) {
+        let mut all = self.by_address.borrow_mut();
+        let plan = &l.serving().plan;
+        for (address, asked) in addresses.iter().zip(&plan.addresses) {
+            let Some(address) = address else { continue };
+            all.insert(*address, l.clone());
+            if asked.ipv4_compat && address.ip() == Ipv6Addr::UNSPECIFIED {
+                // Unless another listener has just this address.
+                let four = (Ipv4Addr::UNSPECIFIED, address.port()).into();
+                let other = |o: &Rc<LocalListener>| o.serving.borrow().plan.info.name != plan.info.name;
+                if !all.get(&four).is_some_and(other) {
+                    all.insert(four, l.clone());
+                }
+            }
+        }
+    }
+    /// The listener at an address, or at any address with that port, that takes connections.
+    fn at(&self, address: &Address) -> Option<Rc<LocalListener>> {
+        let exact = with_port(address)?;
+        let any: IpAddr =
+            if exact.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let all = self.by_address.borrow();
+        all.get(&exact).or_else(|| all.get(&(any, exact.port()).into())).cloned()
     }
     /// Ends what is left of a listener: its connections are cut.
     pub fn remove(&self, which: Which) {
@@ -183,6 +219,11 @@ impl LocalListeners {
     fn each(&self, which: Which, f: impl Fn(&LocalListener)) {
         self.all.borrow().iter().filter(|l| which.takes(l)).for_each(|l| f(l));
     }
+}
+
+/// The address and the port of an IP address.
+fn with_port(a: &Address) -> Option<SocketAddr> {
+    Some((a.ip()?, a.port()?).into())
 }
 
 /// Which listeners are meant.
@@ -284,20 +325,12 @@ impl LocalListener {
             counter.inc();
             return;
         }
-        let info = Rc::new(ConnInfo::new(0, plan.info.clone(), remote, local));
-        if !plan.access_logs.is_empty() {
-            // Set once, here.
-            let _ = info.logged.set(Box::default());
-        }
-        plan.connections.fetch_add(1, Relaxed);
-        let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
-            let mut all = self.connections.borrow_mut();
-            all.push(Open::default());
-            all.len() as u32 - 1
-        });
+        let info = plan.connection(remote, local);
+        let place = Place::new(self.clone());
+        let at = place.at;
         let plain = plan.filters.is_empty();
         let (active, at_end) = (Cell::new(false), OnceCell::new());
-        let cx = Connection { listener: self.clone(), info, active, place, at_end };
+        let cx = Connection { place, info: Rc::new(info), active, at_end };
         let task = if plain {
             let Some(chain) = cx.choose(&Detected::default()) else { return };
             guard::spawn("connection", serve(cx, chain, io, ReadBuf::new()))
@@ -305,9 +338,53 @@ impl LocalListener {
             guard::spawn("connection", inspect(cx, io))
         };
         // The task runs after this one, so its place is still its own.
-        if let Some(p) = self.connections.borrow_mut().get_mut(place as usize) {
+        if let Some(p) = self.connections.borrow_mut().get_mut(at as usize) {
             p.task = Some(task.abort_handle());
         }
+    }
+}
+
+impl ListenerPlan {
+    /// Facts of a connection just accepted.
+    fn connection(&self, remote: Address, local: Address) -> ConnInfo {
+        let info = ConnInfo::new(0, self.info.clone(), remote, local);
+        if !self.access_logs.is_empty() {
+            // Set once, here.
+            let _ = info.logged.set(Box::default());
+        }
+        info
+    }
+}
+
+/// What a connection takes of its listener: it counts against the limit, and is known by its number.
+struct Place {
+    listener: Rc<LocalListener>,
+    /// Of its task in `connections`.
+    at: u32,
+}
+
+impl Place {
+    fn new(listener: Rc<LocalListener>) -> Place {
+        listener.serving.borrow().plan.connections.fetch_add(1, Relaxed);
+        let at = listener.free.borrow_mut().pop().unwrap_or_else(|| {
+            let mut all = listener.connections.borrow_mut();
+            all.push(Open::default());
+            all.len() as u32 - 1
+        });
+        Place { listener, at }
+    }
+    fn set(&self, f: impl FnOnce(&mut Open)) {
+        if let Some(p) = self.listener.connections.borrow_mut().get_mut(self.at as usize) {
+            f(p);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.listener.serving.borrow().plan.connections.fetch_sub(1, Relaxed);
+        self.set(|p| *p = Open::default());
+        self.listener.free.borrow_mut().push(self.at);
     }
 }
 
@@ -317,12 +394,10 @@ struct Chosen(Rc<Serving>, usize);
 
 /// A connection that counts against the limit; dropping it takes it out of the counts and writes the access log.
 struct Connection {
-    listener: Rc<LocalListener>,
+    place: Place,
     info: Rc<ConnInfo>,
     /// It has a filter chain, and counts as one of the listener's.
     active: Cell<bool>,
-    /// Of its task in `connections`.
-    place: u32,
     /// Writes the TCP proxy's access log.
     at_end: OnceCell<tcp::log::AtEnd>,
 }
@@ -330,7 +405,8 @@ struct Connection {
 impl Connection {
     /// Chooses the filter chain.
     fn choose(&self, detected: &Detected) -> Option<Chosen> {
-        let (serving, info) = (self.listener.serving(), &self.info);
+        let (listener, info) = (&self.place.listener, &self.info);
+        let serving = listener.serving();
         let plan = &serving.plan;
         let chain = plan.matcher.find(&Facts {
             local: &info.local.borrow(),
@@ -350,27 +426,40 @@ impl Connection {
         // The name is set once, here.
         let _ = info.filter_chain_name.set(plan.chains[chain].name.clone());
         self.active.set(true);
-        if let Some(p) = self.listener.connections.borrow_mut().get_mut(self.place as usize) {
-            p.chain = Some(plan.chains[chain].tag);
-        }
+        self.place.set(|p| p.chain = Some(plan.chains[chain].tag));
         plan.stats.downstream_cx_total().inc();
         plan.stats.downstream_cx_active().inc();
-        self.listener.handler.downstream_cx_total().inc();
-        self.listener.handler.downstream_cx_active().inc();
+        listener.handler.downstream_cx_total().inc();
+        listener.handler.downstream_cx_active().inc();
         Some(Chosen(serving, chain))
+    }
+    /// The listener that this connection, for which the listener filters found out where it wanted to go, belongs to.
+    fn destination(&self) -> Option<Rc<LocalListener>> {
+        let hands_over = self.place.listener.serving.borrow().plan.use_original_dst;
+        let local = self.info.local.borrow();
+        let restored = hands_over && *local != self.info.direct_local;
+        restored.then(|| LocalListeners::here().at(&local)).flatten()
+    }
+    /// Makes it a connection of another listener, as if it had been accepted there: what listener filters have noted
+    /// stays behind, but for the addresses. The limits of that listener do not count.
+    fn hand_over(&mut self, to: Rc<LocalListener>) {
+        let old = &self.info;
+        let info = to.serving.borrow().plan.connection(old.direct_remote.clone(), old.direct_local.clone());
+        info.remote.swap(&old.remote);
+        info.local.swap(&old.local);
+        let place = Place::new(to);
+        let mut task = None;
+        self.place.set(|p| task = p.task.take());
+        place.set(|p| p.task = task);
+        (self.place, self.info) = (place, Rc::new(info));
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let (l, serving) = (&self.listener, self.listener.serving());
+        let (l, serving) = (&self.place.listener, self.place.listener.serving());
         let plan = &serving.plan;
-        plan.connections.fetch_sub(1, Relaxed);
         plan.server.overload.connections.leave();
-        if let Some(p) = l.connections.borrow_mut().get_mut(self.place as usize) {
-            *p = Open::default();
-            l.free.borrow_mut().push(self.place);
-        }
         if self.active.get() {
             plan.stats.downstream_cx_active().dec();
             plan.stats.downstream_cx_destroy().inc();
@@ -388,21 +477,33 @@ impl Drop for Connection {
 async fn inspect(cx: Connection, mut io: Io) {
     let mut read = ReadBuf::new();
     // Boxed: what is needed at the start of a connection only shall not stay with it.
-    match Box::pin(look(&cx, &mut io, &mut read)).await {
-        Some(chain) => serve(cx, chain, io, read).await,
+    match Box::pin(admit(cx, &mut io, &mut read)).await {
+        Some((cx, chain)) => serve(cx, chain, io, read).await,
         // The bytes that were looked at count as not read: such a connection ends with RST.
         None if !read.is_empty() => io.set_reset_on_close(),
         None => {}
     }
 }
 
-async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<Chosen> {
-    let serving = cx.listener.serving();
+/// Lets the listener filters look, and those of the listener that the connection then belongs to.
+async fn admit(mut cx: Connection, io: &mut Io, read: &mut ReadBuf) -> Option<(Connection, Chosen)> {
+    let mut detected = Detected::default();
+    look(&cx, io, read, &mut detected).await?;
+    if let Some(to) = cx.destination() {
+        cx.hand_over(to);
+        // Once only, whatever the filters say now.
+        look(&cx, io, read, &mut detected).await?;
+    }
+    let chosen = cx.choose(&detected)?;
+    Some((cx, chosen))
+}
+
+async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf, detected: &mut Detected) -> Option<()> {
+    let serving = cx.place.listener.serving();
     let plan = &serving.plan;
     let stats = &plan.stats;
     let _counted = stats.downstream_pre_cx_active().guard();
-    let mut detected = Detected::default();
-    let run = plan.filters.run(io, read, &cx.info, &mut detected);
+    let run = plan.filters.run(io, read, &cx.info, detected);
     let ended = match plan.filters.timeout {
         None => run.await,
         Some(t) => match clock::timeout(TimerKind::Other, t, run).await {
@@ -421,7 +522,7 @@ async fn look(cx: &Connection, io: &mut Io, read: &mut ReadBuf) -> Option<Chosen
         let _ = cx.info.sni.set(detected.server_name.clone());
     }
     match ended {
-        Inspected::Done => cx.choose(&detected),
+        Inspected::Done => Some(()),
         Inspected::Refused => None,
         Inspected::Unconfigured => {
             plan.config_stats.iter().for_each(|s| s.extension_config_missing().inc());
