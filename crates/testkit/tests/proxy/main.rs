@@ -25,6 +25,7 @@ mod connections;
 mod failures;
 mod floods;
 mod grpc;
+mod handed_over;
 mod http2;
 mod keepalive;
 mod limits;
