@@ -77,14 +77,13 @@ impl<T: Send + Sync + 'static> Renewed<T> {
             return Ok(Arc::new(Renewed { id: None, now: RwLock::default() }));
         }
         let providers = SecretProviders::here();
-        let known = wanted.iter().filter(|w| providers.find(w).is_some()).count();
         let wants: Vec<_> = wanted.iter().map(|w| providers.provide(w, &*discovery, cx)).collect();
-        let came = wants.iter().filter(|w| w.current().is_some()).count().saturating_sub(known);
+        let came = wants.iter().filter(|w| w.current().is_some()).count();
         let there = |wants: &[Rc<SecretProvider>]| wants.iter().all(|p| p.current().is_some());
         let now = if there(&wants) { Some(Arc::new(build()?)) } else { None };
         let id = NEXT.fetch_add(1, Relaxed);
         let slot = Arc::new(Renewed { id: Some(id), now: RwLock::new(now) });
-        // Envoy counts the secrets that come, also while others are missing.
+        // Envoy counts each secret that comes, also while others are missing, and each that is there already.
         (0..came).for_each(|_| renewed());
         let (weak, mine, renewed) = (Arc::downgrade(&slot), wants.clone(), Rc::new(renewed));
         let rebuild = move || -> BuildResult<Commit> {
@@ -334,9 +333,16 @@ impl Subscriber for SecretProvider {
             let (expected, got) = (&self.name, &secret.name);
             return Err(format!("Unexpected SDS secret (expecting {expected}): {got}").into());
         }
+        let (version, at) = (r.version.clone(), clock::wall());
+        if let Some(now) = &mut *self.state.borrow_mut()
+            && *now.source == secret
+        {
+            // The same once more: nothing is read or built.
+            (now.version, now.at) = (version, at);
+            return Ok(());
+        }
         let read = Arc::new(resolved(&secret)?);
         let source = Arc::new(secret);
-        let (version, at) = (r.version.clone(), clock::wall());
         self.take_over(Current { source: source.clone(), secret: read, version, at })?;
         if let Some(d) = cx.server.discovery() {
             self.follow(&source, &*d);

@@ -67,6 +67,8 @@ fn what_is_built_waits_changes_and_keeps_what_was_good() {
     assert!(b.main.init.is_ready());
     assert_eq!((one.get(), two.get()), (Some(b"first".to_vec().into()), Some(b"first".to_vec().into())));
     assert_eq!(b.updates.get(), 2);
+    b.send(&secret("s", inline("first"), None)).expect("the same once more");
+    assert_eq!(b.updates.get(), 2);
 
     assert_eq!(b.send(&secret("s", inline("bad"), None)), Err("not to be built".into()));
     let e = b.send(&secret("x", inline("second"), None)).expect_err("another name");
@@ -74,6 +76,7 @@ fn what_is_built_waits_changes_and_keeps_what_was_good() {
     assert_eq!(one.get(), Some(b"first".to_vec().into()));
     // Who comes later gets what is in use, not what was refused.
     assert_eq!(b.chain("s").get(), Some(b"first".to_vec().into()));
+    assert_eq!(b.updates.get(), 3, "what is there already counts, too");
 
     drop((one, two));
     assert!(SecretProviders::here().list().is_empty(), "nobody needs it");

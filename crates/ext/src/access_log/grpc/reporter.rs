@@ -19,6 +19,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 const METHOD: &str = "envoy.service.accesslog.v3.AccessLogService/StreamAccessLogs";
@@ -138,9 +139,10 @@ impl Reporter {
         let here = worker::local(Here::default);
         let found = here.0.borrow().get(&self.0.id).map(|k| k.buffer.clone());
         let buffer = found.unwrap_or_else(|| {
+            // Those of configurations that are gone; what they hold leaves when nobody holds the list.
+            let gone: Vec<_> = here.0.borrow_mut().extract_if(|_, k| k.of.strong_count() == 0).collect();
+            drop(gone);
             let mut all = here.0.borrow_mut();
-            // Those of configurations that are gone; what they hold leaves first.
-            all.retain(|_, k| k.of.strong_count() > 0);
             let buffer = Rc::new(Buffer::new(self.0.plan.clone()));
             all.insert(self.0.id, Kept { of: Arc::downgrade(&self.0), buffer: buffer.clone() });
             buffer
@@ -169,16 +171,22 @@ struct Open {
 }
 
 impl Open {
-    fn new(client: &Client) -> Open {
+    /// Opens a stream with its first message; nothing when it ends at once, as with a cluster that has no host to go to.
+    fn new(client: &Client, first: Vec<u8>) -> Option<Open> {
         let Stream { sender, mut receiver } = client.open(METHOD, None, None);
+        sender.send(first);
+        // What the service says means nothing; hearing it out is what sends our messages.
+        let at_once = receiver.poll_message(&mut Context::from_waker(Waker::noop()));
+        if matches!(at_once, Poll::Ready(Err(_))) {
+            return None;
+        }
         let over = Rc::new(Cell::new(false));
         let ended = over.clone();
         worker::spawn(async move {
-            // What the service says means nothing; hearing it out is what sends our messages.
             while receiver.message().await.is_ok() {}
             ended.set(true);
         });
-        Open { sender, over }
+        Some(Open { sender, over })
     }
 }
 
@@ -218,7 +226,8 @@ impl Buffer {
         }
         self.timed.set(false);
     }
-    /// Sends what there is, unless too much is under way already or there is no such cluster.
+    /// Sends what there is. It stays while too much is under way already, and while there is no such cluster or it has no
+    /// host to go to; each try counts what has failed to leave.
     fn flush(&self) {
         let mut entries = self.entries.borrow_mut();
         if entries.is_empty() {
@@ -228,17 +237,15 @@ impl Buffer {
         let mut open = self.open.borrow_mut();
         let connected = open.as_ref().filter(|o| !o.over.get());
         let full = connected.is_some_and(|o| o.sender.is_full());
-        let gone = connected.is_none()
-            && self.plan.clusters.as_ref().is_some_and(|all| !all.exists(client.cluster()));
-        if full || gone {
+        let sent = !full && connected.is_some_and(|o| o.sender.send(self.message(&[], &entries)));
+        if !full && !sent {
+            let gone = self.plan.clusters.as_ref().is_some_and(|all| !all.exists(client.cluster()));
+            let first = || Open::new(client, self.message(&self.plan.identifier, &entries));
+            *open = if gone { None } else { first() };
+        }
+        if full || open.is_none() {
             stats.grpc_entries_flush_failed().add(self.count.get());
             return;
-        }
-        let sent = connected.is_some_and(|o| o.sender.send(self.message(&[], &entries)));
-        if !sent {
-            let new = Open::new(client);
-            new.sender.send(self.message(&self.plan.identifier, &entries));
-            *open = Some(new);
         }
         stats.grpc_entries_flushed().add(self.count.take());
         entries.clear();
