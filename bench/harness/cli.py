@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import idle, load, many, process, proxies, report
+from . import checked, idle, load, many, process, proxies, report
 from .scenarios import ALL, LOADS, OTHERS, SMOKE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -91,7 +91,7 @@ class Bench:
         options = self.options
         if name in LOADS:
             where = (self.port, self.certs, folder)
-            results, problems = load.run(LOADS[name], self.peers, *where, options.rounds, options.secs)
+            results, problems = load.run(LOADS[name], self.beside(LOADS[name]), *where, options.rounds, options.secs)
             self.problems += [f"{name}: {problem}" for problem in problems]
             self.problems += [] if options.smoke else wrong_answers(name, results)
             report.show(name, LOADS[name].text, "load", results)
@@ -99,6 +99,12 @@ class Bench:
             results = {peer: [row] for peer, row in self.other(name, folder).items()}
             report.show(name, OTHERS[name], name, results)
         self.results[name] = results
+
+    def beside(self, scenario):
+        """Who takes turns: all proxies, or those that can be compared with themselves."""
+        if not scenario.beside:
+            return self.peers
+        return [one for peer in self.peers if peer.envoy_like for one in (peer.plain(scenario.beside), peer)]
 
     def other(self, name, folder):
         if name == "idle-rss":
@@ -108,12 +114,26 @@ class Bench:
             failed = {peer: row["errors"] for peer, row in found.items() if row["errors"]}
             self.problems += [f"{name}: {peer} failed {count} requests" for peer, count in failed.items()]
             return found
+        if name == "checked-10k":
+            return self.checked(folder)
         if self.many is None:
             self.many = {}
             for peer in self.peers:
                 if peer.envoy_like:
                     self.measure_many(peer, folder / peer.name)
         return self.many
+
+    def checked(self, folder):
+        found = {}
+        for peer in self.peers:
+            if peer.envoy_like:
+                try:
+                    found[peer.name] = checked.measure(peer, self.port, folder / peer.name)
+                except (RuntimeError, OSError) as error:
+                    self.problems.append(f"checked-10k: {error}")
+        failed = {peer: row["errors"] for peer, row in found.items() if row["errors"]}
+        self.problems += [f"checked-10k: {peer}: {count} of 30 hosts are not healthy" for peer, count in failed.items()]
+        return found
 
     def measure_many(self, peer, folder):
         try:

@@ -57,6 +57,11 @@ def cpu_us(pid):
     return total / 1000
 
 
+def main_cpu_us(pid):
+    """Of the main thread alone."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1000
+
+
 def user_sys_us(pid):
     """User and system time in microseconds, to the clock tick."""
     user = system = 0

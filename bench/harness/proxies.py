@@ -13,6 +13,16 @@ H2_UPSTREAM = """
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
         explicit_http_config: { http2_protocol_options: {} }"""
+# What protects hosts and clients from failures, when nothing fails.
+RETRIES = """, retry_policy: { retry_on: "connect-failure,refused-stream,reset,5xx", num_retries: 3, retry_host_predicate: [{
+                  name: envoy.retry_host_predicates.previous_hosts, typed_config: {
+                  "@type": type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate } }] }"""
+GUARDS = """
+    circuit_breakers:
+      thresholds:
+      - { max_connections: 10000, max_pending_requests: 10000, max_requests: 10000, track_remaining: true,
+          retry_budget: { budget_percent: { value: 20 } } }
+    outlier_detection: { consecutive_5xx: 5, interval: 5s, split_external_local_origin_errors: true }"""
 NGINX_TLS = """ssl_certificate {certs}/cert.pem; ssl_certificate_key {certs}/key.pem;
     ssl_protocols TLSv1.3; ssl_session_tickets off; ssl_session_cache none;"""
 ENVOY_TLS = """
@@ -46,17 +56,27 @@ def fill(template, target, **values):
 class Proxy:
     """One proxy; `start` gives it a folder and ports of its own."""
 
-    def __init__(self, name, binary):
-        self.name, self.binary = name, binary
+    def __init__(self, name, binary, conf=None):
+        self.name, self.binary, self.conf = name, binary, conf
         self.process, self.port, self.admin = None, None, None
 
     @property
     def envoy_like(self):
         return self.name in ("envoy", "nuncio")
 
+    def plain(self, conf):
+        """The same proxy with another configuration, whatever the scenario wants."""
+        return Proxy(f"{self.name} {conf}", self.binary, conf)
+
     def command(self, conf, folder, upstream, certs):
         """The command line for a scenario's configuration, None when the proxy cannot do that."""
         common = {"LISTEN": self.port, "UPSTREAM": upstream, "DIR": folder}
+        if conf == "tcp":
+            if self.name == "nginx":  # Debian's light one has no streams
+                return None
+            if self.name == "haproxy":
+                return [self.binary, "-db", "-f", fill("haproxy-tcp.cfg", folder / "haproxy.cfg", **common)]
+            return self.envoy_command(fill("tcp.yaml", folder / "tcp.yaml", ADMIN=self.admin, **common))
         if self.name == "nginx":
             if conf == "h2h2":
                 return None
@@ -72,7 +92,9 @@ class Proxy:
             return [self.binary, "-db", "-f", path]
         tls = ENVOY_TLS % (certs, certs) if conf == "tls" else ""
         options = H2_UPSTREAM if conf == "h2h2" else ""
-        path = fill("envoy.yaml", folder / "envoy.yaml", TLS=tls, OPTIONS=options, ADMIN=self.admin, **common)
+        retries, guards = (RETRIES, GUARDS) if conf == "guarded" else ("", "")
+        values = {"TLS": tls, "OPTIONS": options + guards, "RETRIES": retries, "ADMIN": self.admin}
+        path = fill("envoy.yaml", folder / "envoy.yaml", **values, **common)
         return self.envoy_command(path)
 
     def envoy_command(self, path):
@@ -82,7 +104,7 @@ class Proxy:
         """Starts the proxy and waits until it listens; False when it cannot do the scenario."""
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.admin = process.free_ports(2)
-        command = self.command(conf, folder, upstream, certs)
+        command = self.command(self.conf or conf, folder, upstream, certs)
         if command is None:
             return False
         self.launch(command, folder)

@@ -6,6 +6,7 @@ COLUMNS = {
     "busy": "busy", "mb_per_cpu_s": "MB/CPU-s", "rss_mb": "RSS MB", "connected_kb": "KB/conn", "after_request_kb": "KB/conn used",
     "config_mb": "config MB", "load_cpu_s": "CPU s", "first_answer_s": "first answer s", "peak_mb": "peak MB",
     "usedonly_ms": "usedonly CPU ms", "stats_s": "/stats s", "stats_mb": "/stats MB", "stats_cpu_s": "/stats CPU s", "ready_max_ms": "/ready max ms",
+    "main_percent": "main %CPU", "all_percent": "all %CPU", "checks_per_host": "checks/host", "change_us": "µs/change (main)",
 }
 SHOWN = {
     "load": ["cpu_us", "user_us", "sys_us", "rps", "p50_us", "p99_us", "busy", "mb_per_cpu_s", "rss_mb"],
@@ -13,6 +14,7 @@ SHOWN = {
     "idle-conns": ["after_request_kb", "connected_kb", "rss_mb"],
     "load-10k": ["load_cpu_s", "peak_mb", "first_answer_s", "config_mb"],
     "rss-10k-clusters": ["rss_mb"],
+    "checked-10k": ["main_percent", "all_percent", "rss_mb", "peak_mb", "load_cpu_s", "checks_per_host", "change_us"],
     "stats-10k": ["usedonly_ms", "stats_cpu_s", "stats_s", "stats_mb", "ready_max_ms"],
 }
 

@@ -18,6 +18,8 @@ class Load:
     close: bool = False
     # Requests a second, evenly spaced; 0: as many as possible.
     rate: int = 0
+    # A configuration that Envoy and Nuncio are run with as well, to compare each with itself.
+    beside: str = ""
 
 
 LOADS = {
@@ -27,6 +29,9 @@ LOADS = {
     "tls-h1": Load("TLS 1.3 and HTTP/1.1, 64 connections, 1 KiB", "tls", "wrk", 64, tls=True),
     "tls-hs": Load("a full TLS 1.3 handshake for each request", "tls", "wrk", 32, tls=True, close=True),
     "h1-rate": Load("HTTP/1.1 both sides, 8,000 requests a second, evenly spaced", "h1", "pace", 64, rate=8000),
+    "guarded": Load("h1, with retries, breakers and outlier detection that have nothing to do", "guarded", "wrk", 64, beside="h1"),
+    "tcp-bulk": Load("the TCP proxy, 16 connections, 1 MiB at a time", "tcp", "wrk", 16, path=BIG),
+    "tcp-new": Load("the TCP proxy, a new connection for each request, 1 KiB", "tcp", "wrk", 32, close=True),
     "big": Load("HTTP/1.1 both sides, 16 connections, 1 MiB", "h1", "wrk", 16, path=BIG),
 }
 
@@ -35,6 +40,7 @@ OTHERS = {
     "idle-conns": "memory per idle connection that has had a request",
     "load-10k": "loading 10,000 clusters and 10,000 routes: CPU time, time to the first answer, peak memory",
     "rss-10k-clusters": "memory with them, some seconds after loading",
+    "checked-10k": "10,000 clusters of 10 hosts, health checks every 10 s on 1,000: main thread, memory, a change of one host",
     "stats-10k": "with them: /stats, /stats?usedonly, and /ready while /stats runs",
 }
 

@@ -1,5 +1,7 @@
 //! The upstream of the benchmarks: `bench-origin PORT`.
 //!
+//! It listens on this port of 127.0.0.1 to 127.0.0.10: ten hosts, for who needs as many.
+//!
 //! One thread, one epoll loop, answers held ready in memory, so that it is never the bottleneck. Speaks HTTP/1.1 and, by
 //! prior knowledge, HTTP/2 on the same port: 1 KiB for any path, over HTTP/1.1 1 MiB for paths that begin with `/big`.
 
@@ -14,14 +16,21 @@ use std::error::Error;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 
-const LISTENER: Token = Token(usize::MAX);
+/// Tokens from here on are listeners.
+const LISTENERS: usize = usize::MAX - HOSTS as usize;
+const HOSTS: u8 = 10;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let port: u16 = std::env::args().nth(1).ok_or("usage: bench-origin PORT")?.parse()?;
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(512);
-    let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut listeners = Vec::new();
+    for host in 1..=HOSTS {
+        let mut listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, host], port)))?;
+        let token = Token(LISTENERS + listeners.len());
+        poll.registry().register(&mut listener, token, Interest::READABLE)?;
+        listeners.push(listener);
+    }
 
     let answers = h1::Answers::new();
     let mut conns: Vec<Option<Conn>> = Vec::new();
@@ -34,11 +43,11 @@ fn main() -> Result<(), Box<dyn Error>> {
             return Err(error.into());
         }
         for event in &events {
-            if event.token() == LISTENER {
-                accept(&listener, &poll, &mut conns, &mut free)?;
+            let index = event.token().0;
+            if index >= LISTENERS {
+                accept(&listeners[index - LISTENERS], &poll, &mut conns, &mut free)?;
                 continue;
             }
-            let index = event.token().0;
             let Some(conn) = conns.get_mut(index).and_then(Option::as_mut) else { continue };
             if !conn.ready(&answers) {
                 conns[index] = None;

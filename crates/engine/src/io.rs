@@ -7,10 +7,11 @@ use nuncio_core::address::Address;
 use nuncio_core::info::TlsInfo;
 use nuncio_wire::{OutBuf, ReadBuf};
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
 /// Pieces per vectored write.
@@ -130,6 +131,35 @@ impl Io {
             }
         }
         Poll::Ready(Ok(()))
+    }
+    /// Its bytes are what the socket carries: the kernel can move them without us.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Io::Tcp(_) | Io::Unix(_))
+    }
+    /// Waits for the socket of a plain stream, to read or to write with [`try_io`](Self::try_io).
+    pub fn poll_ready(&self, cx: &mut Context<'_>, what: Interest) -> Poll<io::Result<()>> {
+        match self {
+            Io::Tcp(s) if what.is_readable() => s.poll_read_ready(cx),
+            Io::Tcp(s) => s.poll_write_ready(cx),
+            Io::Unix(s) if what.is_readable() => s.poll_read_ready(cx),
+            Io::Unix(s) => s.poll_write_ready(cx),
+            _ => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+    /// Lets `f` use the socket of a plain stream; `WouldBlock` says that it is not ready any more.
+    ///
+    /// # Errors
+    /// Those of `f`; `WouldBlock` when the socket is known not to be ready.
+    pub fn try_io(
+        &self,
+        what: Interest,
+        f: impl FnOnce(BorrowedFd<'_>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self {
+            Io::Tcp(s) => s.try_io(what, || f(s.as_fd())),
+            Io::Unix(s) => s.try_io(what, || f(s.as_fd())),
+            _ => Err(io::ErrorKind::Unsupported.into()),
+        }
     }
     /// Says that nothing more will be written (FIN; TLS close_notify before it).
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,6 +1,7 @@
 //! Moves bytes both ways between a client and an upstream.
 
 use super::config::TcpPlan;
+use super::pipe::Pipe;
 use crate::io::Io;
 use crate::listener::gate::Gate;
 use crate::upstream::bytes::BytesUp;
@@ -11,13 +12,18 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 /// Bytes that may wait for one side before the other is not read further.
 const HIGH_WATER: usize = 4 * BLOCK;
 /// Reads of one side in one turn, so that one busy connection does not keep the others waiting.
 const BUDGET: u32 = 16;
+/// After so many bytes in one turn the kernel moves what follows. Less than that is cheaper to copy, and a message of a
+/// dialogue never gets there.
+const BULK: u64 = 4 * BLOCK as u64;
+/// What a turn through a pipe takes of the budget.
+const SPLICED: u32 = 4;
 
 /// How it ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +41,10 @@ pub enum End {
 struct Leg {
     read: ReadBuf,
     out: OutBuf,
+    /// What the kernel has on its way; it leaves before `out`.
+    pipe: Option<Pipe>,
+    /// Much moves: the kernel shall do it.
+    bulk: bool,
     /// The reading side has ended.
     eof: bool,
     /// The writing side was told so.
@@ -58,17 +68,19 @@ enum Broken {
 impl Leg {
     /// Moves what can be moved. Ready when this direction has come to its end.
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Io, to: &mut Io) -> Poll<Result<(), Broken>> {
-        for _ in 0..BUDGET {
-            let mut stuck = false;
-            let waits = self.out.len();
-            if waits > 0 {
-                let r = to.poll_write(cx, &mut self.out);
-                self.moved.1 += (waits - self.out.len()) as u64;
+        let (mut budget, began) = (BUDGET, self.moved.0);
+        while budget > 0 {
+            budget -= 1;
+            let waits = self.waiting();
+            let stuck = waits > 0 && {
+                let r = self.poll_write(cx, to);
+                self.moved.1 += (waits - self.waiting()) as u64;
                 match r {
                     Poll::Ready(r) => r.map_err(Broken::Writing)?,
-                    Poll::Pending => stuck = true,
+                    Poll::Pending => {}
                 }
-            }
+                self.waiting() > 0
+            };
             if self.fin {
                 return Poll::Ready(Ok(()));
             }
@@ -79,9 +91,28 @@ impl Leg {
                 }
                 return Poll::Pending;
             }
-            if stuck && self.out.len() >= HIGH_WATER {
+            if stuck && self.waiting() >= HIGH_WATER {
                 self.paused = true;
                 return Poll::Pending;
+            }
+            // What is stuck is little: what follows it is copied, and leaves after it.
+            if self.bulk && !stuck {
+                if self.pipe.is_none() {
+                    self.pipe = Pipe::take();
+                }
+                if let Some(pipe) = &mut self.pipe {
+                    match pipe.poll_fill(cx, from) {
+                        Poll::Pending => {
+                            self.rests(began);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(Ok(0)) => self.eof = true,
+                        Poll::Ready(Ok(n)) => self.moved.0 += n as u64,
+                        Poll::Ready(Err(e)) => return Poll::Ready(Err(Broken::Reading(e))),
+                    }
+                    budget = budget.saturating_sub(SPLICED - 1);
+                    continue;
+                }
             }
             let room = self.read.body_space();
             match from.poll_read_at_least(cx, &mut self.read, room) {
@@ -96,6 +127,7 @@ impl Leg {
                         return Poll::Ready(Err(Broken::Reading(refused)));
                     }
                     self.forward();
+                    self.bulk = self.moved.0 - began >= BULK && self.is_unseen(from, to);
                 }
                 Poll::Ready(Err(e)) => return Poll::Ready(Err(Broken::Reading(e))),
             }
@@ -103,6 +135,28 @@ impl Leg {
         // There may be more: the others first.
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+    /// Nobody looks at these bytes.
+    fn is_unseen(&self, from: &Io, to: &Io) -> bool {
+        self.gate.is_none() && from.is_plain() && to.is_plain()
+    }
+    /// Nothing more has come in a turn that began with this count: the pipe is for others now.
+    fn rests(&mut self, began: u64) {
+        self.pipe = None;
+        self.bulk = self.moved.0 - began >= BULK;
+    }
+    /// Bytes that were read and not written yet.
+    fn waiting(&self) -> usize {
+        self.pipe.as_ref().map_or(0, Pipe::len) + self.out.len()
+    }
+    fn poll_write(&mut self, cx: &mut Context<'_>, to: &mut Io) -> Poll<io::Result<()>> {
+        if let Some(pipe) = &mut self.pipe {
+            ready!(pipe.poll_drain(cx, to))?;
+        }
+        if self.out.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        to.poll_write(cx, &mut self.out)
     }
     /// What was read is to be written.
     fn forward(&mut self) {
@@ -224,7 +278,7 @@ impl<'a> Relay<'a> {
             add(&u.wire_rx, from_up);
             add(&u.wire_tx, received);
         }
-        let waits = (self.down.out.len(), self.back.out.len());
+        let waits = (self.down.waiting(), self.back.waiting());
         if waits != (self.down.waits, self.back.waits) {
             let gauge = t.downstream_cx_tx_bytes_buffered();
             gauge.add(waits.1 as u64);
