@@ -1,35 +1,35 @@
-//! Clusters on main: built from configuration, kept up to date by DNS ([`super::resolve`]), published to the workers.
+//! Clusters on main: built from configuration, kept up to date by DNS ([`resolve`](super::resolve)), published to the workers.
 //!
 //! A cluster that is added or changed while the server runs is *warming* until it has its first hosts, or knows that it
 //! has none; only then it takes the place of the one of its name, whose connections drain: requests under way end on
 //! them.
+//!
+//! [`entry`] is one of them, [`warming`] its way into use, [`hosts`] what becomes of a change of its hosts.
 
-use super::client::Client;
-use super::cluster::ClusterPlan;
-use super::config::{self, Built, Discovery, Endpoint, Target};
-use super::dns::{DnsOptions, DnsStats, Resolver, Servers};
-use super::eds::{Eds, EdsPlan};
-use super::forward;
-use super::health_check::Checks;
-use super::host::{Host, HostSet};
-use super::lb::client_side;
-use super::lb::set::Making;
-use super::load_reports::LoadReports;
-use super::local::Clusters;
-use super::members::Members;
-use super::original;
-use super::outlier::{self, Detector, OutlierStats};
-use super::resolve;
-use super::transport;
-use super::watch::{self, Merge, Next};
+mod entry;
+mod hosts;
+mod warming;
+
+pub use entry::ClusterEntry;
+
 use crate::kept::Kept;
 use crate::revision::{Change, Done, Revision, unwatched};
 use crate::stats::RouterStats;
-
+use crate::upstream::client::Client;
+use crate::upstream::cluster::ClusterPlan;
+use crate::upstream::config::Built;
+use crate::upstream::dns::{DnsStats, Resolver, Servers};
+use crate::upstream::health_check::Checks;
+use crate::upstream::host::Host;
+use crate::upstream::load_reports::LoadReports;
+use crate::upstream::local::Clusters;
+use crate::upstream::members::Members;
+use crate::upstream::outlier::{Detector, OutlierStats};
+use crate::upstream::watch::Merge;
+use crate::upstream::{config, forward, outlier, transport, watch};
 use bytes::Bytes;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
-use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, EventLog};
 use nuncio_core::init::Init;
@@ -42,9 +42,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
 stats! {
     /// `cluster_manager.`
@@ -58,83 +56,6 @@ stats! {
         update_out_of_merge_window: SharedCounter,
         active_clusters: SetGauge,
         warming_clusters: SetGauge,
-    }
-}
-
-/// A cluster as main knows it.
-pub struct ClusterEntry {
-    /// The plan.
-    pub plan: Arc<ClusterPlan>,
-    /// Its hosts.
-    pub members: Arc<Members>,
-    /// How its names are resolved.
-    pub dns: DnsOptions,
-    /// Where it came from, and when.
-    pub revision: Revision,
-    /// Its configuration.
-    pub config: Kept<pb::Cluster>,
-    /// Of the files and secrets that TLS uses.
-    fingerprint: u64,
-    /// What is configured, until the hosts are made of it.
-    endpoints: RefCell<Vec<Endpoint>>,
-    discovery: Discovery,
-    /// Which control plane says who its hosts are.
-    pub eds: Option<EdsPlan>,
-    /// The cache that its hosts come from.
-    forward: Option<Arc<str>>,
-    subscription: RefCell<Option<Eds>>,
-    begun: Cell<bool>,
-    /// What it waits for besides its hosts: secrets.
-    pub init: Init,
-    initialized: Cell<bool>,
-    /// Keep its hosts up to date.
-    tasks: RefCell<Vec<AbortHandle>>,
-    done: RefCell<Option<Done>>,
-    /// Outlier detection, when it is configured.
-    pub detector: Option<Box<Detector>>,
-    /// Active health checks, when they are configured.
-    pub checker: Option<Rc<Checks>>,
-    /// What its hosts report of their load, when their weights follow from that.
-    reports: Option<Rc<LoadReports>>,
-    /// Its first hosts are found, or it is known that there are none.
-    found: Cell<bool>,
-    /// So many checks are waited for until it is initialized.
-    unchecked: Cell<usize>,
-    /// When the workers last heard of a change of health.
-    merge: Merge,
-}
-
-impl ClusterEntry {
-    /// The hosts at this moment.
-    pub fn hosts(&self) -> Arc<HostSet> {
-        self.members.hosts()
-    }
-    /// Hands out what is configured, once.
-    pub fn take_endpoints(&self) -> Vec<Endpoint> {
-        self.endpoints.take()
-    }
-    /// Notes a task that keeps its hosts up to date: it ends with the cluster.
-    pub(super) fn kept_by(&self, task: AbortHandle) {
-        self.tasks.borrow_mut().push(task);
-    }
-    /// Nobody needs its hosts any more.
-    fn end(&self) {
-        self.tasks.take().iter().for_each(AbortHandle::abort);
-        if let Some(k) = &self.checker {
-            k.end();
-        }
-        if let Some(r) = &self.reports {
-            r.end();
-        }
-        self.merge.changed_anyhow();
-        let ended = self.subscription.take();
-        drop(ended); // it may look at this cluster
-    }
-}
-
-impl Drop for ClusterEntry {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 
@@ -451,39 +372,6 @@ impl ClusterManager {
     pub fn settled(&self, done: Done) {
         self.on_all(|_| (), (), done);
     }
-    /// Finds the first hosts of every cluster, and begins to keep them up to date. Names that do not resolve leave
-    /// their cluster empty; they are asked again later. From now on main itself can use the clusters: it asks control
-    /// planes while others wait for what these say.
-    pub async fn initialize(&self) {
-        self.initialize_primary().await;
-        self.initialize_secondary().await;
-    }
-    /// Does so for clusters that need no control plane: some of them lead to it.
-    pub async fn initialize_primary(&self) {
-        self.0.here.set(true);
-        let here = Clusters::here();
-        self.list().iter().for_each(|c| here.set(c.plan.clone(), c.hosts()));
-        self.initialize_those(|c| !c.eds.as_ref().is_some_and(EdsPlan::is_remote)).await;
-    }
-    /// Does so for the others, then lets changes be warmed.
-    pub async fn initialize_secondary(&self) {
-        self.initialize_those(|_| true).await;
-        self.0.running.set(true);
-    }
-    async fn initialize_those(&self, wanted: impl Fn(&ClusterEntry) -> bool) {
-        let mut these = self.list();
-        these.retain(|c| wanted(c));
-        these.iter().for_each(|c| self.begin(c));
-        while these.iter().any(|c| !c.initialized.get()) {
-            self.0.changed.notified().await;
-        }
-    }
-    /// Waits until no cluster is warming.
-    pub async fn warmed(&self) {
-        while !self.0.warming.borrow().is_empty() {
-            self.0.changed.notified().await;
-        }
-    }
     /// Gives all clusters to the workers, and from now on every change. Main has them since `initialize`.
     pub fn publish(&self, workers: &Rc<Workers>) {
         *self.0.workers.borrow_mut() = Some(workers.clone());
@@ -512,60 +400,6 @@ impl ClusterManager {
             f(active);
         }
     }
-    /// Finds the first hosts of a cluster, and begins to keep them up to date.
-    fn begin(&self, c: &Rc<ClusterEntry>) {
-        if c.begun.replace(true) {
-            return;
-        }
-        watch::begin(self, c);
-        if let Some(r) = &c.reports {
-            self.begin_reweighing(c, r.period());
-        }
-        match (c.discovery, &c.eds) {
-            (Discovery::OriginalDst, _) => original::start(self, c),
-            (Discovery::Forward, _) => forward::cache::attach(self, c, c.forward.as_deref().unwrap_or("")),
-            (Discovery::Dns, _) => {
-                resolve::start(self, c, &self.resolver(&c.dns.servers));
-                if !c.plan.waits_for_names {
-                    self.initialized(c);
-                }
-            }
-            (Discovery::Eds, Some(plan)) => {
-                let eds = Eds::start(self, c, plan);
-                *c.subscription.borrow_mut() = Some(eds);
-            }
-            (Discovery::Static | Discovery::Eds, _) => self.initialize_static(c),
-        }
-    }
-    /// Nobody needs a cluster's hosts any more.
-    fn ends(c: &Rc<ClusterEntry>) {
-        c.end();
-        watch::forget(c);
-    }
-    /// Lets a cluster take the place of the one of its name, here and on the workers.
-    fn activate(&self, c: &Rc<ClusterEntry>) {
-        let name = c.plan.name.to_string();
-        self.0.warming.borrow_mut().remove(&name);
-        // From now on the gauges of this name speak of it.
-        c.plan.stats.group().derive(c.members.clone());
-        let old = self.0.clusters.borrow_mut().insert(name, c.clone());
-        self.count();
-        if self.0.workers.borrow().is_none() {
-            // `publish` will give it to the workers.
-            if self.0.here.get() {
-                Clusters::here().set(c.plan.clone(), c.hosts());
-            }
-            return;
-        }
-        let (plan, hosts) = (c.plan.clone(), c.hosts());
-        let done = c.done.take().unwrap_or_else(unwatched);
-        let old = old.inspect(Self::ends).map(|o| o.plan.clone());
-        self.on_all(move |here| here.set(plan.clone(), hosts.clone()), old, done);
-        let added = self.0.added.borrow().clone();
-        if let Some(f) = added {
-            f(&c.plan.name);
-        }
-    }
     /// Changes the clusters here and on the workers. `kept` is freed, and `done` runs, when all have done so.
     pub(super) fn on_all(
         &self,
@@ -586,20 +420,6 @@ impl ClusterManager {
             },
         );
     }
-    fn initialize_static(&self, c: &Rc<ClusterEntry>) {
-        let endpoints = c.take_endpoints();
-        let wanted = endpoints.iter().filter_map(|e| match &e.target {
-            Target::Address(a) => Some(e.host(a.clone())),
-            Target::Name(..) => None,
-        });
-        let wanted: Vec<_> = wanted.collect();
-        if !wanted.is_empty() {
-            // Each host is matched to a transport socket.
-            c.plan.transports.count(&wanted, &c.plan.stats);
-            self.set_hosts(c, Host::continued(&[], wanted));
-        }
-        self.initialized(c);
-    }
     fn detector(&self, plan: &Arc<ClusterPlan>, config: outlier::Config) -> Box<Detector> {
         let stats = OutlierStats::new(&plan.scope.scope("outlier_detection"));
         let log = self.0.outlier_log.borrow().clone();
@@ -618,180 +438,7 @@ impl ClusterManager {
         all.push((servers.clone(), new.clone()));
         new
     }
-    /// A cluster has its first hosts, or knows that it has none. It is initialized when all were checked.
-    pub(super) fn initialized(&self, c: &Rc<ClusterEntry>) {
-        if c.found.replace(true) {
-            return;
-        }
-        c.unchecked.set(c.checker.as_ref().map_or(0, |k| k.len()));
-        if c.unchecked.get() == 0 {
-            self.finish(c);
-        }
-    }
-    /// A host of a cluster was checked.
-    pub(super) fn checked(&self, c: &Rc<ClusterEntry>) {
-        let waiting = c.unchecked.get();
-        if waiting > 0 {
-            c.unchecked.set(waiting - 1);
-            if waiting == 1 {
-                self.finish(c);
-            }
-        }
-    }
-    fn finish(&self, c: &Rc<ClusterEntry>) {
-        if !c.init.is_ready() {
-            // Held weakly: one that has ended is gone at once.
-            let (this, init, c) = (self.clone(), c.init.clone(), Rc::downgrade(c));
-            tokio::task::spawn_local(async move {
-                init.ready().await;
-                c.upgrade().iter().for_each(|c| this.finish(c));
-            });
-            return;
-        }
-        if c.initialized.replace(true) {
-            return;
-        }
-        if c.checker.is_some() {
-            self.rebuild(c);
-        }
-        c.members.set_initialized(true);
-        if self.warming(&c.plan.name).is_some_and(|w| Rc::ptr_eq(&w, c)) {
-            log!(Upstream, Debug, "warming cluster {} complete", c.plan.name);
-            self.activate(c);
-        }
-        self.0.changed.notify_one();
-    }
-    /// The health of a host has changed: its cluster counts anew, and the workers hear of it, perhaps with the next changes
-    /// (`update_merge_window`). That a host has failed they hear at once: connections to it are not used again.
-    pub(super) fn health_changed(&self, c: &Rc<ClusterEntry>, host: &Arc<Host>, failed: bool) {
-        if !c.initialized.get() {
-            return; // all will be looked at when it is
-        }
-        c.members.recount();
-        if !self.is_active(c) {
-            return;
-        }
-        if failed {
-            let (name, host) = (c.plan.name.clone(), host.clone());
-            self.on_all(move |here| here.failed(&name, &host), (), unwatched());
-        }
-        if c.plan.close_on_set_change {
-            let name = c.plan.name.clone();
-            self.on_all(move |here| here.drain_existing(&name), (), unwatched());
-        }
-        match c.merge.next(c.plan.merge_window) {
-            Next::Now { out_of_window } => {
-                if out_of_window {
-                    self.0.stats.update_out_of_merge_window().inc();
-                }
-                self.refresh(c);
-            }
-            Next::Later(wait) => {
-                let (manager, weak) = (self.downgrade(), Rc::downgrade(c));
-                let task = tokio::task::spawn_local(async move {
-                    clock::sleep(TimerKind::Other, wait).await;
-                    let (Some(manager), Some(c)) = (manager.upgrade(), weak.upgrade()) else { return };
-                    c.merge.merged();
-                    manager.0.stats.cluster_updated_via_merge().inc();
-                    manager.refresh(&c);
-                });
-                c.merge.waits(task.abort_handle());
-            }
-            Next::Waiting => {}
-        }
-    }
-    pub(super) fn refresh(&self, c: &Rc<ClusterEntry>) {
-        self.0.stats.cluster_updated().inc();
-        self.rebuild(c);
-    }
-    /// What hosts report becomes their weight, again and again.
-    fn begin_reweighing(&self, c: &Rc<ClusterEntry>, period: Duration) {
-        let (manager, weak) = (self.downgrade(), Rc::downgrade(c));
-        let task = tokio::task::spawn_local(async move {
-            loop {
-                clock::sleep(TimerKind::Other, period).await;
-                let (Some(manager), Some(c)) = (manager.upgrade(), weak.upgrade()) else { return };
-                if client_side::reweigh(&c.hosts().hosts) && manager.is_active(&c) {
-                    let name = c.plan.name.clone();
-                    manager.on_all(move |here| here.reweighed(&name), (), unwatched());
-                }
-            }
-        });
-        c.kept_by(task.abort_handle());
-    }
     fn is_active(&self, c: &Rc<ClusterEntry>) -> bool {
         self.get(&c.plan.name).is_some_and(|active| Rc::ptr_eq(&active, c))
-    }
-    /// The set of these hosts, after the present one of the cluster.
-    fn host_set(&self, c: &ClusterEntry, hosts: Vec<Arc<Host>>, local: Option<&HostSet>) -> HostSet {
-        let making = Making {
-            lb: &c.plan.lb,
-            panic: &c.plan.panic,
-            stats: &c.plan.stats,
-            local,
-            zones: self.0.local.borrow().is_some(),
-            threads: self.0.threads.get(),
-        };
-        HostSet::new(hosts, &c.hosts(), &making)
-    }
-    /// The hosts of the cluster this proxy belongs to, unless that is `c`.
-    fn local_hosts(&self, c: &ClusterEntry) -> Option<Arc<HostSet>> {
-        let name = self.0.local.borrow();
-        let local = name.as_deref().filter(|n| **n != *c.plan.name).and_then(|n| self.get(n))?;
-        Some(local.hosts())
-    }
-    /// Replaces the hosts of a cluster, which have changed, here and on the workers.
-    pub(super) fn set_hosts(&self, c: &Rc<ClusterEntry>, hosts: Vec<Arc<Host>>) {
-        let mut hosts = watch::with_those_that_stay(c, hosts);
-        if let Some(r) = &c.reports {
-            hosts.sort_by_key(|h| h.priority());
-            r.set_hosts(&hosts);
-            // Those that are configured keep their weights until the next time.
-            if c.discovery != Discovery::Static {
-                client_side::reweigh(&hosts);
-            }
-        }
-        if let Some(k) = &c.checker {
-            k.set_hosts(&hosts, c.plan.warm_hosts && c.discovery != Discovery::Static, c.dns.logical);
-        }
-        if let Some(d) = &c.detector {
-            d.set_hosts(&hosts);
-        }
-        let local = self.local_hosts(c);
-        let new = Arc::new(self.host_set(c, hosts, local.as_deref()));
-        let changes = new.changed_levels(&c.hosts());
-        c.members.set(new.clone());
-        c.plan.stats.membership_change().add(changes);
-        if c.initialized.get() {
-            self.0.stats.cluster_updated().add(changes);
-            if c.merge.changed_anyhow() {
-                self.0.stats.update_merge_cancelled().inc();
-            }
-        }
-        // The workers hear nothing of a cluster that is warming, or that has ended.
-        if self.is_active(c) {
-            self.publish_hosts(c, new);
-            let local = self.0.local.borrow().as_deref() == Some(&*c.plan.name);
-            if local {
-                // How others spread their requests over localities depends on who sends them.
-                self.list()
-                    .iter()
-                    .filter(|o| !Rc::ptr_eq(o, c) && o.initialized.get())
-                    .for_each(|o| self.rebuild(o));
-            }
-        }
-    }
-    /// Makes the set of a cluster's hosts anew: something about them has changed, but not who they are.
-    pub(super) fn rebuild(&self, c: &Rc<ClusterEntry>) {
-        let local = self.local_hosts(c);
-        let new = Arc::new(self.host_set(c, c.hosts().hosts.clone(), local.as_deref()));
-        c.members.set(new.clone());
-        if self.is_active(c) {
-            self.publish_hosts(c, new);
-        }
-    }
-    fn publish_hosts(&self, c: &ClusterEntry, new: Arc<HostSet>) {
-        let name = c.plan.name.clone();
-        self.on_all(move |here| here.set_hosts(&name, &new), (), unwatched());
     }
 }
