@@ -55,6 +55,10 @@ pub enum Kind {
     ResourceMonitor,
     /// `envoy.tracers`
     Tracer,
+    /// `envoy.health_checkers`
+    HealthChecker,
+    /// `envoy.health_check.event_sinks`
+    HealthCheckEventSink,
 }
 
 impl Kind {
@@ -78,6 +82,8 @@ impl Kind {
             Kind::EarlyHeaderMutation => "envoy.http.early_header_mutation",
             Kind::ResourceMonitor => "envoy.resource_monitors",
             Kind::Tracer => "envoy.tracers",
+            Kind::HealthChecker => "envoy.health_checkers",
+            Kind::HealthCheckEventSink => "envoy.health_check.event_sinks",
         }
     }
 }

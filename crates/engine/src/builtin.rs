@@ -114,6 +114,43 @@ pub fn register(r: &mut Registry) {
         &[PREVIOUS_PRIORITIES],
         "Retries in priorities that were not tried for the request.",
     );
+    const OF_CLUSTER: &str = "envoy.config.core.v3.HealthCheck";
+    const CUSTOM: &str = "envoy.extensions.health_checkers";
+    for (name, ty, text) in [
+        (
+            "envoy.health_checkers.http",
+            format!("{OF_CLUSTER}.HttpHealthCheck"),
+            "Asks by HTTP (`http_health_check`).",
+        ),
+        (
+            "envoy.health_checkers.tcp",
+            format!("{OF_CLUSTER}.TcpHealthCheck"),
+            "Connects, and may say something (`tcp_health_check`).",
+        ),
+        (
+            "envoy.health_checkers.grpc",
+            format!("{OF_CLUSTER}.GrpcHealthCheck"),
+            "Asks `grpc.health.v1.Health` (`grpc_health_check`).",
+        ),
+        (
+            "envoy.health_checkers.redis",
+            format!("{CUSTOM}.redis.v3.Redis"),
+            "Sends `PING`, or asks that a key does not exist (`aws_iam` is refused).",
+        ),
+        (
+            "envoy.health_checkers.thrift",
+            format!("{CUSTOM}.thrift.v3.Thrift"),
+            "Calls a method without arguments.",
+        ),
+    ] {
+        add(Kind::HealthChecker, name, &[&ty], text);
+    }
+    add(
+        Kind::HealthCheckEventSink,
+        "envoy.health_check.event_sink.file",
+        &["envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink"],
+        "Writes what health checks find to a file.",
+    );
     for (predicate, name, ty, text) in Predicate::ALL {
         r.insert(Kind::RetryHostPredicate, name, vec![ty.to_owned()], Docs { text, example: "" }, predicate);
     }

@@ -390,7 +390,7 @@ fn health_checks(
         )));
     }
     let each = c.health_checks.iter().map(|h| {
-        let config = health_check::Config::new(h, &c.name, plan.http.protocol, cx)?;
+        let config = health_check::Config::new(h, &c.name, plan.http.protocol, &plan.scope, cx)?;
         let own = match h.tls_options.as_ref().filter(|t| !t.alpn_protocols.is_empty()) {
             Some(t) => Some(Transports::new(c, None, &t.alpn_protocols, &plan.scope, cx)?),
             None => None,

@@ -6,7 +6,7 @@ use super::conn::{ConnStats, Ended, HttpConn};
 use super::grpc;
 use super::http::{Outcome, Passed};
 use super::state::{Event, Failure, State, Transition};
-use super::{event, tcp};
+use super::{event, redis, tcp};
 use crate::io::Io;
 use crate::stats::{Http1Stats, Http2Stats};
 use crate::upstream::cluster::{ClusterPlan, UpstreamProtocol};
@@ -83,6 +83,7 @@ impl Seen {
 enum Conn {
     Http(HttpConn),
     Tcp(Box<tcp::Conn>),
+    Redis(Box<redis::Conn>),
 }
 
 impl Conn {
@@ -90,6 +91,7 @@ impl Conn {
         match self {
             Conn::Http(c) => c.poll_idle(cx),
             Conn::Tcp(c) => c.poll_idle(cx),
+            Conn::Redis(c) => c.poll_idle(cx),
         }
     }
 }
@@ -201,7 +203,7 @@ impl Checker {
         self.traffic.get()
     }
     /// One check.
-    async fn probe(&self, host: &Host, conn: &mut Option<Conn>) -> Outcome {
+    async fn probe(&self, host: &Arc<Host>, conn: &mut Option<Conn>) -> Outcome {
         let network = |_: Ended| (Failure::Network, false);
         let tls = self.transport(host).is_tls();
         let mut c = match conn.take() {
@@ -225,6 +227,11 @@ impl Checker {
                 c.check(t).await.map_err(network)?;
                 (Ok(Passed { degraded: false }), false)
             }
+            (Kind::Redis(r), Conn::Redis(c)) => (r.outcome(c.ask(r).await.map_err(network)?), false),
+            (Kind::Thrift(t), Conn::Tcp(c)) => {
+                let passed = c.ask(&t.request, |answer| t.judge(answer)).await.map_err(network)?;
+                (outcome(passed), false)
+            }
             // A connection is all that is wanted.
             _ => (Ok(Passed { degraded: false }), true),
         };
@@ -244,7 +251,7 @@ impl Checker {
             Some(labels) => all.labelled(labels),
         }
     }
-    async fn connect(&self, host: &Host) -> Result<Conn, Ended> {
+    async fn connect(&self, host: &Arc<Host>) -> Result<Conn, Ended> {
         let address = address(host).ok_or(Ended)?;
         let alpn = if self.plan.http.protocol == UpstreamProtocol::Http2 { "h2" } else { "" };
         let io: Io = connect::connect_to(&self.plan, self.transport(host), &address, &host.info, alpn)
@@ -253,7 +260,8 @@ impl Checker {
         let (http, scope, cluster) = (&self.plan.http, &self.plan.scope, self.plan.stats.clone());
         let of = |http2| ConnStats { cluster, http2 };
         Ok(match &self.config.kind {
-            Kind::Tcp(_) => Conn::Tcp(Box::new(tcp::Conn::new(io))),
+            Kind::Redis(_) => Conn::Redis(Box::new(redis::Conn::new(io, self.plan.clone(), host.clone()))),
+            Kind::Tcp(_) | Kind::Thrift(_) => Conn::Tcp(Box::new(tcp::Conn::new(io))),
             Kind::Http(h) if !h.http2 => {
                 self.http1.get_or_init(|| Http1Stats::new(&scope.scope("http1")));
                 Conn::Http(HttpConn::h1(io, http.h1.clone(), of(None)))
@@ -280,6 +288,11 @@ impl Drop for Checker {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What is made of an answer that is right or wrong.
+pub(super) fn outcome(passed: bool) -> Outcome {
+    if passed { Ok(Passed { degraded: false }) } else { Err((Failure::Active(0), false)) }
 }
 
 /// Where a host is checked.

@@ -3,8 +3,10 @@
 use super::grpc::Grpc;
 use super::http::Http;
 use super::payload::{self, Expected};
+use super::redis::Redis;
 use super::state::Rules;
 use super::tcp::Tcp;
+use super::thrift::Thrift;
 use crate::proto::{self, duration_or};
 use crate::upstream::cluster::UpstreamProtocol;
 use nuncio_api::envoy::config::core::v3 as pb;
@@ -15,7 +17,10 @@ use nuncio_core::address::Address;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, EventLog};
+use nuncio_core::registry;
+use nuncio_core::stats::Scope;
 use pb::health_check::HealthChecker as H;
+use pb::health_check::custom_health_check::ConfigType;
 use std::time::Duration;
 
 /// What is read of `HealthCheck`.
@@ -75,6 +80,11 @@ pub const COVERED: &[Covered] = &[
         &["service_name", "authority", "initial_metadata"],
     ),
     Covered::new("envoy.config.core.v3.HealthCheck.TlsOptions", &["alpn_protocols"]),
+    Covered::new("envoy.extensions.health_checkers.redis.v3.Redis", &["key"]),
+    Covered::new(
+        "envoy.extensions.health_checkers.thrift.v3.Thrift",
+        &["method_name", "transport", "protocol"],
+    ),
     Covered::new(
         "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink",
         &["event_log_path"],
@@ -90,6 +100,8 @@ pub(super) enum Kind {
     Http(Box<Http>),
     Tcp(Box<Tcp>),
     Grpc(Box<Grpc>),
+    Redis(Box<Redis>),
+    Thrift(Box<Thrift>),
 }
 
 impl Kind {
@@ -98,6 +110,8 @@ impl Kind {
             Kind::Http(_) => HealthCheckerType::Http,
             Kind::Tcp(_) => HealthCheckerType::Tcp,
             Kind::Grpc(_) => HealthCheckerType::Grpc,
+            Kind::Redis(_) => HealthCheckerType::Redis,
+            Kind::Thrift(_) => HealthCheckerType::Thrift,
         }
     }
 }
@@ -115,7 +129,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the message.
+    /// Reads the message; `scope` is the cluster's.
     ///
     /// # Errors
     /// It is refused.
@@ -123,6 +137,7 @@ impl Config {
         h: &pb::HealthCheck,
         cluster: &str,
         protocol: UpstreamProtocol,
+        scope: &Scope,
         cx: &BuildCx<'_>,
     ) -> BuildResult<Config> {
         let runtime = cx.server.runtime();
@@ -139,9 +154,7 @@ impl Config {
                 let text = format!("{cluster} cluster must support HTTP/2 for gRPC healthchecking");
                 return Err(BuildError(text));
             }
-            Some(H::CustomHealthCheck(c)) => {
-                return Err(BuildError::not_implemented(&c.name));
-            }
+            Some(H::CustomHealthCheck(c)) => custom(c, scope, cx)?,
             None => return Err("invalid cluster config".into()),
         };
         let ms = |d: Duration| Duration::from_millis(u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
@@ -174,6 +187,26 @@ impl Config {
             reuse_connection: h.reuse_connection.unwrap_or(true),
             logs: logs(h, cx)?,
         })
+    }
+}
+
+/// `custom_health_check`
+fn custom(c: &pb::health_check::CustomHealthCheck, scope: &Scope, cx: &BuildCx<'_>) -> BuildResult<Kind> {
+    let none = prost_types::Any::default();
+    let any = match &c.config_type {
+        Some(ConfigType::TypedConfig(any)) => any,
+        None => &none,
+    };
+    cx.registry.find::<()>(registry::Kind::HealthChecker, &c.name, &any.type_url)?;
+    match any.type_url.rsplit('/').next() {
+        Some("envoy.extensions.health_checkers.redis.v3.Redis") => {
+            Ok(Kind::Redis(Box::new(Redis::new(&proto::unpack(any)?, scope))))
+        }
+        Some("envoy.extensions.health_checkers.thrift.v3.Thrift") => {
+            Ok(Kind::Thrift(Box::new(Thrift::new(&proto::unpack(any)?)?)))
+        }
+        // The others have fields of their own.
+        _ => Err(BuildError::not_implemented(&c.name)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Active health checks (`Cluster.health_checks`), on main.
 //!
-//! [`config`] is what is configured. Each host has a task ([`checker`]) that probes it ([`http`], [`grpc`], [`tcp`]) over a
+//! [`config`] is what is configured. Each host has a task ([`checker`]) that probes it ([`http`], [`grpc`], [`tcp`], [`redis`],
+//! [`thrift`]) over a
 //! connection of its own, which no request ever uses; [`state`] turns results into health, by thresholds, and says when to
 //! look again. What changes in a host's [`health`](super::health) reaches the workers as every change of health does.
 
@@ -11,11 +12,14 @@ mod event;
 mod grpc;
 mod http;
 mod payload;
+mod redis;
 mod several;
 mod state;
 mod tcp;
 #[cfg(test)]
 mod tests;
+mod thrift;
+mod thrift_skip;
 
 pub use checker::Report;
 pub use config::{COVERED, Config, Target};

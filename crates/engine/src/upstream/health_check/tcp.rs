@@ -33,12 +33,24 @@ impl Conn {
     }
     /// Sends, and reads until there is what is expected.
     pub async fn check(&mut self, t: &Tcp) -> Result<(), Ended> {
-        if !t.send.is_empty() {
-            self.out.chunk(t.send.clone().into());
-        }
-        poll_fn(|cx| self.poll(cx, t)).await
+        self.ask(&t.send, |answer| Ok(t.receive.is_in(answer).then_some(()))).await
     }
-    fn poll(&mut self, cx: &mut Context<'_>, t: &Tcp) -> Poll<Result<(), Ended>> {
+    /// Sends, and reads until `judge` can say something of what has come.
+    pub async fn ask<T>(
+        &mut self,
+        send: &Bytes,
+        judge: impl Fn(&[u8]) -> Result<Option<T>, Ended>,
+    ) -> Result<T, Ended> {
+        if !send.is_empty() {
+            self.out.chunk(send.clone().into());
+        }
+        poll_fn(|cx| self.poll(cx, &judge)).await
+    }
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        judge: &impl Fn(&[u8]) -> Result<Option<T>, Ended>,
+    ) -> Poll<Result<T, Ended>> {
         if let Poll::Ready(Err(_)) = self.io.poll_write(cx, &mut self.out) {
             return Poll::Ready(Err(Ended));
         }
@@ -48,9 +60,9 @@ impl Conn {
                 Ok(_) => {}
             }
             let n = self.read.len();
-            if t.receive.is_in(self.read.data()) {
+            if let Some(found) = judge(self.read.data())? {
                 self.read.consume(n);
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(found));
             }
             if n > MOST {
                 return Poll::Ready(Err(Ended));
