@@ -14,7 +14,7 @@ use crate::flags::{Flag, Flags};
 use crate::metadata::{LazyMetadata, Metadata};
 use crate::route::{Route, RouteSource};
 use crate::tracing::{Active, Reason};
-use nuncio_wire::{ResponseHead, Version};
+use nuncio_wire::{RequestHead, ResponseHead, Version};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -352,6 +352,10 @@ pub struct StreamInfo {
     pub buffered: Cell<usize>,
     /// The request is a health check (set by the health check filter).
     pub health_check: Cell<bool>,
+    /// `:scheme` becomes that of the connection to the host (`scheme_header_transformation.match_upstream`).
+    pub scheme_of_upstream: Cell<bool>,
+    /// Hosts are not told the client's address by a PROXY header (`add_proxy_protocol_connection_state: false`).
+    pub hides_addresses: Cell<bool>,
     /// `%VIRTUAL_CLUSTER_NAME%`.
     pub virtual_cluster: RefCell<Option<Arc<str>>>,
     /// `%STREAM_ID%` of a proxied connection, where it is logged; that of a request is its request id.
@@ -395,6 +399,8 @@ impl StreamInfo {
             random: Cell::new(random),
             buffered: Cell::new(0),
             health_check: Cell::new(false),
+            scheme_of_upstream: Cell::new(false),
+            hides_addresses: Cell::new(false),
             virtual_cluster: RefCell::default(),
             stream_id: RefCell::default(),
             filter_state: RefCell::default(),
@@ -459,6 +465,8 @@ pub struct StreamShared {
     deadline: RefCell<Option<Deadline>>,
     deadline_passed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// The request's head for entries of the access log while filters hold it; only when there are such entries.
+    pub shown: RefCell<Option<Box<RequestHead>>>,
 }
 
 #[derive(Default)]
@@ -506,6 +514,7 @@ impl StreamShared {
             deadline: RefCell::default(),
             deadline_passed: Cell::new(false),
             waker: RefCell::default(),
+            shown: RefCell::default(),
         })
     }
     /// The stream is over, and its log is written: its memory is kept for another one, since it is large and every
@@ -522,6 +531,7 @@ impl StreamShared {
         *s.deadline.get_mut() = None;
         s.deadline_passed.set(false);
         *s.waker.get_mut() = None;
+        *s.shown.get_mut() = None;
         let _ = FREE.try_with(|f| {
             let mut f = f.borrow_mut();
             if f.len() < KEEP {
@@ -590,6 +600,12 @@ impl StreamShared {
             self.interrupt.borrow_mut().get_or_insert(i);
         } else if d.sleep.kind() == TimerKind::Other {
             d.quiet_until = d.sleep.not_before();
+        }
+    }
+    /// The request's head as it is now, for entries of the access log that come before its end.
+    pub fn show(&self, head: &RequestHead) {
+        if let Some(shown) = &mut *self.shown.borrow_mut() {
+            (**shown).clone_from(head);
         }
     }
     /// Sends a 1xx head to the client before the response.

@@ -142,7 +142,7 @@ async fn choose(
             Some(b"http/1.1" | b"http/1.0") => false,
             _ => match sniff(&mut io, &mut read, hcm, info).await {
                 Some(http2) => http2,
-                None if hcm.timeouts.max_connection.is_some_and(|t| info.start + t <= clock::now()) => {
+                None if hcm.timeouts.max_connection(info).is_some_and(|t| info.start + t <= clock::now()) => {
                     return Err((CloseReason::Local, false));
                 }
                 None if hcm.timeouts.idle.is_some_and(|t| began + t <= clock::now()) => {
@@ -178,7 +178,7 @@ async fn sniff(io: &mut Io, read: &mut ReadBuf, hcm: &Hcm, info: &ConnInfo) -> O
             }
         }
     });
-    let age = hcm.timeouts.max_connection;
+    let age = hcm.timeouts.max_connection(info);
     let left = age.map(|t| (info.start + t).saturating_duration_since(clock::now()));
     let (kind, limit) = match (hcm.timeouts.idle, left) {
         (None, None) => return bytes.await,

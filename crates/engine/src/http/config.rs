@@ -21,12 +21,14 @@ use crate::stats::{HttpStats, ListenerHttpStats, TracingStats};
 use nuncio_api::envoy::config::core::v3::{Http1ProtocolOptions, Http2ProtocolOptions, HttpProtocolOptions};
 use nuncio_api::envoy::extensions::filters::http::router::v3::Router as RouterConfig;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
+use nuncio_api::envoy::r#type::matcher::v3::StringMatcher as StringMatcherConfig;
+use nuncio_api::envoy::r#type::v3::Percent;
 use nuncio_core::address::local_ip;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::{BuildCx, NodeInfo};
 use nuncio_core::kinds::DynEarlyHeaderMutation;
-use nuncio_core::matchers::CidrSet;
+use nuncio_core::matchers::{CidrSet, StringMatcher};
 use nuncio_core::pipeline::{Chain, ChainFilter};
 use nuncio_core::route::FilterId;
 use nuncio_core::runtime::{RuntimeNumber, ServerState};
@@ -58,10 +60,12 @@ pub const COVERED: &[Covered] = &[
             "server_header_transformation",
             "max_request_headers_kb",
             "stream_idle_timeout",
+            "stream_flush_timeout",
             "request_timeout",
             "request_headers_timeout",
             "http1_safe_max_connection_duration",
             "drain_timeout",
+            "drain_timeout_jitter",
             "delayed_close_timeout",
             "access_log",
             "use_remote_address",
@@ -77,9 +81,12 @@ pub const COVERED: &[Covered] = &[
             "original_ip_detection_extensions",
             "early_header_mutation_extensions",
             "scheme_header_transformation",
+            "forward_proto_config",
+            "add_proxy_protocol_connection_state",
             "append_x_forwarded_port",
             "request_id_extension",
             "flush_access_log_on_new_request",
+            "access_log_flush_interval",
             "access_log_options",
             "proxy_100_continue",
             "normalize_path",
@@ -117,15 +124,19 @@ pub const COVERED: &[Covered] = &[
         &[
             "idle_timeout",
             "max_connection_duration",
+            "max_connection_duration_jitter",
             "max_stream_duration",
             "max_headers_count",
             "headers_with_underscores_action",
             "max_requests_per_connection",
+            "max_response_headers_kb",
         ],
     ),
     Covered::new(
         "envoy.config.core.v3.Http1ProtocolOptions",
         &[
+            "send_fully_qualified_url",
+            "ignore_http_11_upgrade",
             "allow_absolute_url",
             "accept_http_10",
             "default_host_for_http_10",
@@ -157,11 +168,23 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.core.v3.Http2ProtocolOptions.SettingsParameter", &["identifier", "value"]),
     Covered::new(
         "envoy.extensions.filters.http.router.v3.Router",
-        &["suppress_envoy_headers", "dynamic_stats", "start_child_span", "upstream_http_filters"],
+        &[
+            "suppress_envoy_headers",
+            "dynamic_stats",
+            "start_child_span",
+            "upstream_http_filters",
+            "strict_check_headers",
+            "respect_expected_rq_timeout",
+            "suppress_grpc_request_failure_code_stats",
+        ],
     ),
     Covered::new(
         "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager.HcmAccessLogOptions",
-        &["flush_access_log_on_new_request"],
+        &[
+            "access_log_flush_interval",
+            "flush_access_log_on_new_request",
+            "flush_log_on_tunnel_successfully_established",
+        ],
     ),
 ];
 
@@ -282,6 +305,10 @@ pub struct HcmPlan {
     pub path: PathRules,
     /// `flush_access_log_on_new_request`: the log has an entry for the beginning of a request, too.
     pub(super) log_beginnings: bool,
+    /// `access_log_flush_interval`: and one each such time, for as long as it takes.
+    pub(super) log_every: Option<Duration>,
+    /// `flush_log_on_tunnel_successfully_established`: and one when it has become a tunnel.
+    pub(super) log_tunnels: bool,
     /// `access_log`
     pub access_logs: Vec<nuncio_core::access_log::Logger>,
     /// `local_reply_config`
@@ -324,6 +351,9 @@ impl HcmPlan {
         };
         let runtime = cx.server.runtime().snapshot();
         let mut common = c.common_http_protocol_options.unwrap_or_default();
+        if common.max_response_headers_kb.is_some() {
+            return Err("Error: max_response_headers_kb cannot be set on http_connection_manager.".into());
+        }
         common.max_headers_count.get_or_insert_with(|| {
             runtime.number("envoy.reloadable_features.max_request_headers_count", 100) as u32
         });
@@ -343,14 +373,17 @@ impl HcmPlan {
             },
             stream_idle: Some(duration_or(&c.stream_idle_timeout, Duration::from_secs(300))?)
                 .filter(|d| !d.is_zero()),
+            stream_flush: duration(&c.stream_flush_timeout)?,
             request: duration(&c.request_timeout)?.filter(|d| !d.is_zero()),
             request_headers: duration(&c.request_headers_timeout)?.filter(|d| !d.is_zero()),
             max_stream: duration(&common.max_stream_duration)?.filter(|d| !d.is_zero()),
             max_connection: duration(&common.max_connection_duration)?,
+            max_connection_jitter: percent(common.max_connection_duration_jitter),
             http1_safe: c.http1_safe_max_connection_duration,
             delayed_close: Some(duration_or(&c.delayed_close_timeout, Duration::from_secs(1))?)
                 .filter(|d| !d.is_zero()),
             drain: duration_or(&c.drain_timeout, Duration::from_secs(5))?,
+            drain_jitter: percent(c.drain_timeout_jitter),
         };
         let head_kb = c.max_request_headers_kb.map_or_else(
             || runtime.number("envoy.reloadable_features.max_request_headers_size_kb", 60),
@@ -390,6 +423,10 @@ impl HcmPlan {
             .access_log_options
             .as_ref()
             .map_or(c.flush_access_log_on_new_request, |o| o.flush_access_log_on_new_request);
+        let interval = c.access_log_options.as_ref().map(|o| o.access_log_flush_interval);
+        plan.log_every = duration(&interval.unwrap_or(c.access_log_flush_interval))?;
+        plan.log_tunnels =
+            c.access_log_options.is_some_and(|o| o.flush_log_on_tunnel_successfully_established);
         plan.early_mutations =
             c.early_header_mutation_extensions.iter().map(|e| early(e, &cx)).collect::<BuildResult<_>>()?;
         plan.origin = Origin::new(c)?.map(Arc::new);
@@ -454,13 +491,16 @@ impl HcmPlan {
             timeouts: Timeouts {
                 idle: Some(Duration::from_secs(3600)),
                 stream_idle: Some(Duration::from_secs(300)),
+                stream_flush: None,
                 request: None,
                 request_headers: None,
                 max_stream: None,
                 max_connection: None,
+                max_connection_jitter: 0.0,
                 http1_safe: false,
                 delayed_close: Some(Duration::from_secs(1)),
                 drain: Duration::from_secs(5),
+                drain_jitter: 0.0,
             },
             h1: Arc::default(),
             h2: Arc::default(),
@@ -485,6 +525,8 @@ impl HcmPlan {
             preserve_external_request_id: false,
             always_set_request_id_in_response: false,
             log_beginnings: false,
+            log_every: None,
+            log_tunnels: false,
             origin: None,
             pack_trace_reason: true,
             forwarded_cert: ForwardedCert::default(),
@@ -528,6 +570,11 @@ impl HcmPlan {
         let last = self.router.clone().map_or(Last::Nothing, Last::Router);
         Hcm::new(self.clone(), last)
     }
+}
+
+/// A percentage as a part of the whole.
+fn percent(p: Option<Percent>) -> f64 {
+    p.map_or(0.0, |p| p.value / 100.0)
 }
 
 /// Where the stats of its filters go.
@@ -627,8 +674,18 @@ fn h1_settings(
             _ => h1::Underscores::Allow,
         },
         header_case: super::header_case::header_case(o.header_key_format.as_ref())?,
+        ignore_upgrade: ignored_upgrades(&o.ignore_http_11_upgrade)?,
         ..Default::default()
     })
+}
+
+/// `ignore_http_11_upgrade`
+fn ignored_upgrades(all: &[StringMatcherConfig]) -> BuildResult<Option<h1::IgnoreUpgrade>> {
+    let all = all.iter().map(StringMatcher::new).collect::<BuildResult<Vec<_>>>()?;
+    if all.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(h1::IgnoreUpgrade(Arc::new(move |token| all.iter().any(|m| m.matches(token))))))
 }
 
 /// Settings of HTTP/2 connections, of either side.

@@ -6,7 +6,9 @@ use nuncio_api::envoy::data::accesslog::v3::AccessLogType;
 use nuncio_core::Exchange;
 use nuncio_core::clock;
 use nuncio_core::format::FormatCx;
+use nuncio_core::info::StreamShared;
 use nuncio_core::pipeline::Finalizer;
+use nuncio_wire::{HeaderMap, RequestHead, ResponseHead};
 
 impl Finalizer for Hcm {
     fn done(&self, ex: &Exchange) {
@@ -34,23 +36,40 @@ impl Finalizer for Hcm {
 impl Hcm {
     /// Writes an entry about an exchange.
     pub(super) fn log(&self, ex: &Exchange, log_type: AccessLogType) {
-        let info = &ex.sx.info;
+        let said = Said { response: ex.response.as_ref(), trailers: ex.response_trailers.as_deref() };
+        self.log_parts(&ex.sx, &ex.request, said, log_type);
+    }
+    /// Writes an entry about an exchange that somebody holds parts of.
+    pub(super) fn log_parts(
+        &self,
+        sx: &StreamShared,
+        request: &RequestHead,
+        said: Said<'_>,
+        log_type: AccessLogType,
+    ) {
         if self.plan.access_logs.is_empty() {
             return;
         }
-        crate::router::note_route_cluster(ex);
-        let route = ex.sx.current_route();
+        crate::router::note_route_cluster(request, sx);
+        let route = sx.current_route();
         // The body of a local reply Envoy has forgotten by now.
         let cx = FormatCx {
-            request: Some(&ex.request.headers),
-            response: ex.response.as_ref().map(|r| (r.status, &r.headers)),
-            trailers: ex.response_trailers.as_deref(),
+            request: Some(&request.headers),
+            response: said.response.map(|r| (r.status, &r.headers)),
+            trailers: said.trailers,
             route: route.as_deref(),
             log_type,
-            ..FormatCx::new(info, &ex.sx.conn)
+            ..FormatCx::new(&sx.info, &sx.conn)
         };
         for log in &self.plan.access_logs {
             log.log(&cx);
         }
     }
+}
+
+/// What was answered so far.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Said<'a> {
+    pub response: Option<&'a ResponseHead>,
+    pub trailers: Option<&'a HeaderMap>,
 }

@@ -20,7 +20,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Response bytes that may wait before no more are pulled.
 const HIGH_WATER: usize = 64 * 1024;
@@ -341,7 +341,7 @@ impl H1Conn {
     /// `max_connection_duration` has passed; counted once, and begins a drain.
     fn is_old(&self) -> bool {
         let t = &self.hcm.timeouts;
-        let Some(max) = t.max_connection else { return false };
+        let Some(max) = t.max_connection(&self.info) else { return false };
         if self.aged.get() || clock::now() < self.info.start + max {
             return self.aged.get();
         }
@@ -356,7 +356,7 @@ impl H1Conn {
     }
     /// Ready when a connection that never had a request is too old to go on.
     fn poll_age(&self, cx: &mut Context<'_>, timer: &mut Option<Box<Sleep>>) -> Poll<()> {
-        let Some(max) = self.hcm.timeouts.max_connection else { return Poll::Pending };
+        let Some(max) = self.hcm.timeouts.max_connection(&self.info) else { return Poll::Pending };
         while !self.is_old() {
             let at = self.info.start + max;
             let sleep =
@@ -541,6 +541,13 @@ impl Downstream for H1Conn {
         self.hcm.stats.downstream_rq_tx_reset().inc();
         self.gone.set(Some(CloseReason::LocalReset));
     }
+    fn flush_timeout(&self, _: Option<Duration>) -> Option<Duration> {
+        self.hcm.timeouts.idle // to Envoy the request is over, and its connection idle
+    }
+    fn unread(&self) {
+        self.hcm.stats.downstream_cx_idle_timeout().inc();
+        self.gone.set(Some(CloseReason::LocalReset));
+    }
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
         if self.gone.get().is_some() {
             return Poll::Ready(Gone::Disconnected);
@@ -579,7 +586,7 @@ impl Downstream for H1Conn {
             return false;
         }
         codec.announce_close();
-        self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain));
+        self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain()));
         true
     }
     fn count_unread(&self, sx: &StreamShared) {

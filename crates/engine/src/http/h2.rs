@@ -22,7 +22,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One downstream connection.
 pub struct H2Conn {
@@ -284,7 +284,7 @@ impl H2Conn {
     /// Asks the client to go elsewhere; streams are still taken for `drain_timeout`, as in Envoy.
     fn drain(&self) {
         if self.drain_until.get().is_none() {
-            self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain));
+            self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain()));
             self.mux.codec(Connection::shutdown_notice);
             self.mux.wake();
         }
@@ -298,7 +298,7 @@ impl H2Conn {
     }
     /// `max_connection_duration`
     fn poll_age(&self, cx: &mut Context<'_>, timers: &mut Idle) {
-        let Some(max) = self.hcm.timeouts.max_connection else { return };
+        let Some(max) = self.hcm.timeouts.max_connection(&self.info) else { return };
         if self.closing.get() || self.drain_until.get().is_some() {
             return;
         }
@@ -316,7 +316,7 @@ impl H2Conn {
         if self.closing.get() || self.drain_until.get().is_some() {
             return false;
         }
-        self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain));
+        self.drain_until.set(Some(clock::now() + self.hcm.timeouts.drain()));
         self.mux.codec(Connection::shutdown_notice);
         self.mux.wake();
         true
@@ -396,6 +396,13 @@ impl Downstream for H2Stream {
         };
         self.conn.hcm.stats.downstream_rq_tx_reset().inc();
         self.conn.mux.reset(self.slot, code);
+    }
+    fn flush_timeout(&self, stream: Option<Duration>) -> Option<Duration> {
+        stream
+    }
+    fn unread(&self) {
+        self.conn.hcm.http2_stats().tx_flush_timeout().inc();
+        self.conn.mux.reset(self.slot, ErrorCode::INTERNAL_ERROR);
     }
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone> {
         self.conn.mux.poll_reset(self.slot, cx).map(|(r, details)| gone(r, details))

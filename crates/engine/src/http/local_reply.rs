@@ -93,7 +93,7 @@ pub struct Rewriter(pub Arc<LocalReplies>);
 
 impl ReplyRewriter for Rewriter {
     fn rewrite(&self, ex: &Exchange, r: &mut LocalReply) -> Rc<str> {
-        crate::router::note_route_cluster(ex);
+        crate::router::note_route_cluster(&ex.request, &ex.sx);
         let info = &ex.sx.info;
         // Filters look at the code, and formats too.
         info.response_code.set(r.status);

@@ -41,10 +41,10 @@ use local_reply::Rewriter;
 use nuncio_core::LocalBoxFuture;
 use nuncio_core::exchange::ReplyRewriter;
 use nuncio_core::filter::Step;
-use nuncio_core::info::StreamShared;
+use nuncio_core::info::{ConnInfo, StreamShared};
 use nuncio_core::pipeline::{Chain, Terminal};
 use nuncio_core::route::RouteSource;
-use nuncio_core::{Body, Exchange};
+use nuncio_core::{Body, Exchange, rng};
 use nuncio_wire::{RequestHead, ResponseHead};
 use rds::RouteCell;
 use scopes::ScopeSource;
@@ -89,6 +89,8 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// `stream_idle_timeout`
     pub stream_idle: Option<Duration>,
+    /// `stream_flush_timeout`, where it is set: zero switches it off. Otherwise `stream_idle_timeout` counts.
+    pub stream_flush: Option<Duration>,
     /// `request_timeout`
     pub request: Option<Duration>,
     /// `request_headers_timeout`
@@ -97,12 +99,36 @@ pub struct Timeouts {
     pub max_stream: Option<Duration>,
     /// `common_http_protocol_options.max_connection_duration`
     pub max_connection: Option<Duration>,
+    /// `common_http_protocol_options.max_connection_duration_jitter`: so much longer at most, as a part of it.
+    pub max_connection_jitter: f64,
     /// `http1_safe_max_connection_duration`: an old HTTP/1 connection ends with the response to its next request.
     pub http1_safe: bool,
     /// `delayed_close_timeout`
     pub delayed_close: Option<Duration>,
     /// `drain_timeout`
     pub drain: Duration,
+    /// `drain_timeout_jitter`: so much longer at most, as a part of it.
+    pub drain_jitter: f64,
+}
+
+impl Timeouts {
+    /// How old the connection may become.
+    pub fn max_connection(&self, conn: &ConnInfo) -> Option<Duration> {
+        let max = self.max_connection?;
+        if self.max_connection_jitter == 0.0 {
+            return Some(max);
+        }
+        // Always the same for one connection, which need not remember it.
+        let share = (conn.id.get().wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as f64 / f64::from(u32::MAX);
+        Some(max + max.mul_f64(self.max_connection_jitter * share))
+    }
+    /// How long a connection whose drain begins now is open for.
+    pub fn drain(&self) -> Duration {
+        match self.drain_jitter {
+            0.0 => self.drain,
+            j => self.drain + self.drain.mul_f64(j * rng::f64()),
+        }
+    }
 }
 
 /// The last filter of a chain.
@@ -224,5 +250,54 @@ impl Hcm {
     }
     fn http2_stats(&self) -> &Http2Stats {
         self.http2.get_or_init(|| Http2Stats::new(&self.plan.root_scope.scope("http2")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nuncio_core::address::Address;
+
+    #[test]
+    fn jitter_only_lengthens_and_stays_the_same_for_a_connection() {
+        let secs = Duration::from_secs;
+        let t = |jitter| Timeouts {
+            max_connection: Some(secs(100)),
+            max_connection_jitter: jitter,
+            drain: secs(10),
+            drain_jitter: jitter,
+            idle: None,
+            stream_idle: None,
+            stream_flush: None,
+            request: None,
+            request_headers: None,
+            max_stream: None,
+            http1_safe: false,
+            delayed_close: None,
+        };
+        let here = || Address::Internal(Default::default(), Default::default());
+        let age = |t: &Timeouts, id| t.max_connection(&ConnInfo::new(id, Arc::default(), here(), here()));
+        assert_eq!((age(&t(0.0), 7), t(0.0).drain()), (Some(secs(100)), secs(10)));
+        let half = t(0.5);
+        let ages: Vec<_> = (0..1000).filter_map(|id| age(&half, id)).collect();
+        assert!(ages.iter().all(|a| (secs(100)..=secs(150)).contains(a)));
+        for part in 0..5 {
+            let from = secs(100 + part * 10);
+            let n = ages.iter().filter(|a| (from..from + secs(10)).contains(*a)).count();
+            assert!((150..250).contains(&n), "{n} from {from:?}");
+        }
+        assert_eq!(age(&half, 3), age(&half, 3));
+        let drains: Vec<_> = (0..100).map(|_| half.drain()).collect();
+        assert!(drains.iter().all(|d| (secs(10)..=secs(15)).contains(d)));
+        assert!(drains.iter().any(|d| *d != drains[0]));
+        assert_eq!(
+            Timeouts { max_connection: None, ..half }.max_connection(&ConnInfo::new(
+                1,
+                Arc::default(),
+                here(),
+                here()
+            )),
+            None
+        );
     }
 }

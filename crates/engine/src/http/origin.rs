@@ -14,6 +14,7 @@ use nuncio_api::envoy::extensions::request_id::uuid::v3::UuidRequestIdConfig;
 use nuncio_api::extensions::unregistered;
 use nuncio_core::coverage::Covered;
 use nuncio_core::error::BuildResult;
+use nuncio_core::info::ConnInfo;
 use nuncio_core::matchers::CidrSet;
 use nuncio_wire::{HeaderMap, HeaderName, name};
 use prost::Name;
@@ -21,7 +22,14 @@ use std::net::{IpAddr, SocketAddr};
 
 /// What is read of the messages about it.
 pub const COVERED: &[Covered] = &[
-    Covered::new("envoy.config.core.v3.SchemeHeaderTransformation", &["scheme_to_overwrite"]),
+    Covered::new(
+        "envoy.config.core.v3.SchemeHeaderTransformation",
+        &["scheme_to_overwrite", "match_upstream"],
+    ),
+    Covered::new(
+        "envoy.extensions.filters.network.http_connection_manager.v3.ForwardProtoConfig",
+        &["https_destination_ports", "http_destination_ports"],
+    ),
     Covered::new(
         "envoy.extensions.http.original_ip_detection.xff.v3.XffConfig",
         &["xff_num_trusted_hops", "xff_trusted_cidrs", "skip_xff_append"],
@@ -50,8 +58,14 @@ pub struct Origin {
     detections: Vec<Detection>,
     /// `scheme_to_overwrite`
     pub scheme: Option<&'static str>,
+    /// `scheme_header_transformation.match_upstream`
+    pub scheme_of_upstream: bool,
+    /// `add_proxy_protocol_connection_state: false`
+    pub hides_addresses: bool,
     /// `append_x_forwarded_port`
     pub append_port: bool,
+    /// `forward_proto_config`: ports with TLS, and without.
+    ports: [Box<[u32]>; 2],
 }
 
 enum Detection {
@@ -98,10 +112,30 @@ impl Origin {
                 "https" => "https",
                 _ => "http",
             }),
+            scheme_of_upstream: c.scheme_header_transformation.as_ref().is_some_and(|s| s.match_upstream),
+            hides_addresses: c.add_proxy_protocol_connection_state == Some(false),
             append_port: c.append_x_forwarded_port,
+            ports: c.forward_proto_config.as_ref().map_or_else(Default::default, |p| {
+                [&p.https_destination_ports, &p.http_destination_ports].map(|p| p.clone().into())
+            }),
         };
-        let default = o.detections.is_empty() && o.scheme.is_none() && !o.append_port;
+        let default = o.detections.is_empty()
+            && o.scheme.is_none()
+            && !o.scheme_of_upstream
+            && !o.hides_addresses
+            && !o.append_port
+            && o.ports.iter().all(|p| p.is_empty());
         Ok((!default).then_some(o))
+    }
+    /// The protocol that the client spoke, as the port says that somebody in front of us was connected to (PROXY).
+    pub fn protocol(&self, conn: &ConnInfo) -> Option<&'static str> {
+        if self.ports.iter().all(|p| p.is_empty()) {
+            return None;
+        }
+        let local = conn.local.borrow();
+        let port = local.port().filter(|_| *local != conn.direct_local)?;
+        let at = self.ports.iter().position(|p| p.contains(&port.into()))?;
+        Some(["https", "http"][at])
     }
     /// True when extensions say where a request comes from.
     pub fn detects(&self) -> bool {

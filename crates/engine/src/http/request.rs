@@ -102,7 +102,8 @@ impl Hcm {
     /// Envoy's `mutateRequestHeaders`, in its order, because the order of headers shows.
     fn mutate(&self, h: &mut HeaderMap, sx: &StreamShared) -> Option<Box<LocalReply>> {
         let (p, conn) = (&self.plan, &sx.conn);
-        let encrypted = conn.tls.get().is_some();
+        let by_port = p.origin.as_ref().and_then(|o| o.protocol(conn));
+        let encrypted = by_port.map_or(conn.tls.get().is_some(), |p| p == "https");
         for m in &p.early_mutations {
             m.mutate(h, sx);
         }
@@ -157,6 +158,12 @@ impl Hcm {
             h.set(name::X_FORWARDED_PROTO, scheme.as_bytes());
         }
         set_scheme(h, encrypted);
+        if let Some(o) = &p.origin {
+            sx.info.scheme_of_upstream.set(o.scheme_of_upstream && o.scheme.is_none());
+            // What a PROXY header said is known all the same.
+            let direct = peer == conn.direct_remote && *conn.local.borrow() == conn.direct_local;
+            sx.info.hides_addresses.set(o.hides_addresses && direct);
+        }
 
         let internal = checked && trusted.is_some_and(|ip| p.internal_addresses.contains(ip));
         let edge = !internal && p.use_remote_address;

@@ -30,7 +30,7 @@ impl Hcm {
             }
             _ => {}
         }
-        if p.always_set_request_id_in_response
+        if (p.always_set_request_id_in_response || ex.request.headers.contains(name::X_ENVOY_FORCE_TRACE))
             && let Some(id) = ex.request.headers.get(name::X_REQUEST_ID)
         {
             h.set(name::X_REQUEST_ID, id);

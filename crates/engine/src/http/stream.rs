@@ -3,7 +3,9 @@
 //! The protocol drivers ([`h1`](super::h1), [`h2`](super::h2)) call [`drive`] with a [`Downstream`] that knows how
 //! their protocol writes heads and data, and how it learns that the client is gone.
 
+use super::done::Said;
 use super::premature;
+use super::request::is_upgrade;
 use super::timers::Timers;
 use super::upgrade::Verdict;
 use super::{Hcm, Last};
@@ -20,7 +22,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The client's side of one exchange.
 pub trait Downstream {
@@ -39,6 +41,10 @@ pub trait Downstream {
     fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>>;
     /// Ends the stream (HTTP/1: the connection) without a whole response.
     fn reset(&self, reason: ResetReason);
+    /// How long a client has to take the rest of a response that is complete; `stream` is the stream's limit.
+    fn flush_timeout(&self, stream: Option<Duration>) -> Option<Duration>;
+    /// It took longer.
+    fn unread(&self);
     /// Ready when the client is gone or has reset the stream.
     fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<Gone>;
     /// Do not take another request on this connection.
@@ -175,6 +181,11 @@ async fn pass<D: Downstream>(
                     Poll::Pending => {
                         waited = true;
                         timers.poll(cx, &sx, d.idle_timer());
+                        if timers.log_due(cx) {
+                            let shown = sx.shown.take().unwrap_or_default();
+                            hcm.log_parts(&sx, &shown, Said::default(), AccessLogType::DownstreamPeriodic);
+                            *sx.shown.borrow_mut() = Some(shown);
+                        }
                         d.poll_gone(cx).map(Err)
                     }
                 }
@@ -246,6 +257,10 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
     send_informational(d, &sx);
     let Some(mut head) = run.ex.response.take() else { return d.reset(ResetReason::LocalReset) };
     hcm.finish_response_head(&mut head, &run.ex, d);
+    if hcm.plan.log_tunnels && opens_tunnel(&run.ex.request, &head) {
+        let said = Said { response: Some(&head), trailers: None };
+        hcm.log_parts(&sx, &run.ex.request, said, AccessLogType::DownstreamTunnelSuccessfullyEstablished);
+    }
     let end = run.ex.response_body.is_end();
     d.send_head(&mut head, end);
     sx.info.times.ds_tx_beg.set(Some(clock::now()));
@@ -254,7 +269,7 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
     let body = &mut run.ex.response_body;
     let mut ended = end;
     let done = poll_fn(|cx| {
-        let mut interrupt = sx.poll_beside(cx);
+        let (mut interrupt, mut complete) = (sx.poll_beside(cx), false);
         loop {
             if let Some(i) = interrupt {
                 return Poll::Ready(Err(match i {
@@ -263,12 +278,19 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
                 }));
             }
             if ended {
-                return d.poll_flush(cx).map_err(Fail::Gone);
+                let flushed = d.poll_flush(cx);
+                if flushed.is_pending() && timers.poll_flush(cx, &sx, d).is_ready() {
+                    return Poll::Ready(Err(Fail::Unread));
+                }
+                return flushed.map_err(Fail::Gone);
             }
             match d.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(g)) => return Poll::Ready(Err(Fail::Gone(g))),
-                Poll::Pending => break,
+                Poll::Pending => {
+                    complete = body.is_end();
+                    break;
+                }
             }
             match body.poll_frame(cx, &sx) {
                 Poll::Ready(Some(Ok(Frame::Data(c)))) => {
@@ -294,7 +316,18 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
             // What runs beside the stream has had its turn, but the body may have something to say.
             interrupt = sx.take_interrupt();
         }
+        if complete {
+            // All that is left to do is the client's.
+            return match timers.poll_flush(cx, &sx, d) {
+                Poll::Ready(()) => Poll::Ready(Err(Fail::Unread)),
+                Poll::Pending => d.poll_gone(cx).map(|g| Err(Fail::Gone(g))),
+            };
+        }
         timers.poll(cx, &sx, d.idle_timer());
+        if timers.log_due(cx) {
+            let said = Said { response: run.ex.response.as_ref(), trailers: None };
+            hcm.log_parts(&sx, &run.ex.request, said, AccessLogType::DownstreamPeriodic);
+        }
         d.poll_gone(cx).map(|g| Err(Fail::Gone(g)))
     })
     .await;
@@ -302,6 +335,10 @@ async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers:
         Ok(()) => sx.info.times.ds_tx_end.set(Some(clock::now())),
         Err(Fail::Gone(g)) => client_gone(&sx, g),
         Err(Fail::Reset(r)) => cut(d, &sx, r),
+        Err(Fail::Unread) => {
+            sx.info.times.ds_tx_end.set(Some(clock::now())); // the stream itself is over, as Envoy sees it
+            d.unread();
+        }
         Err(Fail::Body(BodyError::Reset(r))) => {
             sx.info.set_flag(r.flag());
             let details = format!("upstream_reset_after_response_started{{{}}}", r.text());
@@ -336,8 +373,15 @@ fn cut<D: Downstream>(d: &D, sx: &StreamShared, reason: ResetReason) {
     }
 }
 
+/// What follows the response's head is no HTTP any more: an upgrade or CONNECT was granted.
+fn opens_tunnel(request: &RequestHead, head: &ResponseHead) -> bool {
+    is_upgrade(&head.headers) || (request.is_connect() && (200..300).contains(&head.status))
+}
+
 enum Fail {
     Gone(Gone),
+    /// The client does not read the rest of a response that is complete.
+    Unread,
     Body(BodyError),
     Reset(ResetReason),
     Reply(Box<LocalReply>),

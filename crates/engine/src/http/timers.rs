@@ -15,7 +15,7 @@ use nuncio_wire::{HeaderMap, RequestHead, name};
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// gRPC's `DEADLINE_EXCEEDED`.
@@ -26,6 +26,8 @@ const DEADLINE_EXCEEDED: u32 = 4;
 pub struct RouteTimers {
     /// `RouteAction.idle_timeout`; zero switches the idle timeout off.
     pub idle: Option<Duration>,
+    /// `RouteAction.flush_timeout`; zero switches it off.
+    pub flush: Option<Duration>,
     /// `RouteAction.max_stream_duration`
     pub duration: Option<MaxDuration>,
 }
@@ -90,6 +92,8 @@ pub struct Timers<'a> {
     hcm: &'a Hcm,
     idle: Option<Duration>,
     limits: Option<Box<Limits>>,
+    /// `stream_flush_timeout`, once the whole response waits for the client.
+    flush: Option<Box<Sleep>>,
 }
 
 /// The timers that are not usual.
@@ -99,6 +103,8 @@ struct Limits {
     duration: Option<Sleep>,
     /// Where the idle timer rests when the route sets it.
     idle: Option<Option<Sleep>>,
+    /// `access_log_flush_interval`: when the next entry is due.
+    log: Option<Sleep>,
     /// The route whose timers hold, as its address; only compared.
     route: Option<*const ()>,
 }
@@ -107,8 +113,9 @@ impl<'a> Timers<'a> {
     /// Timers of a stream that begins.
     pub fn new(hcm: &'a Hcm, ex: &mut Exchange, d: &impl Downstream) -> Timers<'a> {
         let t = &hcm.timeouts;
-        let mut timers = Timers { hcm, idle: t.stream_idle, limits: None };
-        if t.request.is_none() && t.max_stream.is_none() && !hcm.routes_set_timers() {
+        let mut timers = Timers { hcm, idle: t.stream_idle, limits: None, flush: None };
+        let every = hcm.plan.log_every;
+        if t.request.is_none() && t.max_stream.is_none() && every.is_none() && !hcm.routes_set_timers() {
             return timers;
         }
         let began = d.began().unwrap_or(ex.sx.info.start);
@@ -118,8 +125,12 @@ impl<'a> Timers<'a> {
             request: t.request.filter(|_| ex.sx.info.times.ds_rx_end.get().is_none()).map(sleep),
             duration: t.max_stream.map(sleep),
             idle: None,
+            log: every.map(|t| clock::sleep(TimerKind::Other, t)),
             route: None,
         }));
+        if every.is_some() {
+            *ex.sx.shown.borrow_mut() = Some(Box::new(ex.request.clone()));
+        }
         if hcm.routes_set_timers() {
             let route = ex.sx.current_route();
             timers.route(route, Some(&mut ex.request));
@@ -148,11 +159,42 @@ impl<'a> Timers<'a> {
         l.duration = limit.map(|t| clock::sleep_until(TimerKind::Other, l.began + t));
     }
 
-    /// The stream became a tunnel: its request has no end to wait for.
-    pub fn tunnel(&mut self) {
-        if let Some(l) = &mut self.limits {
-            l.request = None;
+    /// True when the access log is to have an entry now, of a stream that goes on.
+    pub fn log_due(&mut self, cx: &mut Context<'_>) -> bool {
+        let (Some(l), Some(every)) = (&mut self.limits, self.hcm.plan.log_every) else { return false };
+        let Some(sleep) = &mut l.log else { return false };
+        let due = Pin::new(&mut *sleep).poll(cx).is_ready();
+        if due {
+            // From now on, as in Envoy: an entry that came late puts off the next.
+            *sleep = clock::sleep(TimerKind::Other, every);
+            let _ = Pin::new(sleep).poll(cx); // it is not over yet
         }
+        due
+    }
+
+    /// The response is complete, but the client does not take its rest: ready when that takes too long.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>, sx: &StreamShared, d: &impl Downstream) -> Poll<()> {
+        if self.flush.is_none() {
+            let Some(limit) = d.flush_timeout(self.flush_timeout(sx)).filter(|t| !t.is_zero()) else {
+                return Poll::Pending;
+            };
+            self.flush = Some(Box::new(clock::sleep(TimerKind::Other, limit)));
+        }
+        self.flush.as_mut().map_or(Poll::Pending, |s| Pin::new(&mut **s).poll(cx))
+    }
+    /// `flush_timeout` of the route, else `stream_flush_timeout`, else whatever holds of `idle_timeout`.
+    fn flush_timeout(&self, sx: &StreamShared) -> Option<Duration> {
+        let t = &self.hcm.timeouts;
+        let route = match self.hcm.routes_set_timers() {
+            true => sx.current_route().and_then(<dyn Route>::downcast::<RouteEntry>),
+            false => None,
+        };
+        let timers = route.as_ref().and_then(|r| r.action.timers());
+        timers
+            .and_then(|r| r.flush)
+            .or(t.stream_flush)
+            .or_else(|| timers.and_then(|r| r.idle))
+            .or(t.stream_idle)
     }
 
     /// Interrupts the stream when it took too long. `idle` is where the idle timer rests.

@@ -50,6 +50,7 @@ pub const COVERED: &[Covered] = &[
             "append_x_forwarded_host",
             "timeout",
             "idle_timeout",
+            "flush_timeout",
             "max_stream_duration",
             "priority",
             "retry_policy",
@@ -275,6 +276,7 @@ impl Action {
 fn timers(a: &pb::RouteAction) -> BuildResult<Option<RouteTimers>> {
     let t = RouteTimers {
         idle: duration(&a.idle_timeout)?,
+        flush: duration(&a.flush_timeout)?,
         duration: match &a.max_stream_duration {
             None => None,
             Some(d) => Some(MaxDuration {
@@ -284,7 +286,7 @@ fn timers(a: &pb::RouteAction) -> BuildResult<Option<RouteTimers>> {
             }),
         },
     };
-    Ok((t.idle.is_some() || t.duration.is_some()).then_some(t))
+    Ok((t.idle.is_some() || t.flush.is_some() || t.duration.is_some()).then_some(t))
 }
 
 fn upgrades(a: &pb::RouteAction) -> BuildResult<Vec<(String, bool)>> {

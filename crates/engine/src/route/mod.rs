@@ -513,7 +513,7 @@ impl Route for RouteEntry {
     fn finalize_reply(&self, status: u16, headers: &mut HeaderMap, ex: &Exchange) {
         // Other actions are replies themselves.
         if matches!(self.action, Action::Cluster(_)) {
-            crate::router::note_route_cluster(ex);
+            crate::router::note_route_cluster(&ex.request, &ex.sx);
             self.response_rules(status, headers, ex);
         }
     }

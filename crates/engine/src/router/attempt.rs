@@ -184,7 +184,12 @@ impl Attempt {
         let began = clock::now();
         let downstream = self.sx.info.protocol.get().unwrap_or(Version::Http11);
         let cluster = &self.account.cluster;
-        let own = cluster.plan.transports.options(Some(&ex.request), &self.sx.conn);
+        let own = cluster.plan.transports.options(Some(&ex.request), &self.sx.conn).map(|mut o| {
+            if self.sx.info.hides_addresses.get() {
+                o.addresses = None;
+            }
+            o
+        });
         let client = cluster.plan.pool_per_connection.then(|| self.sx.conn.id.get());
         let key = PoolKey { options: own, priority: self.priority, client };
         let own = (!key.is_usual()).then(|| self.host.pool_for(key, cluster));

@@ -5,7 +5,7 @@ use crate::upstream::host::HostCounters;
 use crate::upstream::local::{Cluster, LocalHost};
 use nuncio_core::Exchange;
 use nuncio_core::info::StreamShared;
-use nuncio_core::stats::sanitize;
+use nuncio_core::stats::{Codes, sanitize};
 use nuncio_wire::{ResponseHead, name};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +19,8 @@ pub struct Account {
     dynamic: bool,
     /// The request comes from inside (`x-envoy-internal`).
     internal: bool,
+    /// The cluster's own codes are not counted, only that a response came.
+    pub uncoded: bool,
     more: Option<Box<More>>,
 }
 
@@ -35,7 +37,7 @@ struct More {
 impl Account {
     /// An account with a cluster; `route`: what the route itself counts.
     pub fn new(cluster: Rc<Cluster>, dynamic: bool, internal: bool, route: Option<&RequestStats>) -> Account {
-        let mut a = Account { cluster, dynamic, internal, more: None };
+        let mut a = Account { cluster, dynamic, internal, uncoded: false, more: None };
         route.into_iter().for_each(|r| a.also(r.clone()));
         a
     }
@@ -85,12 +87,19 @@ impl Account {
         HostCounters::inc(&host.host.counters.rq_timeout);
         HostCounters::inc(&host.host.counters.rq_error);
         if self.dynamic {
-            s.rq().record(status);
+            self.count(s.rq(), status);
             match self.internal {
                 true => s.internal().record(status),
                 false => s.external().record(status),
             }
             self.requests().for_each(|r| r.rq().record(status));
+        }
+    }
+
+    fn count(&self, rq: Codes<'_>, status: u16) {
+        match self.uncoded {
+            true => rq.record_completed(),
+            false => rq.record(status),
         }
     }
 
@@ -113,7 +122,7 @@ impl Account {
             return;
         }
         let s = &self.cluster.plan.stats;
-        s.rq().record(status);
+        self.count(s.rq(), status);
         match self.internal {
             true => s.internal().record(status),
             false => s.external().record(status),
@@ -134,6 +143,9 @@ impl Account {
             }
         }
         if let Some(m) = &self.more {
+            if let Some(a) = &m.alt {
+                self.count(a.rq(), status);
+            }
             m.charge(&self.cluster, host, status, ms, Kind { internal: self.internal, canary });
         }
     }
@@ -161,7 +173,6 @@ impl More {
         } else {
             (a.external(), a.external_rq_time())
         };
-        a.rq().record(status);
         class.0.record(status);
         if k.canary {
             a.canary().record(status);

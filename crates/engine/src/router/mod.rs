@@ -15,6 +15,7 @@ mod replies;
 pub mod retry;
 pub mod shadow;
 mod span;
+mod strict;
 mod tunnel;
 
 use crate::http::timers;
@@ -35,13 +36,14 @@ use nuncio_core::info::{Interrupt, StreamShared};
 use nuncio_core::route::Route;
 use nuncio_core::stats::sanitize;
 use nuncio_core::{Exchange, Flag, LocalReply};
-use nuncio_wire::{HeaderMap, IdSet, ResponseHead, name};
+use nuncio_wire::{HeaderMap, IdSet, RequestHead, ResponseHead, name};
 use retry::again::After;
 use retry::{Each, RetryRuntime, Tries};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use strict::StrictHeaders;
 
 /// `extensions.filters.http.router.v3.Router`
 pub struct Router {
@@ -55,6 +57,12 @@ pub struct Router {
     zone: String,
     /// `start_child_span`
     child_spans: bool,
+    /// `strict_check_headers`
+    strict: Option<StrictHeaders>,
+    /// `respect_expected_rq_timeout`: another Envoy has said how long the request may take.
+    expects: bool,
+    /// `suppress_grpc_request_failure_code_stats`
+    uncoded_grpc: bool,
     retries: RetryRuntime,
     /// `upstream_http_filters`
     filters: Option<Arc<UpstreamFilters>>,
@@ -72,6 +80,9 @@ impl Router {
             dynamic_stats: c.dynamic_stats.unwrap_or(true),
             zone: sanitize(&cx.node.zone),
             child_spans: c.start_child_span,
+            strict: StrictHeaders::new(&c.strict_check_headers),
+            expects: c.respect_expected_rq_timeout,
+            uncoded_grpc: c.suppress_grpc_request_failure_code_stats,
             retries: RetryRuntime::new(&cx.server.runtime()),
             filters: UpstreamFilters::new(&c.upstream_http_filters, Owner::Router, cx)?,
         })
@@ -135,8 +146,11 @@ impl Router {
                     .flag(Flag::NoClusterFound),
             );
         };
-        note_cluster(ex, &cluster);
+        note_cluster(&ex.sx, &cluster);
         let account = self.account(ex, route, cluster);
+        if let Some(refused) = self.strict.as_ref().and_then(|s| s.refuse(&ex.request.headers)) {
+            return reply(refused);
+        }
         let cluster = &account.cluster;
         if cluster.plan.in_maintenance() {
             cluster.plan.stats.upstream_rq_maintenance_mode().inc();
@@ -177,7 +191,8 @@ impl Router {
         };
         let grpc = c.grpc.filter(|_| ex.request.is_grpc());
         let filters = cluster.plan.http.filters.as_ref().or(self.filters.as_ref()).cloned();
-        let (timeout, mut each) = timeouts(&mut ex.request.headers, c, grpc);
+        let expected = self.expects.then(|| expected(&ex.request.headers)).flatten();
+        let (timeout, mut each) = timeouts(&mut ex.request.headers, c, grpc, expected);
         each.hedge &= filters.is_none(); // a response that comes late would not go through them
         if !self.suppress_envoy_headers {
             set_expected_timeout(&mut ex.request.headers, timeout.after, each.told(), Duration::ZERO);
@@ -189,6 +204,11 @@ impl Router {
             ex.request.headers.set(name::X_ENVOY_ATTEMPT_COUNT, b"1");
         }
         route.finalize_request_headers(&mut ex.request, &ex.sx, &host.host, !self.suppress_envoy_headers);
+        if ex.sx.info.scheme_of_upstream.get() {
+            let tls = cluster.plan.transports.of(&host.host.info).is_tls();
+            ex.request.headers.set(name::SCHEME, if tls { b"https" } else { b"http" });
+        }
+        ex.sx.show(&ex.request);
         // After that, since the route may add a header that asks for retries.
         let mut tries = Tries::new(
             c.retry.as_ref(),
@@ -258,6 +278,7 @@ impl Router {
     fn account(&self, ex: &mut Exchange, route: &RouteEntry, cluster: Rc<Cluster>) -> Account {
         let internal = ex.request.headers.get(name::X_ENVOY_INTERNAL) == Some(b"true");
         let mut account = Account::new(cluster, self.dynamic_stats, internal, route.stats());
+        account.uncoded = self.uncoded_grpc && ex.request.is_grpc();
         if let Some(v) = route.virtual_cluster(&ex.request) {
             *ex.sx.info.virtual_cluster.borrow_mut() = v.name.clone();
             account.also(v.stats.clone());
@@ -292,9 +313,19 @@ struct Timeout {
 
 /// The timeout of the request and of each try: the route's, or what an internal caller asks for; `None` is no limit. That of
 /// a try counts only while it is shorter; `x-envoy-hedge-on-per-try-timeout` says what happens then.
-fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (Timeout, Each) {
+fn timeouts(
+    h: &mut HeaderMap,
+    c: &ClusterRoute,
+    grpc: Option<GrpcTimeout>,
+    expected: Option<Expected>,
+) -> (Timeout, Each) {
     const ASKING: IdSet = IdSet::new(&[
         name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS,
+        name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+        name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
+        name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
+    ]);
+    const ASKING_LESS: IdSet = IdSet::new(&[
         name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
         name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE,
         name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
@@ -305,7 +336,9 @@ fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (
         (grpc.map_or(c.timeout, said), c.retry.as_ref().and_then(|p| p.more.as_ref()?.per_try_timeout));
     if h.contains_any(&ASKING) {
         let asked = |name| h.get_str(name).and_then(|v| v.parse().ok()).map(Duration::from_millis);
-        whole = asked(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).or(whole);
+        if expected.is_none() {
+            whole = asked(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_MS).or(whole);
+        }
         each = asked(name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS).or(each);
         if h.get(name::X_ENVOY_UPSTREAM_RQ_TIMEOUT_ALT_RESPONSE).is_some() {
             status = 204;
@@ -315,33 +348,47 @@ fn timeouts(h: &mut HeaderMap, c: &ClusterRoute, grpc: Option<GrpcTimeout>) -> (
             Some(b"false") => hedge = false,
             _ => {}
         }
-        h.remove_all(&ASKING);
+        match expected {
+            None => h.remove_all(&ASKING),
+            // As in Envoy the header that was not looked at stays.
+            Some(_) => h.remove_all(&ASKING_LESS),
+        };
     }
-    let whole = whole.filter(|t| !t.is_zero());
+    let whole = expected.and_then(|e| e.0).or(whole).filter(|t| !t.is_zero());
     let each = each.filter(|t| !t.is_zero() && whole.is_none_or(|w| *t < w));
     (Timeout { after: whole, status }, Each { timeout: each, hedge })
+}
+
+/// `x-envoy-expected-rq-timeout-ms` is there: what it says, if that is a number.
+#[derive(Clone, Copy)]
+struct Expected(Option<Duration>);
+
+fn expected(h: &HeaderMap) -> Option<Expected> {
+    h.get(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS)?;
+    let ms = h.get_str(name::X_ENVOY_EXPECTED_RQ_TIMEOUT_MS).and_then(|v| v.parse().ok());
+    Some(Expected(ms.map(Duration::from_millis)))
 }
 
 fn reply(r: LocalReply) -> Step<'static> {
     Step::Reply(Box::new(r))
 }
 
-fn note_cluster(ex: &Exchange, cluster: &Cluster) {
-    let mut up = ex.sx.info.upstream.borrow_mut();
+fn note_cluster(sx: &StreamShared, cluster: &Cluster) {
+    let mut up = sx.info.upstream.borrow_mut();
     up.cluster = Some(cluster.plan.name.clone());
     up.cluster_observability = Some(cluster.plan.observability_name.clone());
     up.cluster_metadata = Some(cluster.plan.metadata.clone());
 }
 
 /// For the log of a request that a filter answered before the router: the cluster it would have gone to.
-pub fn note_route_cluster(ex: &Exchange) {
-    if ex.sx.info.upstream.borrow().cluster.is_none()
-        && let Some(route) = ex.sx.current_route().and_then(<dyn Route>::downcast::<RouteEntry>)
+pub fn note_route_cluster(request: &RequestHead, sx: &StreamShared) {
+    if sx.info.upstream.borrow().cluster.is_none()
+        && let Some(route) = sx.current_route().and_then(<dyn Route>::downcast::<RouteEntry>)
         && let Action::Cluster(c) = &route.action
-        && let Some(name) = c.cluster_name(&ex.request, &ex.sx)
+        && let Some(name) = c.cluster_name(request, sx)
         && let Some(cluster) = Clusters::here().get(&name)
     {
-        note_cluster(ex, &cluster);
+        note_cluster(sx, &cluster);
     }
 }
 

@@ -552,9 +552,10 @@ fn http(c: &pb::Cluster, runtime: &Snapshot, cx: &BuildCx<'_>) -> BuildResult<Up
     let mut common = o.common_http_protocol_options.unwrap_or_default();
     let guard = |name: &str, default| runtime.number(&format!("envoy.reloadable_features.{name}"), default);
     common.max_headers_count.get_or_insert_with(|| guard("max_response_headers_count", 100) as u32);
-    let head_kb = |default| match guard("max_response_headers_size_kb", 0) {
-        0 => default,
-        kb => kb.min(8192) as usize,
+    let head_kb = |default| match (common.max_response_headers_kb, guard("max_response_headers_size_kb", 0)) {
+        (Some(kb), _) => kb as usize,
+        (None, 0) => default,
+        (None, kb) => kb.min(8192) as usize,
     };
     if common.max_stream_duration.is_some() {
         return Err(BuildError::not_implemented("HttpProtocolOptions.max_stream_duration of a cluster"));
@@ -588,8 +589,8 @@ fn http(c: &pb::Cluster, runtime: &Snapshot, cx: &BuildCx<'_>) -> BuildResult<Up
                 max_headers: common.max_headers_count.unwrap_or(100) as usize,
                 enable_trailers: h1o.enable_trailers,
                 allow_chunked_length: h1o.allow_chunked_length,
+                send_fully_qualified_url: h1o.send_fully_qualified_url,
                 header_case: crate::http::header_case::header_case(h1o.header_key_format.as_ref())?,
-                ..Default::default()
             },
         ),
         h2: shared(&LAST_H2, config::h2_settings(h2o.as_ref(), &common, head_kb(60) * 1024)?),

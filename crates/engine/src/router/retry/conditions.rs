@@ -45,6 +45,14 @@ impl RetryOn {
     pub fn grpc(list: &str) -> RetryOn {
         read(list, GRPC)
     }
+    /// True for a list in which Envoy knows every name.
+    pub fn is_http(list: &str) -> bool {
+        knows(list, HTTP)
+    }
+    /// The same, of gRPC.
+    pub fn is_grpc(list: &str) -> bool {
+        knows(list, GRPC)
+    }
     /// The condition of a gRPC status.
     pub fn of_grpc_status(status: u32) -> RetryOn {
         match status {
@@ -76,6 +84,12 @@ impl BitOrAssign for RetryOn {
     fn bitor_assign(&mut self, other: RetryOn) {
         self.0 |= other.0;
     }
+}
+
+fn knows(list: &str, known: &[(&str, RetryOn)]) -> bool {
+    let mut names =
+        list.split(',').map(|name| name.trim_matches([' ', '\t'])).filter(|name| !name.is_empty());
+    names.all(|name| known.iter().any(|(text, _)| *text == name))
 }
 
 fn read(list: &str, known: &[(&str, RetryOn)]) -> RetryOn {
