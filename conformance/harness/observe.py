@@ -140,6 +140,9 @@ def traffic(env):
             record["stats"] = settled_stats(env)
         record["up"] = {name: by_connection(upstream.seen) for name, upstream in env.upstreams.items()}
         record["exit"] = {"alive": env.proxy.process.poll() is None, "code": env.proxy.stop()}
+        panics = [line for line in env.proxy.output().splitlines() if "panicked at" in line]
+        if panics:  # no case may end so, not even while the process ends
+            record["exit"]["panics"] = panics
         return record
     finally:
         env.proxy.stop()

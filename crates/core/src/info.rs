@@ -297,9 +297,13 @@ impl ConnInfo {
             logged: OnceCell::new(),
         }
     }
-    /// Why it ended.
+    /// Why it ended, to be filled in.
     pub fn end(&self) -> &ConnEnd {
         self.end.get_or_init(Box::default)
+    }
+    /// One of the texts on why it ended; empty when nothing was said of it.
+    pub fn ended(&self, text: impl Fn(&ConnEnd) -> &RefCell<Cow<'static, str>>) -> Cow<'static, str> {
+        self.end.get().map(|e| text(e).borrow().clone()).unwrap_or_default()
     }
     /// Notes bytes that came and went over the connection, for the listener's access log.
     pub fn count_bytes(&self, received: u64, sent: u64) {

@@ -64,6 +64,22 @@ impl RequestHead {
     pub fn is_connect(&self) -> bool {
         self.method() == b"CONNECT"
     }
+    /// What it lacks to be sent, whatever the version, since a filter took it away (Envoy's `checkRequiredRequestHeaders`).
+    pub fn missing(&self) -> Option<name::Id> {
+        let lacks = |id: name::Id| !self.headers.contains(id);
+        if lacks(name::METHOD) {
+            return Some(name::METHOD);
+        }
+        if !self.is_connect() {
+            return lacks(name::PATH).then_some(name::PATH);
+        }
+        match (lacks(name::AUTHORITY), lacks(name::PATH), lacks(name::PROTOCOL)) {
+            (true, ..) => Some(name::AUTHORITY),
+            (_, false, true) => Some(name::PROTOCOL),
+            (_, true, false) => Some(name::PATH),
+            _ => None,
+        }
+    }
     /// True when `content-type` is `application/grpc` or one of its `+` and `;` forms.
     pub fn is_grpc(&self) -> bool {
         is_grpc_content_type(self.headers.get(name::CONTENT_TYPE))

@@ -278,8 +278,8 @@ fn connection<'a>(field: &str, cx: &FormatCx<'a>) -> Option<Value<'a>> {
             Some(Value::text(sni.map_or("", |s| s.as_str())))
         }
         "id" => Some(Value::Uint(cx.conn.id.get())),
-        "termination_details" => nonempty(&cx.conn.end().termination.borrow()),
-        "transport_failure_reason" => nonempty(&cx.conn.end().transport_failure.borrow()),
+        "termination_details" => nonempty(&cx.conn.ended(|e| &e.termination)),
+        "transport_failure_reason" => nonempty(&cx.conn.ended(|e| &e.transport_failure)),
         _ => tls_fact(field, tls?),
     }
 }

@@ -233,13 +233,13 @@ fn simple(s: Simple, cx: &FormatCx<'_>, out: &mut Out<'_>) -> bool {
         S::BytesSent => out.number(info.bytes_sent.get()),
         S::Retransmitted => out.number(0), // counted for QUIC only
         S::ConnectionId => out.number(conn.id.get()),
-        S::ConnectionTerminationDetails => out.nonempty(conn.end().termination.borrow().as_bytes()),
+        S::ConnectionTerminationDetails => out.nonempty(conn.ended(|e| &e.termination).as_bytes()),
         S::CustomFlags => out.text(b"", None),
         S::DetectedCloseType => out.text(b"Normal", None),
         // A fact of connections: the entry of a request has none.
-        S::DownstreamLocalCloseReason => out.nonempty(conn.end().local_close_reason.borrow().as_bytes()),
+        S::DownstreamLocalCloseReason => out.nonempty(conn.ended(|e| &e.local_close_reason).as_bytes()),
         S::DownstreamTransportFailure => {
-            cx.request.is_none() && underscored(&conn.end().transport_failure.borrow(), |b| *b == b' ', out)
+            cx.request.is_none() && underscored(&conn.ended(|e| &e.transport_failure), |b| *b == b' ', out)
         }
         S::Duration => millis(since_start(Some(clock::now())), out),
         S::FilterChainName => conn.filter_chain_name.get().is_some_and(|n| out.nonempty(n.as_bytes())),

@@ -87,9 +87,9 @@ impl ProxyStatus {
         let Some((error, code)) = error(flags) else { return };
         let mut value = format!("{}; error={error}", self.name);
         let details = info.details.borrow();
-        if self.details && !details.is_empty() {
+        if self.details && (!details.is_empty() || info.empty_details.get()) {
             let mut all = details.to_string();
-            let ended = ex.sx.conn.end().termination.borrow();
+            let ended = ex.sx.conn.ended(|e| &e.termination);
             if self.termination && !ended.is_empty() {
                 all = format!("{all}; {ended}");
             }

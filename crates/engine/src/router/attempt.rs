@@ -135,16 +135,16 @@ impl Attempt {
             Some(filters) => Box::pin(self.through(ex, &filters)).await,
         };
         self.report(ex, &result);
-        if let Some(load) = self.host.host.load.get()
-            && let Ok(r) = &result
-        {
-            self.reported |= reported(load, &r.head.headers);
-        }
         self.timed_out = matches!(result, Err(Failed::Late(_)));
         result
     }
-    /// Tells outlier detection how it went.
-    pub(super) fn report(&self, ex: &Exchange, result: &Result<UpResponse, Failed>) {
+    /// Tells outlier detection how it went, and the balancer which load the host reports.
+    pub(super) fn report(&mut self, ex: &Exchange, result: &Result<UpResponse, Failed>) {
+        if let Some(load) = self.host.host.load.get()
+            && let Ok(r) = result
+        {
+            self.reported |= reported(load, &r.head.headers);
+        }
         if self.sx.info.trace.borrow().is_some() {
             match result {
                 Ok(r) => span::answered(&self.sx, &r.head),
@@ -232,6 +232,9 @@ impl Attempt {
             if http2 || is_idempotent(&ex.request) {
                 self.repeat.keep(ex);
             }
+        }
+        if let Some(id) = ex.request.missing() {
+            return Err(Failed::Reply(Box::new(replies::missing_header(id))));
         }
         stream.writer.send_head(&ex.request, complete)?;
         if complete {

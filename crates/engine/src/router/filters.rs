@@ -6,6 +6,7 @@
 //! the client. The last of them is the codec, which is the attempt itself.
 
 use super::attempt::{Attempt, Failed};
+use crate::upstream::local::Cluster;
 use crate::upstream::stream::UpResponse;
 use nuncio_api::envoy::extensions::filters::http::upstream_codec::v3::UpstreamCodec;
 use nuncio_api::envoy::extensions::filters::network::http_connection_manager::v3 as pb;
@@ -49,7 +50,8 @@ impl std::fmt::Debug for UpstreamFilters {
 }
 
 impl UpstreamFilters {
-    /// Builds a list that ends with the codec; `None` if there is nothing else in it.
+    /// Builds a list that ends with the codec; `None` if there is no list. One with nothing but the codec is a list: a
+    /// cluster says with it that it does not want the router's.
     ///
     /// # Errors
     /// A filter is refused, or the list does not end with the codec, in Envoy's words.
@@ -107,7 +109,7 @@ impl UpstreamFilters {
                 .into());
             }
         }
-        Ok((!filters.is_empty()).then(|| Arc::new(UpstreamFilters(filters))))
+        Ok(Some(Arc::new(UpstreamFilters(filters))))
     }
     /// The chain of one attempt.
     fn chain(&self) -> Rc<Chain> {
@@ -118,6 +120,14 @@ impl UpstreamFilters {
         };
         Rc::new(Chain { filters: self.0.iter().map(filter).collect(), switchable: true })
     }
+}
+
+/// The filters for requests to a cluster: its own list, else the router's; `None` if there are none in it.
+pub(super) fn filters_of(
+    cluster: &Cluster,
+    routers: Option<&Arc<UpstreamFilters>>,
+) -> Option<Arc<UpstreamFilters>> {
+    cluster.plan.http.filters.as_ref().or(routers).filter(|f| !f.0.is_empty()).cloned()
 }
 
 /// The last filter: the attempt.
@@ -250,7 +260,7 @@ mod tests {
         };
         let nameless = pb::HttpFilter { name: "x".into(), ..Default::default() };
         assert_eq!(said(&[], Owner::Cluster), Ok(false));
-        assert_eq!(said(&[codec("c", false)], Owner::Router), Ok(false));
+        assert_eq!(said(&[codec("c", false)], Owner::Cluster), Ok(true));
         for (all, owner, error) in [
             (
                 vec![codec("c", false), codec("d", false)],

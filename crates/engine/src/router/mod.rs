@@ -27,7 +27,7 @@ use crate::upstream::local::{Cluster, Clusters};
 use asking::Asking;
 use attempt::Attempt;
 use charge::Account;
-use filters::{Owner, UpstreamFilters};
+use filters::{Owner, UpstreamFilters, filters_of};
 use nuncio_api::envoy::extensions::filters::http::router::v3 as pb;
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::error::BuildResult;
@@ -190,7 +190,7 @@ impl Router {
             return counted(with_cookie(none, set_cookie), c, &ex.sx);
         };
         let grpc = c.grpc.filter(|_| ex.request.is_grpc());
-        let filters = cluster.plan.http.filters.as_ref().or(self.filters.as_ref()).cloned();
+        let filters = filters_of(cluster, self.filters.as_ref());
         let expected = self.expects.then(|| expected(&ex.request.headers)).flatten();
         let (timeout, mut each) = timeouts(&mut ex.request.headers, c, grpc, expected);
         each.hedge &= filters.is_none(); // a response that comes late would not go through them

@@ -22,6 +22,13 @@ pub fn timeout(status: u16, details: &'static str) -> LocalReply {
     let body = if status == 504 { "upstream request timeout" } else { "" };
     LocalReply::new(status, body, details).flag(Flag::UpstreamRequestTimeout)
 }
+/// A filter took a header away without which no request can be sent.
+pub fn missing_header(id: name::Id) -> LocalReply {
+    let details =
+        format!("filter_removed_required_request_headers{{missing_required_header:_{}}}", id.text());
+    LocalReply::new(503, format!("missing required header: {}", id.text()), details)
+        .flag(Flag::DownstreamProtocolError)
+}
 /// What an exchange counts as that ended for `reason` before its response began.
 pub fn reset_status(reason: ResetReason) -> u16 {
     if reason == ResetReason::ProtocolError { 502 } else { 503 }

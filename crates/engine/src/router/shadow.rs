@@ -3,6 +3,7 @@
 
 use super::attempt::Attempt;
 use super::charge::Account;
+use super::filters::filters_of;
 use super::{Router, Timeout};
 use crate::stats::RouterStats;
 use crate::upstream::lb::Anywhere;
@@ -186,6 +187,7 @@ async fn send(mut ex: Exchange, account: Account, timeout: Timeout) {
     };
     sx.info.attempts.set(1);
     let mut attempt = Attempt::new(account, host, sx.clone(), 0, timeout, None);
+    attempt.filters = filters_of(&attempt.account().cluster, None);
     let result = {
         let mut run = pin!(attempt.run(&mut ex));
         poll_fn(|cx| match sx.poll_beside(cx) {

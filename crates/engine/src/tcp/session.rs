@@ -273,15 +273,13 @@ impl Session {
                 }
                 Err(e) => {
                     info.upstream.borrow_mut().transport_failure = e.transport;
-                    if let Some(m) = host.host.monitor.get() {
-                        match e.reason {
-                            ResetReason::PendingOverflow => {}
-                            ResetReason::ConnectionTimeout => m.timed_out(504),
-                            _ => m.failed(),
+                    // A refusal of the cluster's own limits is no failure of the host.
+                    if !matches!(e.reason, ResetReason::Overflow | ResetReason::PendingOverflow) {
+                        match (host.host.monitor.get(), e.reason) {
+                            (None, _) => {}
+                            (Some(m), ResetReason::ConnectionTimeout) => m.timed_out(504),
+                            (Some(m), _) => m.failed(),
                         }
-                    }
-                    // A refusal of the pool's own is no failure of the host.
-                    if e.reason != ResetReason::PendingOverflow {
                         info.set_flag(Flag::UpstreamConnectionFailure);
                     }
                     if info.attempts.get() >= self.plan.max_connect_attempts {

@@ -180,6 +180,7 @@ async fn call(
     let source = Rc::new(TableSource::new(me.routes.clone()));
     let sx = StreamShared::new(own_connection(), Some(source));
     sx.info.protocol.set(Some(Version::Http11));
+    let beside = Beside(sx.clone());
     let mut ex = Exchange::new(head, body, sx.clone());
     let served = {
         let mut serving = pin!(me.router.serve(&mut ex));
@@ -207,15 +208,25 @@ async fn call(
     let Some(head) = ex.response.take() else { return Err(CallError::Reset(ResetReason::LocalReset)) };
     let body = match ex.response_body.take() {
         body if body.is_end() => Body::Empty,
-        body => Body::source(Driven { body, sx: sx.clone() }),
+        body => Body::source(Driven { body, beside }),
     };
     Ok(Answer { head, body, sx })
 }
 
-/// A response's body, and what runs beside it: the rest of the request, the timeout.
+/// What runs beside a call: the rest of the request, the timeout. They hold the stream that holds them, so that they have to be
+/// ended, however the call ends.
+struct Beside(Rc<StreamShared>);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        self.0.drop_sides();
+    }
+}
+
+/// A response's body, and what runs beside it.
 struct Driven {
     body: Body,
-    sx: Rc<StreamShared>,
+    beside: Beside,
 }
 
 impl BodySource for Driven {
@@ -224,8 +235,8 @@ impl BodySource for Driven {
         cx: &mut Context<'_>,
         _: &StreamShared,
     ) -> Poll<Option<Result<Frame, BodyError>>> {
-        match self.sx.poll_beside(cx) {
-            None => self.body.poll_frame(cx, &self.sx),
+        match self.beside.0.poll_beside(cx) {
+            None => self.body.poll_frame(cx, &self.beside.0),
             Some(Interrupt::Reset(r)) => Poll::Ready(Some(Err(BodyError::Reset(r)))),
             // The head is there: nothing can be said any more.
             Some(Interrupt::Reply(_)) => Poll::Ready(Some(Err(BodyError::Reset(ResetReason::LocalReset)))),
@@ -233,12 +244,6 @@ impl BodySource for Driven {
     }
     fn is_end(&self) -> bool {
         self.body.is_end()
-    }
-}
-
-impl Drop for Driven {
-    fn drop(&mut self) {
-        self.sx.drop_sides();
     }
 }
 

@@ -1,13 +1,17 @@
 //! Calls of the proxy's own, through its clusters: gRPC on main and on a worker.
 
 use nuncio_api::envoy::config::core::v3::{GrpcService, HeaderValue, RetryPolicy, grpc_service};
+use nuncio_core::body::{Body, BodyError, BodySource, Frame};
 use nuncio_core::grpc::{Client, Status, code};
+use nuncio_core::info::StreamShared;
+use nuncio_core::upstreams::{CallOptions, ClientOptions};
 use nuncio_testkit::h2::{self, Message, Peer};
 use nuncio_testkit::server::Control;
 use nuncio_testkit::{Config, Server, Upstream, run};
 use nuncio_wire::h2::{ErrorCode, Event, Settings};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -264,5 +268,63 @@ fn what_failed_is_called_again_when_the_policy_says_so() {
         .await;
         assert_eq!(got, Ok("again".to_owned()));
         s.expect(&[("cluster.up.upstream_rq_retry", 2), ("cluster.up.upstream_rq_retry_success", 1)]).await;
+    });
+}
+
+/// A request's body of which nothing comes; tells when it goes.
+struct Endless(Rc<Cell<usize>>);
+
+impl BodySource for Endless {
+    fn poll_frame(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &StreamShared,
+    ) -> Poll<Option<Result<Frame, BodyError>>> {
+        Poll::Pending
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn a_call_that_ends_before_its_request_holds_nothing() {
+    run(async {
+        // It answers the first with its head alone, resets the second and is silent after that.
+        let up = Upstream::tcp(|io, _| async move {
+            let (mut p, mut seen) = (Peer::server(io, Settings::default()), 0);
+            while let Some(e) = p.next().await {
+                let Event::Request { id, .. } = e else { continue };
+                match seen {
+                    0 => p.respond(id, &h2::response(404, &[]), true),
+                    1 => p.codec.reset(id, ErrorCode::INTERNAL_ERROR),
+                    _ => {}
+                }
+                seen += 1;
+            }
+        })
+        .await;
+        let s = with_cluster(up.addr);
+        let gone = on_main(&s, |c| {
+            let http = c
+                .build(|cx| cx.server.http_client(&ClientOptions::new("up"), cx))
+                .expect("a client of the cluster");
+            async move {
+                let gone = Rc::<Cell<usize>>::default();
+                let mut seen = vec![];
+                for _ in 0..3 {
+                    let head = h2::request("POST", "/", &[]);
+                    let call = http.call(head, Body::source(Endless(gone.clone())), CallOptions::default());
+                    drop(tokio::time::timeout(Duration::from_millis(300), call).await);
+                    seen.push(gone.get());
+                }
+                seen
+            }
+        })
+        .await;
+        assert_eq!(gone, [1, 2, 3]);
     });
 }

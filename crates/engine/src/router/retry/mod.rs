@@ -42,6 +42,7 @@ const ASKING: IdSet = IdSet::new(&[
     name::X_ENVOY_RETRIABLE_HEADER_NAMES,
     name::X_ENVOY_RETRIABLE_STATUS_CODES,
     name::X_ENVOY_UPSTREAM_RQ_PER_TRY_TIMEOUT_MS,
+    name::X_ENVOY_HEDGE_ON_PER_TRY_TIMEOUT,
 ]);
 
 /// How long a try took too long.

@@ -167,7 +167,7 @@ fn common(cx: &FormatCx<'_>, c: &Common) -> pb::AccessLogCommon {
         filter_state_objects: state.collect(),
         custom_tags: tags.collect(),
         upstream_request_attempt_count: info.attempts.get(),
-        connection_termination_details: conn.end().termination.borrow().clone().into_owned(),
+        connection_termination_details: conn.ended(|e| &e.termination).into_owned(),
         stream_id: match (info.stream_id.borrow().as_deref(), cx.request) {
             (Some(id), _) => id.to_owned(),
             (None, h) => h.and_then(|h| h.get(name::X_REQUEST_ID)).map(text).unwrap_or_default(),
@@ -175,7 +175,7 @@ fn common(cx: &FormatCx<'_>, c: &Common) -> pb::AccessLogCommon {
         intermediate_log_entry: !over,
         // A fact of connections: the entry of a request has none.
         downstream_transport_failure_reason: match of_connection {
-            true => conn.end().transport_failure.borrow().clone().into_owned(),
+            true => conn.ended(|e| &e.transport_failure).into_owned(),
             false => String::new(),
         },
         downstream_wire_bytes_sent: info.downstream.wire_tx.get(),

@@ -265,7 +265,10 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.flush();
+        // Not when the thread ends: nothing can be sent any more.
+        if worker::existing::<Here>().is_some() {
+            self.flush();
+        }
     }
 }
 
