@@ -172,7 +172,7 @@ impl Context {
         }
         let mut config = (*self.config).clone();
         if offers {
-            config.alpn_protocols = vec![alpn.into()];
+            config.alpn_protocols = alpn.split(',').map(Into::into).collect();
         }
         let Some(san) = san else { return Arc::new(config) };
         let verifier = Verifier { san: Some(san.into()), ..self.verifier.clone() };
@@ -183,7 +183,7 @@ impl Context {
         }
         Arc::new(config)
     }
-    /// Runs the handshake with a host; `alpn` is the protocol to be spoken, if that is known, and `options` what the
+    /// Runs the handshake with a host; `alpn` is the protocol to be spoken, or several with commas between them, if that is known, and `options` what the
     /// request asks of its connection.
     ///
     /// # Errors

@@ -29,6 +29,18 @@ pub enum UpstreamProtocol {
     Http2,
     /// What the client spoke.
     Downstream,
+    /// What the host chooses in the TLS handshake (`auto_config`).
+    Auto {
+        /// `http2_protocol_options` are there, so that the cluster counts as one that speaks HTTP/2.
+        http2: bool,
+    },
+}
+
+impl UpstreamProtocol {
+    /// The hosts speak HTTP/2, or can.
+    pub fn has_http2(self) -> bool {
+        matches!(self, UpstreamProtocol::Http2 | UpstreamProtocol::Auto { http2: true })
+    }
 }
 
 /// HTTP options of a cluster.

@@ -166,12 +166,17 @@ pub const COVERED: &[Covered] = &[
             "common_http_protocol_options",
             "explicit_http_config",
             "use_downstream_protocol_config",
+            "auto_config",
             "upstream_http_protocol_options",
             "http_filters",
         ],
     ),
     Covered::new(
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig",
+        &["http_protocol_options", "http2_protocol_options"],
+    ),
+    Covered::new(
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions.AutoHttpConfig",
         &["http_protocol_options", "http2_protocol_options"],
     ),
     Covered::new(
@@ -307,6 +312,10 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     let scope = cx.scope.scope("cluster").scope(&sanitize(alt));
     let runtime = cx.server.runtime().snapshot();
     let http = http(c, &runtime, cx)?;
+    let transports = Transports::new(c, auto(c)?.as_ref(), &[], &scope, cx)?;
+    if matches!(http.protocol, UpstreamProtocol::Auto { .. }) {
+        negotiable(c, &transports, &runtime)?;
+    }
     let breakers = breakers(c.circuit_breakers.as_ref())?;
     let remaining = [0, 1].map(|priority: usize| {
         let thresholds =
@@ -338,7 +347,7 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
         ),
         ignore_health_on_host_removal: c.ignore_health_on_host_removal,
         waits_for_names: c.wait_for_warm_on_init.unwrap_or(true),
-        transports: Transports::new(c, auto(c)?.as_ref(), &[], &scope, cx)?,
+        transports,
         source: source(c)?,
         http,
         preconnect: preconnect(c)?,
@@ -367,6 +376,23 @@ pub fn build(c: &pb::Cluster, added_via_api: bool, cx: &BuildCx<'_>) -> BuildRes
     };
     let forward = forward.map(|(_, cache)| cache.name.into());
     Ok(Built { plan: Arc::new(plan), discovery, endpoints, dns, outlier, health, eds, forward })
+}
+
+/// `auto_config` leaves the HTTP version to the handshake, so every connection must have one.
+fn negotiable(c: &pb::Cluster, transports: &Transports, runtime: &Snapshot) -> BuildResult<()> {
+    let lacks = |what: &str| {
+        Err(BuildError(format!(
+            "ALPN configured for cluster {} which has a non-ALPN {what}: {}",
+            c.name, c.name
+        )))
+    };
+    if !transports.default_negotiates() {
+        return lacks("transport socket");
+    }
+    if !transports.all_negotiate() && runtime.number("config.do_not_validate_alpn_support", 0) == 0 {
+        return lacks("transport socket matcher");
+    }
+    Ok(())
 }
 
 fn health_checks(
@@ -577,7 +603,11 @@ fn http(c: &pb::Cluster, runtime: &Snapshot, cx: &BuildCx<'_>) -> BuildResult<Up
             d.http_protocol_options.as_deref().cloned(),
             d.http2_protocol_options.as_deref().cloned(),
         ),
-        Some(U::AutoConfig(_)) => return Err(BuildError::not_implemented("HttpProtocolOptions.auto_config")),
+        Some(U::AutoConfig(a)) => (
+            UpstreamProtocol::Auto { http2: a.http2_protocol_options.is_some() },
+            a.http_protocol_options.as_deref().cloned(),
+            a.http2_protocol_options.as_deref().cloned(),
+        ),
     };
     let h1o = h1o.unwrap_or_default();
     Ok(UpstreamHttp {

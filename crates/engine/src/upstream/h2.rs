@@ -39,6 +39,8 @@ pub struct H2Up {
     free: RefCell<Vec<u32>>,
     /// Requests that were promised a place and have not begun.
     promised: Cell<u32>,
+    /// Requests that have begun and whose head was not sent yet.
+    unsent: Cell<u32>,
     begun: Cell<u64>,
     draining: Cell<bool>,
     /// It has answered a request.
@@ -57,6 +59,8 @@ struct Request {
     upgrade: Option<Box<[u8]>>,
     charge: Option<Charge>,
     used: bool,
+    /// Its head was sent, or could not be.
+    sent: bool,
     /// The connection had answered others before it began.
     reused: bool,
 }
@@ -79,6 +83,7 @@ impl H2Up {
             requests: RefCell::default(),
             free: RefCell::default(),
             promised: Cell::new(0),
+            unsent: Cell::new(0),
             begun: Cell::new(0),
             draining: Cell::new(false),
             answered: Cell::new(false),
@@ -129,6 +134,11 @@ impl H2Up {
         let max = u64::from(self.cluster.plan.http.max_requests_per_connection);
         max == 0 || self.begun.get() + u64::from(self.promised.get()) < max
     }
+    /// It has had as many requests as it may.
+    fn is_spent(&self) -> bool {
+        let max = u64::from(self.cluster.plan.http.max_requests_per_connection);
+        max > 0 && self.begun.get() >= max
+    }
     /// It answered requests before.
     pub(super) fn is_used(&self) -> bool {
         self.answered.get()
@@ -154,16 +164,17 @@ impl H2Up {
     /// Begins a request; returns its number.
     ///
     /// # Errors
-    /// The connection is gone.
+    /// The connection is gone, or about to go.
     pub fn begin(&self, charge: Charge) -> Result<u32, StreamError> {
         self.unpromise();
-        if self.mux.is_closed() {
+        if self.mux.is_closed() || self.draining.get() {
             return Err(ResetReason::ConnectionTermination.into());
         }
         self.begun.set(self.begun.get() + 1);
+        self.unsent.set(self.unsent.get() + 1);
         let mut all = self.requests.borrow_mut();
         let reused = self.answered.get();
-        let request = Request { slot: None, upgrade: None, charge: Some(charge), used: true, reused };
+        let request = Request { charge: Some(charge), used: true, reused, ..Request::default() };
         let n = self.free.borrow_mut().pop().unwrap_or(all.len() as u32);
         match all.get_mut(n as usize) {
             Some(place) => *place = request,
@@ -184,6 +195,10 @@ impl H2Up {
         if let Some(k) = &self.keepalive {
             k.borrow_mut().before_stream(&self.mux);
         }
+        if let Some(r) = self.requests.borrow_mut().get_mut(n as usize) {
+            r.sent = true;
+        }
+        self.unsent.set(self.unsent.get().saturating_sub(1));
         let (slot, upgrade) = match extended_connect::request_to_h2(head) {
             None => (self.mux.open(head, end)?, None),
             Some((head, kind)) => (self.mux.open(&head, end)?, Some(kind)),
@@ -191,6 +206,10 @@ impl H2Up {
         if let Some(r) = self.requests.borrow_mut().get_mut(n as usize) {
             (r.slot, r.upgrade) = (Some(slot), upgrade);
             self.cluster.http2_stats().streams_active().inc();
+        }
+        if !self.draining.get() && self.is_spent() {
+            self.draining.set(true);
+            self.cluster.plan.stats.upstream_cx_max_requests().inc();
         }
         Ok(())
     }
@@ -306,11 +325,15 @@ async fn run(up: Rc<H2Up>) {
             }
             let _ = up.mux.poll_write(cx); // a broken connection is noticed by reading
         }
-        if up.mux.in_use() > 0 {
+        if up.mux.in_use() + up.unsent.get() as usize > 0 {
             up.last_used.set(clock::now());
             return Poll::Pending;
         }
         if up.draining.get() {
+            if up.is_spent() {
+                // Envoy's codec hears of the end in the middle of its work.
+                up.cluster.plan.stats.upstream_cx_protocol_error().inc();
+            }
             return Poll::Ready((false, false));
         }
         let Some(timeout) = up.cluster.plan.http.idle_timeout else { return Poll::Pending };
@@ -381,6 +404,10 @@ impl ConnBody for H2Up {
             Some(r) => {
                 if std::mem::take(&mut r.used) {
                     self.free.borrow_mut().push(n);
+                    if !r.sent {
+                        self.unsent.set(self.unsent.get().saturating_sub(1));
+                        self.mux.wake(); // it may have waited for this one only
+                    }
                 }
                 (r.slot.take(), r.charge.take())
             }

@@ -14,6 +14,7 @@ use super::host::{Host, HostCounters};
 use super::local::Cluster;
 use super::stream::{Charge, Fit, UpConn, UpStream};
 use super::transport::TransportOptions;
+use crate::stats::ClusterStats;
 use nuncio_core::clock;
 use nuncio_core::error::{ResetReason, StreamError};
 use nuncio_wire::Version;
@@ -39,7 +40,10 @@ pub(super) struct Inner {
     /// It is one of the pools that are limited (`max_connection_pools`).
     counted: Cell<bool>,
     h1: Lane,
+    /// Also where hosts choose: then connections of both versions are in it.
     h2: Lane,
+    /// Hosts choose (`auto_config`).
+    negotiates: bool,
     draining: Cell<bool>,
     /// Connections made before this count was reached take no more requests.
     epoch: Cell<u32>,
@@ -155,6 +159,7 @@ impl HostPool {
         priority: usize,
     ) -> HostPool {
         let (h1, h2) = Default::default();
+        let negotiates = matches!(cluster.plan.http.protocol, UpstreamProtocol::Auto { .. });
         let (cluster, draining) = (Rc::downgrade(&cluster), Cell::new(false));
         let inner = Inner {
             cluster,
@@ -164,6 +169,7 @@ impl HostPool {
             counted: Cell::new(false),
             h1,
             h2,
+            negotiates,
             draining,
             epoch: Cell::new(0),
             http2_allowed: OnceCell::new(),
@@ -175,6 +181,20 @@ impl HostPool {
     /// # Errors
     /// A breaker is open, or connecting failed.
     pub async fn acquire(
+        &self,
+        downstream: Version,
+        priority: usize,
+        wants: Wants,
+    ) -> Result<Acquired, StreamError> {
+        match self.attempt(downstream, priority, wants).await {
+            // The connection that it waited for ended, or was told to, before its turn came. Nothing was written.
+            Err(e) if e.reason == ResetReason::ConnectionTermination && !self.inner.draining.get() => {
+                self.attempt(downstream, priority, wants).await
+            }
+            done => done,
+        }
+    }
+    async fn attempt(
         &self,
         downstream: Version,
         priority: usize,
@@ -355,6 +375,7 @@ impl Inner {
             UpstreamProtocol::Http1 => false,
             UpstreamProtocol::Http2 => *self.http2_allowed.get_or_init(|| cluster.plan.use_http2.percent()),
             UpstreamProtocol::Downstream => downstream >= Version::Http2,
+            UpstreamProtocol::Auto { .. } => return &self.h2,
         };
         if http2 { &self.h2 } else { &self.h1 }
     }
@@ -386,8 +407,12 @@ impl Inner {
     fn lacks(&self, cluster: &Cluster, lane: &Lane) -> bool {
         let http2 = std::ptr::eq(lane, &self.h2);
         let waiting = lane.waiting.borrow().len();
-        // One HTTP/2 connection carries many requests.
-        let each = if http2 { cluster.plan.http.h2.max_concurrent_streams.max(1) as usize } else { 1 };
+        // One HTTP/2 connection carries many requests. Which it will be may not be known yet.
+        let each = if http2 && !self.negotiates {
+            cluster.plan.http.h2.max_concurrent_streams.max(1) as usize
+        } else {
+            1
+        };
         let coming = lane.connecting.get().saturating_mul(each);
         match cluster.plan.preconnect {
             Some(ratio) if self.host.health.get() == Health::Healthy => {
@@ -421,10 +446,8 @@ impl Inner {
         }
         lane.connecting.set(lane.connecting.get() + 1);
         cluster.plan.stats.upstream_cx_total().inc();
-        if http2 {
-            cluster.plan.stats.upstream_cx_http2_total().inc();
-        } else {
-            cluster.plan.stats.upstream_cx_http1_total().inc();
+        if !self.negotiates {
+            count_protocol(&cluster.plan.stats, http2);
         }
         cluster.plan.stats.upstream_cx_active().inc();
         HostCounters::inc(&self.host.counters.cx_total);
@@ -434,8 +457,8 @@ impl Inner {
     }
     fn lane_of(&self, conn: &UpConn) -> &Lane {
         match conn {
-            UpConn::H1(_) => &self.h1,
-            UpConn::H2(_) => &self.h2,
+            UpConn::H1(_) if !self.negotiates => &self.h1,
+            _ => &self.h2,
         }
     }
     /// Into the list of ready connections, where each stands once.
@@ -447,10 +470,21 @@ impl Inner {
     }
 }
 
+fn count_protocol(stats: &ClusterStats, http2: bool) {
+    match http2 {
+        true => stats.upstream_cx_http2_total().inc(),
+        false => stats.upstream_cx_http1_total().inc(),
+    }
+}
+
 async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
     let lane = if http2 { &inner.h2 } else { &inner.h1 };
     let began = clock::now();
-    let alpn = if http2 { "h2" } else { "http/1.1" };
+    let alpn = match http2 {
+        true if inner.negotiates => "h2,http/1.1",
+        true => "h2",
+        false => "http/1.1",
+    };
     let made = connect(&cluster.plan, &inner.host, alpn, inner.options.as_ref()).await;
     lane.connecting.set(lane.connecting.get() - 1);
     let stats = &cluster.plan.stats;
@@ -460,6 +494,14 @@ async fn establish(inner: Rc<Inner>, cluster: Rc<Cluster>, http2: bool) {
                 .upstream_cx_connect_ms()
                 .record(clock::now().saturating_duration_since(began).as_millis() as u64);
             lane.open.set(lane.open.get() + 1);
+            let mut http2 = http2;
+            if inner.negotiates {
+                http2 = io.tls_info().is_some_and(|t| t.alpn == b"h2");
+                count_protocol(stats, http2);
+                // As Envoy does: the connection counts again once its version is known.
+                stats.upstream_cx_total().inc();
+                HostCounters::inc(&inner.host.counters.cx_total);
+            }
             let pool =
                 PoolRef { pool: Rc::downgrade(&inner), epoch: inner.epoch.get(), priority: inner.priority };
             let conn = if http2 {

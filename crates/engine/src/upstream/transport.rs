@@ -127,6 +127,14 @@ impl Transports {
             auto,
         })
     }
+    /// Connections of the default transport begin with a handshake.
+    pub fn default_negotiates(&self) -> bool {
+        self.default.is_tls()
+    }
+    /// Connections begin with a handshake, whatever the host.
+    pub fn all_negotiate(&self) -> bool {
+        self.default.is_tls() && self.matches.iter().all(|m| m.transport.is_tls())
+    }
     /// The transport of a host: the first whose labels are all in its metadata, else the default one.
     pub fn of(&self, host: &HostInfo) -> &Transport {
         self.matched(host).map_or(&self.default, |m| &m.transport)

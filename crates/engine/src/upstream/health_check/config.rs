@@ -147,7 +147,7 @@ impl Config {
                 let send = c.send.as_ref().map(payload::bytes).transpose()?.unwrap_or_default();
                 Kind::Tcp(Box::new(Tcp { send: send.into(), receive: Expected::new(&c.receive)? }))
             }
-            Some(H::GrpcHealthCheck(c)) if protocol == UpstreamProtocol::Http2 => {
+            Some(H::GrpcHealthCheck(c)) if protocol.has_http2() => {
                 Kind::Grpc(Box::new(Grpc::new(c)?))
             }
             Some(H::GrpcHealthCheck(_)) => {
