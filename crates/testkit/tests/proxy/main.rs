@@ -30,6 +30,7 @@ mod http2;
 mod keepalive;
 mod limits;
 mod live;
+mod negotiation;
 mod overload;
 mod pairings;
 mod panics;
