@@ -98,6 +98,8 @@ pub struct HostInfo {
     pub locality: Arc<[String; 3]>,
     /// Its metadata (`LbEndpoint.metadata`).
     pub metadata: LazyMetadata,
+    /// Its locality's metadata (`LocalityLbEndpoints.metadata`).
+    pub locality_metadata: LazyMetadata,
     /// True when `envoy.lb: canary: true`.
     pub canary: bool,
 }

@@ -24,6 +24,7 @@ use nuncio_core::rng;
 use nuncio_core::upstreams::Found;
 use nuncio_wire::ReadBuf;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -37,6 +38,8 @@ pub struct Session {
     conn: Rc<ConnInfo>,
     /// `max_downstream_connection_duration` ends it then.
     deadline: Option<Instant>,
+    /// It has an upstream.
+    linked: Cell<bool>,
 }
 
 /// What a connection says about the host it should go to.
@@ -86,7 +89,7 @@ impl Session {
     pub fn begin(plan: Arc<TcpPlan>, conn: Rc<ConnInfo>) -> Session {
         let deadline = plan.max_duration().map(|d| conn.start + d);
         let logged = conn.logged.get().is_some() || !plan.access_logs.is_empty();
-        let s = Session { plan, conn, deadline };
+        let s = Session { plan, conn, deadline, linked: Cell::new(false) };
         let id = logged.then(|| String::from_utf8_lossy(&rng::uuid4()).into());
         *s.info().stream_id.borrow_mut() = id;
         s.plan.stats.downstream_cx_total().inc();
@@ -131,7 +134,15 @@ impl Session {
             self.info().set_flag(Flag::DurationTimeout);
             self.closes(REASON);
             self.info().upstream.borrow_mut().local_close_reason = REASON.into();
+            if !self.linked.get() {
+                self.unlinked();
+            }
         }
+    }
+    /// It ends without an upstream that would be told.
+    fn unlinked(&self) {
+        let mut up = self.info().upstream.borrow_mut();
+        (up.host, up.local_close_reason) = (None, "".into());
     }
 
     async fn run(
@@ -171,10 +182,7 @@ impl Session {
         both.await;
         if late {
             self.ended(End::Idle);
-            // There is no upstream that would have been told.
-            let mut up = self.info().upstream.borrow_mut();
-            (up.host, up.local_close_reason) = (None, "".into());
-            return;
+            return self.unlinked();
         }
         match (stream.flatten(), up.flatten()) {
             (Some((io, read)), Some(up)) => {
@@ -196,6 +204,7 @@ impl Session {
     }
 
     async fn relay(&self, io: Io, read: ReadBuf, up: Link, gate: Option<Box<Gate>>, limits: Limits) {
+        self.linked.set(true);
         if self.plan.log.connected {
             self.log(AccessLogType::TcpUpstreamConnected);
         }

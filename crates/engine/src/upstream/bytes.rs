@@ -60,7 +60,7 @@ pub async fn open(cluster: &Rc<Cluster>, host: &Arc<Host>, conn: &ConnInfo) -> R
     stats.upstream_cx_active().inc();
     HostCounters::inc(&host.counters.cx_total);
     HostCounters::inc(&host.counters.cx_active);
-    let mut waits = Waits { cluster: cluster.clone(), host: host.clone(), state: State::Connecting };
+    let mut waits = Waits { cluster: cluster.clone(), host: host.clone(), conn, state: State::Connecting };
     let began = clock::now();
     let options = cluster.plan.transports.options(None, conn);
     match connect(&cluster.plan, host, "", options.as_ref()).await {
@@ -89,9 +89,11 @@ pub async fn open(cluster: &Rc<Cluster>, host: &Arc<Host>, conn: &ConnInfo) -> R
 }
 
 /// A connection that is being made; dropping it gives up.
-struct Waits {
+struct Waits<'a> {
     cluster: Rc<Cluster>,
     host: Arc<Host>,
+    /// What it is made for.
+    conn: &'a ConnInfo,
     state: State,
 }
 
@@ -102,7 +104,7 @@ enum State {
     Failed { by_host: bool },
 }
 
-impl Drop for Waits {
+impl Drop for Waits<'_> {
     fn drop(&mut self) {
         let stats = &self.cluster.plan.stats;
         let breakers = &self.cluster.plan.breakers[0];
@@ -113,14 +115,19 @@ impl Drop for Waits {
             State::Connecting => stats.upstream_rq_cancelled().inc(),
             State::Failed { .. } => stats.upstream_rq_pending_failure_eject().inc(),
         }
-        stats.upstream_cx_connect_fail().inc();
+        // That we have closed the client's connection meanwhile says nothing of the host.
+        let given_up =
+            self.state == State::Connecting && !self.conn.end().local_close_reason.borrow().is_empty();
+        if !given_up {
+            stats.upstream_cx_connect_fail().inc();
+            HostCounters::inc(&self.host.counters.cx_connect_fail);
+        }
         stats.upstream_cx_destroy().inc();
         match self.state {
             State::Failed { by_host: true } => stats.upstream_cx_destroy_remote().inc(),
             _ => stats.upstream_cx_destroy_local().inc(),
         }
         stats.upstream_cx_active().dec();
-        HostCounters::inc(&self.host.counters.cx_connect_fail);
         HostCounters::dec(&self.host.counters.cx_active);
         breakers.connections.give();
     }

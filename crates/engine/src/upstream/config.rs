@@ -145,7 +145,7 @@ pub const COVERED: &[Covered] = &[
     Covered::new("envoy.config.core.v3.HealthStatusSet", &["statuses"]),
     Covered::new(
         "envoy.config.endpoint.v3.LocalityLbEndpoints",
-        &["locality", "lb_endpoints", "load_balancing_weight", "priority"],
+        &["locality", "metadata", "lb_endpoints", "load_balancing_weight", "priority"],
     ),
     Covered::new(
         "envoy.config.endpoint.v3.LbEndpoint",
@@ -213,6 +213,8 @@ pub struct Endpoint {
     pub locality: Arc<[String; 3]>,
     /// `LbEndpoint.metadata`
     pub metadata: LazyMetadata,
+    /// `LocalityLbEndpoints.metadata`
+    pub locality_metadata: LazyMetadata,
     /// `load_balancing_weight`
     pub weight: u32,
     /// `LocalityLbEndpoints.priority`
@@ -258,6 +260,7 @@ impl Endpoint {
             hostname: self.hostname.as_str().into(),
             locality: self.locality.clone(),
             metadata: self.metadata.clone(),
+            locality_metadata: self.locality_metadata.clone(),
             canary: self
                 .metadata
                 .get("envoy.lb", ["canary"])
@@ -679,6 +682,7 @@ pub fn endpoints_of(la: &ep::ClusterLoadAssignment, discovery: Discovery) -> Bui
     for l in &la.endpoints {
         let locality = l.locality.as_ref().map(|l| [l.region.clone(), l.zone.clone(), l.sub_zone.clone()]);
         let locality = Arc::new(locality.unwrap_or_default());
+        let locality_metadata = LazyMetadata::new(l.metadata.as_ref());
         for e in &l.lb_endpoints {
             let Some(ep::lb_endpoint::HostIdentifier::Endpoint(endpoint)) = &e.host_identifier else {
                 return Err(BuildError::not_implemented("LbEndpoint.endpoint_name"));
@@ -697,6 +701,7 @@ pub fn endpoints_of(la: &ep::ClusterLoadAssignment, discovery: Discovery) -> Bui
                 },
                 locality: locality.clone(),
                 metadata: LazyMetadata::new(e.metadata.as_ref()),
+                locality_metadata: locality_metadata.clone(),
                 weight: e.load_balancing_weight.unwrap_or(1),
                 priority: l.priority,
                 locality_weight: l.load_balancing_weight.unwrap_or(0),

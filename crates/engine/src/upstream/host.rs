@@ -175,6 +175,7 @@ impl Host {
                     && h.check == w.check
                     && h.info.locality == w.info.locality
                     && h.info.metadata.same(&w.info.metadata)
+                    && h.info.locality_metadata.same(&w.info.locality_metadata)
             });
             match same {
                 Some(h) => {

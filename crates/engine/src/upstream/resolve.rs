@@ -152,6 +152,7 @@ mod tests {
             hostname: "web.test".into(),
             locality: Arc::default(),
             metadata: Default::default(),
+            locality_metadata: Default::default(),
             weight: 1,
             priority: 0,
             locality_weight: 0,

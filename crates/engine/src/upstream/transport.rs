@@ -17,10 +17,11 @@ use nuncio_core::coverage::Covered;
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::filter::BuildCx;
 use nuncio_core::info::{ConnInfo, HostInfo};
+use nuncio_core::metadata::LazyMetadata;
 use nuncio_core::registry::Kind;
 use nuncio_core::stats::{Scope, sanitize};
 use nuncio_wire::{RequestHead, name};
-use prost_types::Struct;
+use prost_types::{Struct, Value};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -144,10 +145,13 @@ impl Transports {
         let fits = |m: &&Match| m.labels.fields.iter().all(|(k, v)| labels.fields.get(k) == Some(v));
         self.matches.iter().find(fits).map_or(&self.default, |m| &m.transport)
     }
+    /// By the metadata of the host, else by those of its locality.
     fn matched(&self, host: &HostInfo) -> Option<&Match> {
-        let fits =
-            |m: &&Match| m.labels.fields.iter().all(|(k, v)| host.metadata.get(LABELS, [&**k]) == Some(v));
-        self.matches.iter().find(fits)
+        let by = |metadata: &LazyMetadata| {
+            let has = |(k, v): (&String, &Value)| metadata.get(LABELS, [&**k]) == Some(v);
+            self.matches.iter().find(|m| m.labels.fields.iter().all(has))
+        };
+        by(&host.metadata).or_else(|| by(&host.locality_metadata))
     }
     /// Counts the hosts that were found by the transport they get.
     pub fn count(&self, wanted: &[Wanted], stats: &ClusterStats) {
