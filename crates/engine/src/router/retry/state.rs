@@ -14,6 +14,7 @@ use nuncio_core::runtime::{Runtime, RuntimeNumber};
 use nuncio_core::{clock, rng};
 use nuncio_wire::{HeaderName, RequestHead, ResponseHead, name};
 
+use smallvec::SmallVec;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -183,7 +184,8 @@ pub struct Retry {
     permit: Option<Permit>,
     /// Bytes have been sent to some host.
     pub started: bool,
-    tried: Vec<Rc<LocalHost>>,
+    /// Most requests are sent once.
+    tried: SmallVec<[Rc<LocalHost>; 2]>,
     /// `retry_priority`
     priorities: Option<Box<PreviousPriorities>>,
 }
@@ -203,7 +205,8 @@ impl Retry {
             return None;
         }
         let more = policy.and_then(|p| p.more.as_deref());
-        let asked = RetryOn::http(on.unwrap_or_default()) | RetryOn::grpc(grpc_on.unwrap_or_default());
+        let asked =
+            on.map(RetryOn::http).unwrap_or_default() | grpc_on.map(RetryOn::grpc).unwrap_or_default();
         let calls = Calls { on: configured | asked, policy: policy.cloned(), codes: vec![], headers: vec![] };
         let mut r = Retry {
             calls,
@@ -215,7 +218,7 @@ impl Retry {
             }),
             permit: None,
             started: false,
-            tried: vec![],
+            tried: SmallVec::new(),
             priorities: more.and_then(|m| m.priorities_every).map(|n| Box::new(PreviousPriorities::new(n))),
         };
         if let Some(m) = more.filter(|m| !m.request_headers.is_empty())
