@@ -233,7 +233,8 @@ fn canonical(path: &[u8]) -> Option<Vec<u8>> {
     let mut segments = decoded[1..].split(|b| *b == b'/').peekable();
     while let Some(s) = segments.next() {
         let last = segments.peek().is_none();
-        match s {
+        // Hosts that know parameters take `..;a=b` for `..` (CVE-2026-73511, CVE-2026-73551).
+        match s.split(|b| *b == b';').next().unwrap_or_default() {
             b"." if last => out.push(b""),
             b"." => {}
             b".." => {
@@ -242,7 +243,7 @@ fn canonical(path: &[u8]) -> Option<Vec<u8>> {
                     out.push(b"");
                 }
             }
-            s => out.push(s),
+            _ => out.push(s),
         }
     }
     let mut path = Vec::with_capacity(decoded.len());
@@ -267,6 +268,11 @@ mod tests {
             ("/%61%2f", "/a%2F"),
             ("/a\\b", "/a/b"),
             ("//a", "//a"),
+            // CVE-2026-73511, CVE-2026-73551
+            ("/a/..;x=y/b", "/b"),
+            ("/a/%2e.;", "/"),
+            ("/a/.;x/b;y", "/a/b;y"),
+            ("/a/;x/...;y", "/a/;x/...;y"),
         ] {
             assert_eq!(canonical(from.as_bytes()).as_deref(), Some(to.as_bytes()), "{from}");
         }
