@@ -4,6 +4,7 @@ use crate::cel::Program;
 use crate::coverage::Covered;
 use crate::error::{BuildError, BuildResult};
 use crate::matchers::{CidrRange, StringMatcher};
+use nuncio_api::envoy::extensions::matching::input_matchers::ip::v3::Ip;
 use nuncio_api::envoy::r#type::matcher::v3 as envoy;
 use nuncio_api::xds::core::v3::TypedExtensionConfig;
 use nuncio_api::xds::r#type::matcher::v3 as pb;
@@ -45,6 +46,10 @@ pub const COVERED: &[Covered] = &[
     Covered::new("xds.type.matcher.v3.Matcher.MatcherTree.MatchMap", &["map"]),
     Covered::new("xds.type.matcher.v3.IPMatcher", &["range_matchers"]),
     Covered::new("xds.type.matcher.v3.IPMatcher.IPRangeMatcher", &["ranges", "on_match", "exclusive"]),
+    Covered::new("envoy.extensions.matching.input_matchers.ip.v3.Ip", &["cidr_ranges"]).ignoring(&[(
+        "stat_prefix",
+        "counts inputs that are no addresses, and all that are matched so are some",
+    )]),
     Covered::new("xds.core.v3.TypedExtensionConfig", &["name", "typed_config"]),
     Covered::new("envoy.config.core.v3.TypedExtensionConfig", &["name", "typed_config"]),
 ];
@@ -114,6 +119,8 @@ enum Node<K: Kind> {
 enum Predicate<K: Kind> {
     Value(K::Input, StringMatcher),
     Expression(Program),
+    /// An address in one of these ranges.
+    Address(K::Input, Box<[CidrRange]>),
     Any(Vec<Predicate<K>>),
     All(Vec<Predicate<K>>),
     Not(Box<Predicate<K>>),
@@ -249,7 +256,7 @@ impl<K: Kind> Node<K> {
             }
             Node::Ip(input, ranges, all) => {
                 let v = text(input)?;
-                let ip = v.and_then(|v| std::str::from_utf8(&v).ok()?.parse::<IpAddr>().ok());
+                let ip = v.and_then(|v| address(&v));
                 for (_, i) in ip.iter().flat_map(|ip| ranges.iter().filter(move |r| r.0.contains(*ip))) {
                     let (then, exclusive) = &all[*i];
                     let found = then.find(data)?;
@@ -297,7 +304,7 @@ impl<K: Kind> Predicate<K> {
                         return Err("attributes can be matched by an expression only".into());
                     }
                     single_predicate::Matcher::ValueMatch(m) => Predicate::Value(input, string(m)?),
-                    single_predicate::Matcher::CustomMatch(c) => expression::<K>(&input, c)?,
+                    single_predicate::Matcher::CustomMatch(c) => custom(input, c)?,
                 }
             }
             MatchType::OrMatcher(l) => Predicate::Any(list(l)?),
@@ -313,6 +320,11 @@ impl<K: Kind> Predicate<K> {
                 Value::None => Ok(false),
                 Value::Some(v) => Ok(m.matches(&v)),
             },
+            Predicate::Address(input, ranges) => match K::value(input, data) {
+                Value::NotAvailable => Err(NotAvailable),
+                Value::None => Ok(false),
+                Value::Some(v) => Ok(address(&v).is_some_and(|ip| ranges.iter().any(|r| r.contains(ip)))),
+            },
             Predicate::Expression(p) => Ok(K::holds(p, data)),
             Predicate::Not(p) => p.matches(data).map(|m| !m),
             Predicate::Any(l) => until(l, data, true),
@@ -321,18 +333,31 @@ impl<K: Kind> Predicate<K> {
     }
 }
 
-/// `CelMatcher`
-fn expression<K: Kind>(input: &K::Input, c: &TypedExtensionConfig) -> BuildResult<Predicate<K>> {
+/// An input matcher that is an extension: `CelMatcher` or `Ip`.
+fn custom<K: Kind>(input: K::Input, c: &TypedExtensionConfig) -> BuildResult<Predicate<K>> {
     let any = c.typed_config.as_ref().ok_or_else(|| required("typed_config"))?;
-    if any.type_url.rsplit('/').next() != Some(&*pb::CelMatcher::full_name()) {
-        return Err(unbuilt("input matcher", c));
+    let decode = |e: prost::DecodeError| BuildError(e.to_string());
+    match (any.type_url.rsplit('/').next(), K::is_attributes(&input)) {
+        (Some(t), true) if t == pb::CelMatcher::full_name() => {
+            let m = pb::CelMatcher::decode(&*any.value).map_err(decode)?;
+            let e = m.expr_match.as_ref().ok_or_else(|| required("expr_match"))?;
+            Program::of_xds(e).map(Predicate::Expression)
+        }
+        (Some(t), false) if t == pb::CelMatcher::full_name() => {
+            Err("a CelMatcher matches attributes only (HttpAttributesCelMatchInput)".into())
+        }
+        (Some(t), false) if t == Ip::full_name() => {
+            let m = Ip::decode(&*any.value).map_err(decode)?;
+            let ranges = m.cidr_ranges.iter().map(CidrRange::new);
+            Ok(Predicate::Address(input, ranges.collect::<BuildResult<_>>()?))
+        }
+        _ => Err(unbuilt("input matcher", c)),
     }
-    if !K::is_attributes(input) {
-        return Err("a CelMatcher matches attributes only (HttpAttributesCelMatchInput)".into());
-    }
-    let m = pb::CelMatcher::decode(&*any.value).map_err(|e| BuildError(e.to_string()))?;
-    let e = m.expr_match.as_ref().ok_or_else(|| required("expr_match"))?;
-    Program::of_xds(e).map(Predicate::Expression)
+}
+
+/// The address that a text is.
+fn address(text: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// The first of a list that says `end` ends it; one that cannot be decided does too.

@@ -1,7 +1,7 @@
 //! Access loggers (`envoy.access_loggers`), and the files and services they write to.
 //!
 //! Workers append lines to a buffer; one thread writes all files, so that no worker ever waits for a disk or a pipe.
-//! See [`files`]. Entries for a gRPC service wait on each worker; see [`grpc`].
+//! See [`files`]. Entries for a service wait on each worker; see [`grpc`].
 
 pub mod files;
 mod grpc;
@@ -16,7 +16,7 @@ use nuncio_core::format::{FormatCx, Formatter, Purpose};
 use std::cell::RefCell;
 use std::sync::Arc;
 
-extensions![file, stdout, stderr, http_grpc, tcp_grpc];
+extensions![file, stdout, stderr, http_grpc, tcp_grpc, open_telemetry];
 
 /// What every logger here does: make a line, append it to a file.
 struct Lines {

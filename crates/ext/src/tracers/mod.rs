@@ -3,7 +3,7 @@
 use nuncio_wire::{AsName, HeaderMap};
 
 mod buffer;
-mod collector;
+pub(crate) mod collector;
 mod w3c;
 
 extensions![opentelemetry, zipkin];

@@ -204,7 +204,7 @@ fn is_over(t: Type) -> bool {
 }
 
 /// Bytes as text: what is not UTF-8 becomes `!`, byte by byte.
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(t) => t.to_owned(),
         Err(_) => bytes

@@ -4,6 +4,7 @@
 pub mod entry;
 pub mod reporter;
 
+use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::extensions::access_loggers::grpc::v3::CommonGrpcAccessLogConfig;
 use nuncio_core::BuildResult;
 use nuncio_core::coverage::Covered;
@@ -33,4 +34,22 @@ pub fn common(c: Option<Box<CommonGrpcAccessLogConfig>>) -> BuildResult<CommonGr
         return Err("V2 .and AUTO xDS transport protocol versions are deprecated in grpc_service".into());
     }
     Ok(*c)
+}
+
+/// The service, with `grpc_stream_retry_policy`.
+///
+/// # Errors
+/// There is none.
+pub fn service(c: &CommonGrpcAccessLogConfig) -> BuildResult<core::GrpcService> {
+    let mut service =
+        c.grpc_service.as_deref().cloned().ok_or("field: \"grpc_service\", reason: is required")?;
+    if let Some(p) = &c.grpc_stream_retry_policy {
+        service.retry_policy = Some(Box::new(core::RetryPolicy {
+            retry_on: "connect-failure".to_owned(),
+            num_retries: p.num_retries,
+            retry_back_off: p.retry_back_off,
+            ..Default::default()
+        }));
+    }
+    Ok(service)
 }

@@ -3,7 +3,6 @@
 //! Each worker keeps its own until there are `buffer_size_bytes` of them or `buffer_flush_interval` has passed, and has a
 //! stream of its own to the service. Loggers with equal configuration share both, as in Envoy.
 
-use nuncio_api::envoy::config::core::v3 as core;
 use nuncio_api::envoy::extensions::access_loggers::grpc::v3::CommonGrpcAccessLogConfig;
 use nuncio_api::envoy::service::accesslog::v3::StreamAccessLogsMessage;
 use nuncio_api::envoy::service::accesslog::v3::stream_access_logs_message::Identifier;
@@ -107,23 +106,13 @@ impl Reporter {
         if let Some(shared) = found {
             return Ok(Reporter(shared));
         }
-        let mut service =
-            c.grpc_service.as_deref().cloned().ok_or("field: \"grpc_service\", reason: is required")?;
-        if let Some(p) = &c.grpc_stream_retry_policy {
-            service.retry_policy = Some(Box::new(core::RetryPolicy {
-                retry_on: "connect-failure".to_owned(),
-                num_retries: p.num_retries,
-                retry_back_off: p.retry_back_off,
-                ..Default::default()
-            }));
-        }
         let identifier =
             Identifier { node: Some(Box::new(cx.server.node_message())), log_name: c.log_name.clone() };
         let first = StreamAccessLogsMessage { identifier: Some(identifier), log_entries: None };
         let interval = c.buffer_flush_interval.and_then(|d| Duration::try_from(d).ok());
         let plan = Plan {
             about,
-            client: Client::new(&service, cx)?,
+            client: Client::new(&super::service(c)?, cx)?,
             identifier: first.encode_to_vec(),
             interval: interval.unwrap_or(INTERVAL).max(Duration::from_millis(1)),
             size: c.buffer_size_bytes.unwrap_or(SIZE) as usize,

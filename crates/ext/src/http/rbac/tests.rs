@@ -285,6 +285,25 @@ fn trees() {
 }
 
 #[test]
+fn addresses_lie_in_ranges() {
+    let status = |range: &str| {
+        let ip = "type.googleapis.com/envoy.extensions.matching.input_matchers.ip.v3.Ip";
+        let p = format!(
+            "{{single_predicate: {{input: {}, custom_match: {{name: ip, typed_config: {{'@type': {ip}, stat_prefix: s, \
+             cidr_ranges: [{{address_prefix: '2001:db8::', prefix_len: 32}}, {{{range}}}]}}}}}}}}",
+            input("SourceIPInput")
+        );
+        let on = act("a", "ALLOW");
+        test(&format!("matcher: {{matcher_list: {{matchers: [{{predicate: {p}, on_match: {on}}}]}}}}"))
+            .request("GET /")
+            .send()
+            .status
+    };
+    assert_eq!(status("address_prefix: 127.0.0.0, prefix_len: 8"), 200);
+    assert_eq!(status("address_prefix: 10.0.0.0, prefix_len: 8"), 403);
+}
+
+#[test]
 fn inputs() {
     let status = |message: &str, value: &str| {
         let p =

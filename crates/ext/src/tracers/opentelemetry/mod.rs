@@ -68,7 +68,8 @@ enum To {
     Http(Collector, Duration),
 }
 
-fn agent() -> String {
+/// How exporters call themselves.
+pub(crate) fn agent() -> String {
     format!("OTel-OTLP-Exporter-Envoy/{VERSION}")
 }
 
