@@ -56,9 +56,10 @@ impl PerFilter {
     pub fn get(&self, id: FilterId) -> Option<&AnyConfig> {
         self.0.as_ref()?.configs.iter().find(|c| c.0 == id).map(|c| &c.1)
     }
-    /// Whether this level says that a filter is off.
+    /// Whether this level says that a filter is off. One that it has a config for is on.
     pub fn disabled(&self, id: FilterId) -> Option<bool> {
-        self.0.as_ref()?.disabled.iter().find(|c| c.0 == id).map(|c| c.1)
+        let said = self.0.as_ref()?.disabled.iter().find(|c| c.0 == id).map(|c| c.1);
+        said.or_else(|| self.get(id).map(|_| false))
     }
     /// True when nothing is configured.
     pub fn is_empty(&self) -> bool {
@@ -103,5 +104,20 @@ pub trait RouteSource {
     /// that there are afterwards, unless they are gone.
     fn ask(&self, _: &RequestHead) -> Option<LocalBoxFuture<'static, Option<Rc<dyn RouteSource>>>> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_with_a_config_is_on() {
+        let (on, off, other) = (FilterId::of("on"), FilterId::of("off"), FilterId::of("other"));
+        let mut p = PerFilter::default();
+        p.insert(on, Arc::new(()));
+        p.insert(off, Arc::new(()));
+        p.set_disabled(off, true);
+        assert_eq!([on, off, other].map(|id| p.disabled(id)), [Some(false), Some(true), None]);
     }
 }

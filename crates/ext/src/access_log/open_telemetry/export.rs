@@ -107,7 +107,9 @@ struct Known(RefCell<Vec<(OpenTelemetryAccessLogConfig, Weak<Shared>)>>);
 
 /// What a worker has of each, by id.
 #[derive(Default)]
-struct Here(RefCell<TrustedMap<u64, (Weak<Shared>, Rc<Buffer>)>>);
+struct Here(RefCell<TrustedMap<u64, Kept>>);
+
+type Kept = (Weak<Shared>, Rc<Buffer>);
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 

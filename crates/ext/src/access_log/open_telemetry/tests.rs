@@ -114,7 +114,7 @@ fn refusals() {
         "http_service: {http_uri: {uri: http://c/v1/logs, cluster: c, timeout: 1s}}",
     );
     assert!(logger(CONFIG, grpc).is_ok() && logger(CONFIG, http).is_ok());
-    assert!(refusal(&format!("{grpc}\n{http}")).contains("can only have one transport configured"));
+    assert!(refusal(&format!("{grpc}, {http}")).contains("can only have one transport configured"));
     assert!(refusal("log_name: a").contains("requires one of: grpc_service"));
-    assert!(refusal(&format!("{grpc}\nbody: {{int_value: 1}}")).contains("Only string values"));
+    assert!(refusal(&format!("{grpc}, body: {{int_value: 1}}")).contains("Only string values"));
 }
