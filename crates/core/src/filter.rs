@@ -12,6 +12,7 @@ use crate::registry::Registry;
 use crate::route::AnyConfig;
 use crate::stats::Scope;
 use crate::upstreams::{ChargeCluster, ClientOptions, DnsCache, FindCluster, HttpClient};
+use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::envoy::config::core::v3::{ConfigSource, Node};
 use nuncio_api::envoy::extensions::common::dynamic_forward_proxy::v3::DnsCacheConfig;
 use nuncio_api::envoy::extensions::transport_sockets::tls::v3::Secret;
@@ -96,6 +97,14 @@ pub trait ServerCx {
     /// The retry policy is refused, or this server calls nobody (a test's).
     fn http_client(&self, o: &ClientOptions<'_>, _cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         Err(BuildError(format!("nobody calls {} here", o.cluster)))
+    }
+    /// A client for calls to a cluster that nobody else sees: in no list, and without stats. `cluster` has no name; who
+    /// asks for the same has the same. It goes with its last client.
+    ///
+    /// # Errors
+    /// The cluster is refused, or this server calls nobody (a test's).
+    fn own_client(&self, _cluster: Cluster, _cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        Err("nobody calls a cluster of their own here".into())
     }
     /// Brings resources while the server runs. Without one, configuration that needs it is refused.
     fn discovery(&self) -> Option<Rc<dyn Discovery>> {

@@ -66,6 +66,7 @@ pub fn cover(c: &mut Coverage) {
     c.add(upstream::config::COVERED);
     c.add(upstream::client::COVERED);
     c.add(nuncio_core::grpc::COVERED);
+    c.add(nuncio_core::grpc::GOOGLE_COVERED);
     c.add(upstream::dns::COVERED);
     c.add(upstream::health_check::COVERED);
     c.add(upstream::transport::COVERED);

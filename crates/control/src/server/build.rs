@@ -7,6 +7,7 @@ use crate::options::Options;
 use crate::overload::{self, OverloadManager};
 use crate::remarks;
 use crate::xds::{Xds, odcds};
+use nuncio_api::envoy::config::cluster::v3::Cluster;
 use nuncio_api::envoy::config::bootstrap::v3::Bootstrap;
 use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
 use nuncio_api::envoy::config::core::v3::{self as core, ConfigSource};
@@ -138,6 +139,9 @@ impl ServerCx for Facts {
     }
     fn http_client(&self, o: &ClientOptions<'_>, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         self.clusters.http_client(o, cx)
+    }
+    fn own_client(&self, cluster: Cluster, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        self.clusters.own_client(cluster, cx)
     }
     fn dns_cache(&self, c: &DnsCacheConfig, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn DnsCache>> {
         self.clusters.dns_cache(c, cx)

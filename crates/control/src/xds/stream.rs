@@ -76,7 +76,7 @@ pub async fn run(mux: Rc<Mux>, client: Client, method: String, rules: Rules) {
         }
         let name = method.rsplit('/').next().unwrap_or(&method);
         let line =
-            format_args!("{name} gRPC config stream to {} closed: {status}", client.cluster()).to_string();
+            format_args!("{name} gRPC config stream to {} closed: {status}", client.destination()).to_string();
         match said == Some(status.code) {
             true => log!(Config, Debug, "{line}"),
             false => log!(Config, Warning, "{line}"),

@@ -1,5 +1,6 @@
 //! `GrpcService`: whom to call.
 
+use super::google::{self, Channel};
 use super::frame;
 use super::stream::{Receiver, Sender, Stream};
 use super::{Status, code};
@@ -22,7 +23,7 @@ use std::time::Duration;
 pub const COVERED: &[Covered] = &[
     Covered::new(
         "envoy.config.core.v3.GrpcService",
-        &["envoy_grpc", "timeout", "initial_metadata", "retry_policy"],
+        &["envoy_grpc", "google_grpc", "timeout", "initial_metadata", "retry_policy"],
     ),
     Covered::new(
         "envoy.config.core.v3.GrpcService.EnvoyGrpc",
@@ -39,6 +40,8 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     http: Arc<dyn HttpClient>,
+    /// What is different for `google_grpc`.
+    channel: Option<Arc<Channel>>,
     authority: String,
     timeout: Option<Duration>,
     limit: u32,
@@ -55,17 +58,25 @@ impl Client {
     /// # Errors
     /// The configuration is refused. A cluster that does not exist is no error: it may come.
     pub fn new(s: &core::GrpcService, cx: &BuildCx<'_>) -> BuildResult<Client> {
-        let e = match &s.target_specifier {
-            Some(TargetSpecifier::EnvoyGrpc(e)) => e,
-            Some(TargetSpecifier::GoogleGrpc(_)) => {
-                return Err(crate::BuildError::not_implemented("GrpcService.google_grpc"));
+        let (http, channel, authority, limit) = match &s.target_specifier {
+            Some(TargetSpecifier::EnvoyGrpc(e)) => {
+                let options = ClientOptions {
+                    retry_policy: s.retry_policy.as_deref().or(e.retry_policy.as_deref()),
+                    envoy_headers: !e.skip_envoy_headers,
+                    ..ClientOptions::new(&e.cluster_name)
+                };
+                let authority =
+                    if e.authority.is_empty() { e.cluster_name.clone() } else { e.authority.clone() };
+                let limit = e.max_receive_message_length.filter(|l| *l > 0).unwrap_or(LIMIT);
+                (cx.server.http_client(&options, cx)?, None, authority, limit)
+            }
+            Some(TargetSpecifier::GoogleGrpc(g)) => {
+                google::check_metadata(&s.initial_metadata)?;
+                let (channel, cluster) = google::channel(g, cx)?;
+                let (authority, limit) = (channel.authority.clone(), channel.receive.min(LIMIT));
+                (cx.server.own_client(cluster, cx)?, Some(Arc::new(channel)), authority, limit)
             }
             None => return Err("GrpcServiceValidationError.TargetSpecifier: value is required".into()),
-        };
-        let options = ClientOptions {
-            retry_policy: s.retry_policy.as_deref().or(e.retry_policy.as_deref()),
-            envoy_headers: !e.skip_envoy_headers,
-            ..ClientOptions::new(&e.cluster_name)
         };
         let options_of = |h: &core::HeaderValue| core::HeaderValueOption {
             header: Some(h.clone()),
@@ -78,10 +89,11 @@ impl Client {
             false => (h.key.clone(), h.raw_value.to_vec()),
         };
         Ok(Client(Arc::new(Inner {
-            http: cx.server.http_client(&options, cx)?,
-            authority: if e.authority.is_empty() { e.cluster_name.clone() } else { e.authority.clone() },
+            http,
+            channel,
+            authority,
             timeout: s.timeout.and_then(|d| Duration::try_from(d).ok()).filter(|d| !d.is_zero()),
-            limit: e.max_receive_message_length.filter(|l| *l > 0).unwrap_or(LIMIT),
+            limit,
             metadata: Rules::new(&metadata, &[])?,
             plain_metadata: s.initial_metadata.iter().map(raw).collect(),
             has_binary: s.initial_metadata.iter().any(|h| h.key.ends_with(BINARY)),
@@ -91,6 +103,10 @@ impl Client {
     pub fn cluster(&self) -> &str {
         self.0.http.cluster()
     }
+    /// What is called, for the log: the cluster, or the target of `google_grpc`.
+    pub fn destination(&self) -> &str {
+        self.0.channel.as_ref().map_or_else(|| self.cluster(), |c| &c.uri)
+    }
     /// `GrpcService.timeout`
     pub fn timeout(&self) -> Option<Duration> {
         self.0.timeout
@@ -98,9 +114,10 @@ impl Client {
 
     /// Opens a stream to a method, `package.Service/Method`. `behind`: the stream whose facts `initial_metadata` may show.
     pub fn open(&self, method: &str, timeout: Option<Duration>, behind: Option<&StreamShared>) -> Stream {
-        let (sender, body) = Sender::new();
+        let channel = self.0.channel.clone();
+        let (sender, body) = Sender::new(channel.as_ref().map(|c| (c.buffer, c.send)));
         let call = self.0.http.call(self.head(method, timeout, behind), body, CallOptions { timeout });
-        Stream { sender, receiver: Receiver::new(call, self.0.limit) }
+        Stream { sender, receiver: Receiver::new(call, self.0.limit, channel) }
     }
     /// One request, one response. It takes no longer than `timeout`.
     ///
@@ -115,11 +132,14 @@ impl Client {
     ) -> Result<R, Status> {
         let mut body = Vec::with_capacity(frame::HEAD + request.encoded_len());
         let len = u32::try_from(request.encoded_len()).map_err(|_| Status::new(code::INTERNAL, ""))?;
+        if self.0.channel.as_ref().is_some_and(|c| c.send.is_some_and(|most| len > most)) {
+            return Err(Status::new(code::RESOURCE_EXHAUSTED, ""));
+        }
         body.extend_from_slice(&frame::head(len));
         body.append(&mut request.encode_to_vec());
         let head = self.head(method, timeout, behind);
         let call = self.0.http.call(head, Body::full(body), CallOptions { timeout });
-        let mut receiver = Receiver::new(call, self.0.limit);
+        let mut receiver = Receiver::new(call, self.0.limit, self.0.channel.clone());
         let mut response = None;
         loop {
             match receiver.message().await {
@@ -135,15 +155,35 @@ impl Client {
 
     fn head(&self, method: &str, timeout: Option<Duration>, behind: Option<&StreamShared>) -> RequestHead {
         let mut h = HeaderMap::new();
-        h.append(name::METHOD, b"POST");
-        h.append(name::PATH, format!("/{method}").as_bytes());
-        h.append(name::AUTHORITY, self.0.authority.as_bytes());
-        h.append(name::SCHEME, b"http");
-        h.append(name::TE, b"trailers");
-        if let Some(t) = timeout {
-            h.append(name::GRPC_TIMEOUT, &timeout_value(t));
+        let path = format!("/{method}");
+        match &self.0.channel {
+            None => {
+                h.append(name::METHOD, b"POST");
+                h.append(name::PATH, path.as_bytes());
+                h.append(name::AUTHORITY, self.0.authority.as_bytes());
+                h.append(name::SCHEME, b"http");
+                h.append(name::TE, b"trailers");
+                if let Some(t) = timeout {
+                    h.append(name::GRPC_TIMEOUT, &timeout_value(t));
+                }
+                h.append(name::CONTENT_TYPE, b"application/grpc");
+            }
+            Some(channel) => {
+                h.append(name::PATH, path.as_bytes());
+                h.append(name::AUTHORITY, self.0.authority.as_bytes());
+                h.append(name::METHOD, b"POST");
+                h.append(name::SCHEME, if channel.tls { b"https".as_slice() } else { b"http" });
+                h.append(name::CONTENT_TYPE, b"application/grpc");
+                h.append(name::TE, b"trailers");
+                if let Some(t) = timeout {
+                    h.append(name::GRPC_TIMEOUT, &timeout_value(t));
+                }
+                h.append(name::USER_AGENT, channel.agent.as_bytes());
+                if let Some(token) = &channel.token {
+                    h.append(name::AUTHORIZATION, token.as_bytes());
+                }
+            }
         }
-        h.append(name::CONTENT_TYPE, b"application/grpc");
         match behind {
             Some(sx) if !self.0.metadata.is_empty() => {
                 let cx = FormatCx::new(&sx.info, &sx.conn);

@@ -1,6 +1,7 @@
 //! Messages in both directions.
 
 use super::frame::{self, Decoder};
+use super::google::{self, Channel};
 use super::{Status, code, status};
 use crate::body::{Body, BodyError, BodySource, Frame};
 use crate::error::ResetReason;
@@ -13,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 /// So many bytes may wait to be sent before [`Sender::is_full`] says so (Envoy's watermark: the initial window of HTTP/2).
@@ -35,6 +37,10 @@ pub struct Sender(Rc<RefCell<Outbox>>);
 struct Outbox {
     queue: VecDeque<Chunk>,
     bytes: usize,
+    /// So many bytes may wait.
+    most: usize,
+    /// Longest message, in bytes, when there is a limit.
+    longest: Option<u32>,
     /// No more will come.
     ended: bool,
     /// Nobody takes it any more.
@@ -46,8 +52,10 @@ struct Outbox {
 }
 
 impl Sender {
-    pub(super) fn new() -> (Sender, Body) {
-        let outbox = Rc::<RefCell<Outbox>>::default();
+    /// `limits`: how many bytes may wait, and the longest message, when the configuration says so.
+    pub(super) fn new(limits: Option<(usize, Option<u32>)>) -> (Sender, Body) {
+        let (most, longest) = limits.unwrap_or((HIGH_WATERMARK, None));
+        let outbox = Rc::new(RefCell::new(Outbox { most, longest, ..Outbox::default() }));
         (Sender(outbox.clone()), Body::source(Outgoing(outbox)))
     }
     /// Sends a message that is encoded already; it waits its turn here. False when the call is over: nobody will hear it.
@@ -55,7 +63,7 @@ impl Sender {
         let message: Bytes = message.into();
         let Ok(len) = u32::try_from(message.len()) else { return false };
         let mut o = self.0.borrow_mut();
-        if o.closed || o.ended {
+        if o.closed || o.ended || o.longest.is_some_and(|most| len > most) {
             return false;
         }
         o.bytes += frame::HEAD + message.len();
@@ -78,13 +86,14 @@ impl Sender {
     }
     /// So much waits already that it is better not to send more now.
     pub fn is_full(&self) -> bool {
-        self.queued() > HIGH_WATERMARK
+        let o = self.0.borrow();
+        o.bytes > o.most
     }
     /// Waits until it is not full any more, or the call is over. One waits at a time.
     pub async fn room(&self) {
         poll_fn(|cx| {
             let mut o = self.0.borrow_mut();
-            if o.closed || o.bytes <= HIGH_WATERMARK {
+            if o.closed || o.bytes <= o.most {
                 return Poll::Ready(());
             }
             o.waiting = Some(cx.waker().clone());
@@ -126,7 +135,7 @@ impl BodySource for Outgoing {
             return Poll::Pending;
         };
         o.bytes -= c.len();
-        let waiting = if o.bytes <= HIGH_WATERMARK { o.waiting.take() } else { None };
+        let waiting = if o.bytes <= o.most { o.waiting.take() } else { None };
         drop(o);
         waiting.into_iter().for_each(Waker::wake);
         Poll::Ready(Some(Ok(Frame::Data(c))))
@@ -149,6 +158,8 @@ impl Drop for Outgoing {
 pub struct Receiver {
     state: State,
     decoder: Decoder,
+    /// What is different for `google_grpc`.
+    channel: Option<Arc<Channel>>,
 }
 
 enum State {
@@ -158,8 +169,9 @@ enum State {
 }
 
 impl Receiver {
-    pub(super) fn new(call: Call, limit: u32) -> Receiver {
-        Receiver { state: State::Calling(call), decoder: Decoder::new(limit) }
+    pub(super) fn new(call: Call, limit: u32, channel: Option<Arc<Channel>>) -> Receiver {
+        channel.iter().for_each(|c| c.stats.begin());
+        Receiver { state: State::Calling(call), decoder: Decoder::new(limit), channel }
     }
     /// The next message.
     ///
@@ -170,14 +182,24 @@ impl Receiver {
     }
     /// As [`message`](Self::message).
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Status>> {
+        let google = self.channel.is_some();
+        let described = |end: Status, sx: &StreamShared| match google {
+            true => end,
+            false => end.with_details(&details(sx)),
+        };
         let end = loop {
             match &mut self.state {
                 State::Over(s) => return Poll::Ready(Err(s.clone())),
                 State::Calling(call) => match ready!(call.as_mut().poll(cx)) {
+                    // The library says so of every call without a response, whatever the reason.
+                    Ok(answer) if google && !answer.sx.info.flags.get().is_empty() => {
+                        break Status::new(code::INTERNAL, "");
+                    }
                     Ok(answer) => match head(&answer) {
-                        Some(end) => break end.with_details(&details(&answer.sx)),
+                        Some(end) => break described(end, &answer.sx),
                         None => self.state = State::Open(answer),
                     },
+                    Err(_) if google => break Status::new(code::INTERNAL, ""),
                     Err(CallError::NoCluster) => {
                         break Status::new(code::UNAVAILABLE, "Cluster not available");
                     }
@@ -185,7 +207,7 @@ impl Receiver {
                 },
                 State::Open(answer) => match self.decoder.message() {
                     Ok(Some(message)) => return Poll::Ready(Ok(message)),
-                    Err(e) => break e.with_details(&details(&answer.sx)),
+                    Err(e) => break described(e, &answer.sx),
                     Ok(None) => {
                         let end = match ready!(answer.body.poll_frame(cx, &answer.sx)) {
                             Some(Ok(Frame::Data(piece))) => {
@@ -194,16 +216,18 @@ impl Receiver {
                             }
                             Some(Ok(Frame::Trailers(t))) => Status::of(&t),
                             None => Status::new(code::UNKNOWN, ""),
+                            Some(Err(BodyError::Reset(r))) if google => break google::cut_off(r),
                             Some(Err(BodyError::Reset(r))) => {
                                 break Status::new(code::INTERNAL, reset_details(r));
                             }
                             Some(Err(BodyError::Reply(r))) => Status::new(grpc_status_of(r.status), ""),
                         };
-                        break end.with_details(&details(&answer.sx));
+                        break described(end, &answer.sx);
                     }
                 },
             }
         };
+        self.channel.iter().for_each(|c| c.stats.end(end.code));
         // The call goes: what is left of it is reset.
         self.state = State::Over(end.clone());
         self.decoder = Decoder::new(0);

@@ -56,7 +56,7 @@ fn hear(
     hear_call(Box::pin(async { Ok(answer) }))
 }
 fn hear_call(call: Call) -> (Vec<Vec<u8>>, Status) {
-    let mut r = Receiver::new(call, 100);
+    let mut r = Receiver::new(call, 100, None);
     let mut cx = Context::from_waker(Waker::noop());
     let mut all = vec![];
     loop {
@@ -138,7 +138,7 @@ fn a_cluster_that_is_not_there() {
 
 #[test]
 fn what_is_sent_is_framed_and_waits_its_turn() {
-    let (tx, mut body) = Sender::new();
+    let (tx, mut body) = Sender::new(None);
     let (sx, mut cx) = (sx(), Context::from_waker(Waker::noop()));
     assert!(body.poll_frame(&mut cx, &sx).is_pending());
     assert!(tx.send(&b"abc"[..]) && tx.send(&b""[..]));
@@ -155,7 +155,7 @@ fn what_is_sent_is_framed_and_waits_its_turn() {
 
 #[test]
 fn a_sender_is_told_when_there_is_room_and_when_nobody_listens() {
-    let (tx, mut body) = Sender::new();
+    let (tx, mut body) = Sender::new(None);
     let (sx, mut cx) = (sx(), Context::from_waker(Waker::noop()));
     assert!(tx.send(vec![0; 70_000]));
     assert!(tx.is_full());

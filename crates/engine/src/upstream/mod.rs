@@ -29,6 +29,7 @@ pub mod manager;
 pub mod members;
 mod original;
 pub mod outlier;
+mod own;
 pub mod pool;
 mod proxy_header;
 pub mod resolve;

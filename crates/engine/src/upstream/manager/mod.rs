@@ -25,6 +25,7 @@ use crate::upstream::load_reports::LoadReports;
 use crate::upstream::local::Clusters;
 use crate::upstream::members::Members;
 use crate::upstream::outlier::{Detector, OutlierStats};
+use crate::upstream::own::OwnClusters;
 use crate::upstream::watch::Merge;
 use crate::upstream::{config, forward, outlier, transport, watch};
 use bytes::Bytes;
@@ -108,6 +109,8 @@ struct Inner {
     outlier_log: RefCell<Option<EventLog>>,
     /// The runtime says something of a cluster.
     by_runtime: Cell<bool>,
+    /// Those that only the client knows they were made for.
+    own: OnceCell<OwnClusters>,
 }
 
 impl ClusterManager {
@@ -131,6 +134,7 @@ impl ClusterManager {
             changed: Notify::new(),
             outlier_log: RefCell::default(),
             by_runtime: Cell::new(true),
+            own: OnceCell::new(),
         }))
     }
     /// Sets the resolver of clusters that name none (`Bootstrap.typed_dns_resolver_config`); before any is added.
@@ -318,6 +322,28 @@ impl ClusterManager {
         self.0.calls.get_or_init(|| RouterStats::new(&scope));
         Ok(Arc::new(Client::new(o, &scope, cx)?))
     }
+    /// A client for a cluster that nobody else sees; it goes with its last client.
+    ///
+    /// # Errors
+    /// The cluster is refused.
+    pub fn own_client(&self, cluster: pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
+        let scope = self.0.root.scope("http").scope("async-client");
+        let own = self.0.own.get_or_init(|| {
+            let own = OwnClusters::new();
+            *own.manager.0.servers.borrow_mut() = self.0.servers.borrow().clone();
+            own.manager.0.threads.set(self.0.threads.get());
+            own.manager.0.here.set(self.0.here.get());
+            *own.manager.0.workers.borrow_mut() = self.0.workers.borrow().clone();
+            own
+        });
+        own.client(cluster, &scope, cx)
+    }
+    /// Finds the hosts of clusters that were added since, unless a configuration is only tried out.
+    pub(super) fn begin_those_here(&self) {
+        if self.0.here.get() {
+            self.list().iter().for_each(|c| self.begin(c));
+        }
+    }
     /// Tells the clusters of a change of the runtime.
     pub fn runtime_changed(&self, s: &Snapshot) {
         let said = ClusterPlan::RUNTIME_PREFIXES.iter().any(|p| s.has_prefix(p));
@@ -374,6 +400,9 @@ impl ClusterManager {
     }
     /// Gives all clusters to the workers, and from now on every change. Main has them since `initialize`.
     pub fn publish(&self, workers: &Rc<Workers>) {
+        if let Some(own) = self.0.own.get() {
+            own.manager.publish(workers);
+        }
         *self.0.workers.borrow_mut() = Some(workers.clone());
         let entries = self.list();
         let all: Vec<_> = entries.iter().map(|c| (c.plan.clone(), c.hosts())).collect();

@@ -23,6 +23,11 @@ impl ClusterManager {
         self.0.here.set(true);
         let here = Clusters::here();
         self.list().iter().for_each(|c| here.set(c.plan.clone(), c.hosts()));
+        if let Some(own) = self.0.own.get() {
+            own.manager.0.here.set(true);
+            own.manager.list().iter().for_each(|c| here.set(c.plan.clone(), c.hosts()));
+            own.manager.begin_those_here();
+        }
         self.initialize_those(|c| !c.eds.as_ref().is_some_and(EdsPlan::is_remote)).await;
     }
     /// Does so for the others, then lets changes be warmed.
