@@ -14,11 +14,14 @@ use nuncio_api::envoy::admin::v3::listeners_config_dump::{DynamicListener, Dynam
 use nuncio_api::envoy::config::bootstrap::v3::bootstrap::DynamicResources;
 use nuncio_api::envoy::config::bootstrap::v3::runtime_layer::LayerSpecifier;
 use nuncio_api::envoy::config::bootstrap::v3::{Bootstrap, RuntimeLayer};
-use nuncio_api::envoy::config::core::v3::ApiConfigSource;
-use nuncio_core::discovery::{Discovery, ReloadStats, Subscribe, Subscription, SubscriptionStats};
+use nuncio_api::envoy::config::core::v3::{ApiConfigSource, ConfigSource};
+use nuncio_core::discovery::{
+    Discovery, ReloadStats, Subscribe, Subscriber, Subscription, SubscriptionStats,
+};
 use nuncio_core::error::BuildResult;
 use nuncio_core::init::Init;
 use nuncio_core::log;
+use nuncio_core::stats::Scope;
 use nuncio_engine::listener::manager::ListenerEntry;
 use nuncio_engine::{ClusterManager, ListenerManager};
 use prost::{Message, Name};
@@ -64,15 +67,8 @@ impl<'a> Dynamic<'a> {
             let Some(LayerSpecifier::RtdsLayer(r)) = &layer.layer_specifier else { continue };
             let waiting = self.init.target(&format!("RTDS {}", r.name));
             let rtds = Rtds::new(server, &layer.name, &r.name, waiting);
-            let weak: Weak<Rtds> = Rc::downgrade(&rtds);
-            let subscription = self.xds.subscribe(Subscribe {
-                kind: RUNTIME,
-                source: &r.rtds_config.as_deref().cloned().unwrap_or_default(),
-                name: Some(&r.name),
-                stats: Rc::new(SubscriptionStats::new(&scope)),
-                scope: &scope,
-                subscriber: weak,
-            });
+            let source = r.rtds_config.as_deref().cloned().unwrap_or_default();
+            let subscription = self.xds.subscribe(wish(RUNTIME, Some(&r.name), &source, &scope, &rtds));
             self.rtds.borrow_mut().push((rtds, subscription));
         }
         self.init.ready().await;
@@ -98,15 +94,7 @@ impl<'a> Dynamic<'a> {
             let cds = Cds::new(self.clusters, self.xds, ReloadStats::new(&scope), waiting);
             let shown = cds.clone();
             self.view.show_version("ClustersConfigDump", move || shown.version());
-            let weak: Weak<Cds> = Rc::downgrade(&cds);
-            let subscription = self.xds.subscribe(Subscribe {
-                kind: CLUSTER,
-                source,
-                name: None,
-                stats: Rc::new(SubscriptionStats::new(&scope)),
-                scope: &scope,
-                subscriber: weak,
-            });
+            let subscription = self.xds.subscribe_in_pieces(wish(CLUSTER, None, source, &scope, &cds), &cds);
             *self.cds.borrow_mut() = Some((cds, subscription));
             self.init.ready().await;
             self.clusters.warmed().await;
@@ -120,20 +108,24 @@ impl<'a> Dynamic<'a> {
             let lds = Lds::new(self.listeners, self.xds, self.init.target("LDS"));
             let shown = lds.clone();
             self.view.show_version("ListenersConfigDump", move || shown.version());
-            let weak: Weak<Lds> = Rc::downgrade(&lds);
-            let subscription = self.xds.subscribe(Subscribe {
-                kind: LISTENER,
-                source,
-                name: None,
-                stats: Rc::new(SubscriptionStats::new(&scope)),
-                scope: &scope,
-                subscriber: weak,
-            });
+            let subscription = self.xds.subscribe(wish(LISTENER, None, source, &scope, &lds));
             *self.lds.borrow_mut() = Some((lds, subscription));
             self.init.ready().await;
         }
         self.listeners.initialize().await;
     }
+}
+
+/// A wish whose stats are in `scope`.
+fn wish<'a, S: Subscriber + 'static>(
+    kind: &'static str,
+    name: Option<&'a str>,
+    source: &'a ConfigSource,
+    scope: &'a Scope,
+    subscriber: &Rc<S>,
+) -> Subscribe<'a> {
+    let weak: Weak<S> = Rc::downgrade(subscriber);
+    Subscribe { kind, source, name, stats: Rc::new(SubscriptionStats::new(scope)), scope, subscriber: weak }
 }
 
 /// Those that are active, warming or draining, and those whose last update was refused.

@@ -1,13 +1,48 @@
 //! What taking over resources has in common.
 
 use nuncio_core::discovery::{Removed, Resource, Update};
+use nuncio_core::error::BuildResult;
+use nuncio_core::filter::BuildCx;
 use nuncio_core::hash64::xxh64;
+use nuncio_core::{LocalBoxFuture, clock};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Display;
+use std::time::{Duration, Instant};
 
 /// Longest text about what was refused, in bytes: the control plane chooses how much there is to say.
 const MOST: usize = 8 * 1024;
+
+/// Main works for so long on one response before others have their turn: what it does for them (streams of other control
+/// planes, the admin interface, timers, health checks) waits no longer than this and one resource.
+const PIECE: Duration = Duration::from_millis(2);
+
+/// Takes over responses that may be huge, piece by piece.
+pub trait InPieces {
+    /// As [`update`](nuncio_core::discovery::Subscriber::update), but main does other things in between.
+    fn apply<'a>(
+        &'a self,
+        u: &'a Update<'a>,
+        cx: &'a BuildCx<'a>,
+    ) -> LocalBoxFuture<'a, BuildResult<()>>;
+}
+
+/// The time of one piece.
+pub struct Piece(Instant);
+
+impl Piece {
+    /// One begins.
+    pub fn begin() -> Piece {
+        Piece(clock::now())
+    }
+    /// Lets others have their turn when the time is over.
+    pub async fn pause(&mut self) {
+        if clock::now().duration_since(self.0) >= PIECE {
+            tokio::task::yield_now().await;
+            *self = Piece::begin();
+        }
+    }
+}
 
 /// What was refused of a response, and why: each thing by its name, for as long as there is room.
 #[derive(Default)]

@@ -23,6 +23,7 @@ mod stream;
 mod tests;
 mod watch;
 
+use apply::InPieces;
 use base::Base;
 use file::{FileSource, Folders};
 pub use mux::far;
@@ -33,7 +34,7 @@ use nuncio_api::envoy::config::core::v3::api_config_source::ApiType;
 use nuncio_api::envoy::config::core::v3::config_source::ConfigSourceSpecifier as From;
 use nuncio_api::load::UnknownFields;
 use nuncio_core::coverage::Covered;
-use nuncio_core::discovery::{Discovery, OnDemand, Subscribe, Subscription};
+use nuncio_core::discovery::{Discovery, OnDemand, Subscribe, Subscriber, Subscription};
 use nuncio_core::error::{BuildError, BuildResult};
 use nuncio_core::grpc::Client;
 use nuncio_core::stats::Scope;
@@ -309,8 +310,24 @@ impl Discovery for Xds {
         Some(OnDemand { ask, held })
     }
     fn subscribe(&self, wish: Subscribe<'_>) -> Subscription {
+        self.follow_wish(wish, None)
+    }
+}
+
+impl Xds {
+    /// As [`subscribe`](Discovery::subscribe), for responses that may be huge: what a stream brings is applied in pieces.
+    pub fn subscribe_in_pieces<S: Subscriber + InPieces + 'static>(
+        &self,
+        wish: Subscribe<'_>,
+        subscriber: &Rc<S>,
+    ) -> Subscription {
+        let weak: Weak<S> = Rc::downgrade(subscriber);
+        self.follow_wish(Subscribe { subscriber: weak.clone(), ..wish }, Some(weak))
+    }
+    fn follow_wish(&self, wish: Subscribe<'_>, pieces: Option<Weak<dyn InPieces>>) -> Subscription {
         let base = self.base.get().cloned().unwrap_or_default();
         let watch = Watch::new(wish.kind, wish.name, wish.stats.clone(), wish.subscriber.clone(), base);
+        pieces.into_iter().for_each(|p| watch.set_pieces(p));
         let limit = first_fetch(wish.source);
         let from_file = |p: &core::PathConfigSource, watch| {
             Subscription::new(FileSource::start(p, watch, self.unknown, &self.folders))

@@ -234,8 +234,8 @@ impl Mux {
         }
         both!(&mut *self.machine.borrow_mut(), m => m.pause(url));
         let result = match delta {
-            true => self.take_delta(incoming),
-            false => self.take_sotw(incoming),
+            true => self.take_delta(incoming).await,
+            false => self.take_sotw(incoming).await,
         };
         // What waits for these resources goes on first: what it asks for comes before the answer, as in Envoy.
         tokio::task::yield_now().await;
@@ -301,7 +301,7 @@ impl Mux {
             None => drop(self.ends.borrow_mut().remove(&key)),
         }
     }
-    fn take_sotw(&self, i: Incoming) -> Result<(), String> {
+    async fn take_sotw(&self, i: Incoming) -> Result<(), String> {
         let mut errors = Refused::default();
         let none = i.resources.is_empty();
         let mut all: Vec<Resource> = vec![];
@@ -330,7 +330,7 @@ impl Mux {
             let u = Update { resources: &all, removed: Removed::Others, version: &i.version };
             let delivered = match w.name.as_deref().map(|n| by_name.get(n)) {
                 None if heartbeat => continue,
-                None => w.deliver(&u, true),
+                None => w.deliver_whole(&u).await,
                 Some(None) => continue,
                 Some(Some(r)) => {
                     let one = std::slice::from_ref(*r);
@@ -347,7 +347,7 @@ impl Mux {
         }
         errors.into_result()
     }
-    fn take_delta(&self, i: Incoming) -> Result<(), String> {
+    async fn take_delta(&self, i: Incoming) -> Result<(), String> {
         let mut errors = Refused::default();
         let mut seen = HashSet::new();
         for r in &i.resources {
@@ -396,7 +396,7 @@ impl Mux {
                 None => match &w.demand {
                     None => {
                         w.attempt();
-                        w.deliver(&u, true)
+                        w.deliver_whole(&u).await
                     }
                     Some(demand) => {
                         let Some(result) = on_demand(&w, demand, &ids, &u) else { continue };

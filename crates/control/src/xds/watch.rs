@@ -1,11 +1,12 @@
 //! One subscription, whatever brings its resources: it counts, gives up waiting, checks, and knows what is the same.
 
+use super::apply::InPieces;
 use super::base::Base;
 use super::resource::{ROUTES, SCOPED_ROUTES};
 use nuncio_core::clock::{self, TimerKind};
 use nuncio_core::discovery::{CountUpdates, Removed, Resource, Subscriber, Update};
 use nuncio_core::log;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Watch {
     timer: RefCell<Option<AbortHandle>>,
     last: RefCell<Option<Resource>>,
     ended: Cell<bool>,
+    /// Takes over what a stream brings, when that may be huge.
+    pieces: OnceCell<Weak<dyn InPieces>>,
 }
 
 /// Which resources a subscription on demand gets.
@@ -84,7 +87,13 @@ impl Watch {
             timer: RefCell::default(),
             last: RefCell::default(),
             ended: Cell::new(false),
+            pieces: OnceCell::new(),
         })
+    }
+    /// What a stream brings is taken over by this, piece by piece.
+    pub fn set_pieces(&self, pieces: Weak<dyn InPieces>) {
+        // Said once, by who made it.
+        let _ = self.pieces.set(pieces);
     }
     /// Begins to wait for the first response; a wait of no time is for ever.
     pub fn wait(self: &Rc<Self>, timeout: Duration) {
@@ -167,6 +176,21 @@ impl Watch {
         self.stats.rejected();
         log!(Config, Warning, "config for {} rejected: {why}", super::resource::type_url(self.kind));
         self.give_up();
+    }
+    /// Hands an update on that may be huge, as streams bring it: main does other things in between.
+    ///
+    /// # Errors
+    /// What was refused, and why.
+    pub async fn deliver_whole(&self, u: &Update<'_>) -> Result<(), String> {
+        let Some(pieces) = self.pieces.get() else { return self.deliver(u, true) };
+        let (Some(base), Some(pieces), false) = (self.base.upgrade(), pieces.upgrade(), self.ended.get()) else {
+            return Ok(());
+        };
+        self.answered();
+        let begin = clock::now();
+        pieces.apply(u, &base.cx()).await.map_err(|e| e.0)?;
+        self.stats.success(u.version, Some(clock::now().duration_since(begin)));
+        Ok(())
     }
     /// Hands an update on. `measured`: how long that takes is a stat.
     ///
