@@ -20,11 +20,7 @@ const PIECE: Duration = Duration::from_millis(2);
 /// Takes over responses that may be huge, piece by piece.
 pub trait InPieces {
     /// As [`update`](nuncio_core::discovery::Subscriber::update), but main does other things in between.
-    fn apply<'a>(
-        &'a self,
-        u: &'a Update<'a>,
-        cx: &'a BuildCx<'a>,
-    ) -> LocalBoxFuture<'a, BuildResult<()>>;
+    fn apply<'a>(&'a self, u: &'a Update<'a>, cx: &'a BuildCx<'a>) -> LocalBoxFuture<'a, BuildResult<()>>;
 }
 
 /// The time of one piece.

@@ -175,11 +175,7 @@ impl Subscriber for Cds {
 }
 
 impl InPieces for Cds {
-    fn apply<'a>(
-        &'a self,
-        u: &'a Update<'a>,
-        cx: &'a BuildCx<'a>,
-    ) -> LocalBoxFuture<'a, BuildResult<()>> {
+    fn apply<'a>(&'a self, u: &'a Update<'a>, cx: &'a BuildCx<'a>) -> LocalBoxFuture<'a, BuildResult<()>> {
         Box::pin(async move {
             let mut piece = Piece::begin();
             let Some(mut applying) = Applying::begin(self, u, cx) else { return Ok(()) };

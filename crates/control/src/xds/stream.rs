@@ -75,8 +75,8 @@ pub async fn run(mux: Rc<Mux>, client: Client, method: String, rules: Rules) {
             (failures, said) = (0, None);
         }
         let name = method.rsplit('/').next().unwrap_or(&method);
-        let line =
-            format_args!("{name} gRPC config stream to {} closed: {status}", client.destination()).to_string();
+        let line = format_args!("{name} gRPC config stream to {} closed: {status}", client.destination())
+            .to_string();
         match said == Some(status.code) {
             true => log!(Config, Debug, "{line}"),
             false => log!(Config, Warning, "{line}"),

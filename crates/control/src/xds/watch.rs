@@ -183,7 +183,8 @@ impl Watch {
     /// What was refused, and why.
     pub async fn deliver_whole(&self, u: &Update<'_>) -> Result<(), String> {
         let Some(pieces) = self.pieces.get() else { return self.deliver(u, true) };
-        let (Some(base), Some(pieces), false) = (self.base.upgrade(), pieces.upgrade(), self.ended.get()) else {
+        let (Some(base), Some(pieces), false) = (self.base.upgrade(), pieces.upgrade(), self.ended.get())
+        else {
             return Ok(());
         };
         self.answered();

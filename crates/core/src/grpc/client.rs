@@ -1,7 +1,7 @@
 //! `GrpcService`: whom to call.
 
-use super::google::{self, Channel};
 use super::frame;
+use super::google::{self, Channel};
 use super::stream::{Receiver, Sender, Stream};
 use super::{Status, code};
 use crate::base64;

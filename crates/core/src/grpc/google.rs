@@ -154,7 +154,9 @@ impl Counts {
     pub fn begin(&self) {
         let stats = self.stats.get_or_init(|| ChannelStats::new(&self.scope));
         let bit = 1 << (worker::current_index() % 64);
-        if self.used.load(Ordering::Relaxed) & bit == 0 && self.used.fetch_or(bit, Ordering::Relaxed) & bit == 0 {
+        if self.used.load(Ordering::Relaxed) & bit == 0
+            && self.used.fetch_or(bit, Ordering::Relaxed) & bit == 0
+        {
             stats.google_grpc_client_creation().inc();
         }
         stats.streams_total().inc();
@@ -205,7 +207,9 @@ pub(super) fn check_metadata(all: &[core::HeaderValue]) -> BuildResult<()> {
             return Err(text.into());
         }
         if !h.key.ends_with("-bin") && !h.value.bytes().all(|b| (b' '..=b'~').contains(&b)) {
-            return Err(format!("Illegal ASCII value for gRPC initial metadata header key: {}.", h.key).into());
+            return Err(
+                format!("Illegal ASCII value for gRPC initial metadata header key: {}.", h.key).into()
+            );
         }
     }
     Ok(())
@@ -237,7 +241,9 @@ fn target(uri: &str) -> BuildResult<(Target, String)> {
         }
         "ipv4" | "ipv6" => {
             let list = rest.trim_start_matches('/');
-            let address = |a: &str| a.parse().or_else(|_| Ok::<_, std::net::AddrParseError>((a.parse::<IpAddr>()?, 443).into()));
+            let address = |a: &str| {
+                a.parse().or_else(|_| Ok::<_, std::net::AddrParseError>((a.parse::<IpAddr>()?, 443).into()))
+            };
             let all: Result<Vec<SocketAddr>, _> = list.split(',').map(address).collect();
             Ok((Target::Addresses(all.map_err(|_| wrong())?), list.to_owned()))
         }
@@ -342,11 +348,14 @@ pub(super) fn channel(g: &GoogleGrpc, cx: &BuildCx<'_>) -> BuildResult<(Channel,
         _ => None,
     });
     if token.is_some() && socket.is_none() {
-        return Err("call_credentials need ssl_credentials: without them a token would be readable on the way".into());
+        return Err(
+            "call_credentials need ssl_credentials: without them a token would be readable on the way".into(),
+        );
     }
     let [first, second] = args.agents.clone();
     let own = concat!("grpc-nuncio/", env!("CARGO_PKG_VERSION"));
-    let agent = [first.as_deref(), Some(own), second.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let agent =
+        [first.as_deref(), Some(own), second.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
     let scope = cx.scope.store().root().scope("grpc").scope(&g.stat_prefix);
     let channel = Channel {
         uri: g.target_uri.clone(),
@@ -383,7 +392,8 @@ fn transport_socket(ssl: &google::SslCredentials, host: &str) -> BuildResult<cor
         None => {
             let env = std::env::var("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH").ok();
             let file = env.into_iter().chain(ROOTS.map(str::to_owned)).find(|p| Path::new(p).is_file());
-            let file = file.ok_or("ssl_credentials without root_certs: this machine has no trusted authorities")?;
+            let file =
+                file.ok_or("ssl_credentials without root_certs: this machine has no trusted authorities")?;
             inline(std::fs::read(&file).map_err(|e| format!("unable to read file: {file}: {e}"))?)
         }
     };
@@ -392,10 +402,17 @@ fn transport_socket(ssl: &google::SslCredentials, host: &str) -> BuildResult<cor
     let (key, chain) = (read(given(&ssl.private_key))?, read(given(&ssl.cert_chain))?);
     let names = ip.map(|ip| tls::SubjectAltNameMatcher {
         san_type: tls::subject_alt_name_matcher::SanType::IpAddress.into(),
-        matcher: Some(nuncio_api::envoy::r#type::matcher::v3::StringMatcher {
-            match_pattern: Some(nuncio_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern::Exact(ip.to_string())),
-            ..Default::default()
-        }.into()),
+        matcher: Some(
+            nuncio_api::envoy::r#type::matcher::v3::StringMatcher {
+                match_pattern: Some(
+                    nuncio_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern::Exact(
+                        ip.to_string(),
+                    ),
+                ),
+                ..Default::default()
+            }
+            .into(),
+        ),
         ..Default::default()
     });
     let validation = tls::CertificateValidationContext {
@@ -416,7 +433,9 @@ fn transport_socket(ssl: &google::SslCredentials, host: &str) -> BuildResult<cor
         tls_params: Some(params),
         tls_certificates: certificate.into_iter().collect(),
         alpn_protocols: vec!["h2".to_owned()],
-        validation_context_type: Some(tls::common_tls_context::ValidationContextType::ValidationContext(validation.into())),
+        validation_context_type: Some(tls::common_tls_context::ValidationContextType::ValidationContext(
+            validation.into(),
+        )),
         ..Default::default()
     };
     let context = tls::UpstreamTlsContext {
@@ -481,10 +500,9 @@ fn cluster_of(target: &Target, socket: Option<core::TransportSocket>, args: &Arg
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(kind.into())),
         dns_lookup_family: DnsLookupFamily::All.into(),
         connect_timeout: Some(prost_types::Duration { seconds: CONNECT, nanos: 0 }),
-        load_assignment: Some(endpoint::ClusterLoadAssignment {
-            endpoints: vec![locality],
-            ..Default::default()
-        }.into()),
+        load_assignment: Some(
+            endpoint::ClusterLoadAssignment { endpoints: vec![locality], ..Default::default() }.into(),
+        ),
         circuit_breakers: Some(cluster::CircuitBreakers { thresholds: vec![most], ..Default::default() }),
         transport_socket: socket,
         typed_extension_protocol_options: protocol(args),
@@ -509,7 +527,8 @@ fn protocol(args: &Args) -> BTreeMap<String, prost_types::Any> {
     };
     use http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
-    let explicit = ExplicitHttpConfig { protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(h2.into())) };
+    let explicit =
+        ExplicitHttpConfig { protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(h2.into())) };
     let options = http::HttpProtocolOptions {
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit.into())),
         ..Default::default()
@@ -525,16 +544,19 @@ mod tests {
     #[test]
     fn targets() {
         let name = |h: &str, p| Target::Name(h.to_owned(), p);
-        let address = |all: &[&str]| {
-            Target::Addresses(all.iter().map(|a| a.parse().expect("an address")).collect())
-        };
+        let address =
+            |all: &[&str]| Target::Addresses(all.iter().map(|a| a.parse().expect("an address")).collect());
         for (uri, to, authority) in [
             ("dns:///a.example:80", name("a.example", 80), "a.example:80"),
             ("dns:a.example", name("a.example", 443), "a.example"),
             ("localhost:9002", name("localhost", 9002), "localhost:9002"),
             ("127.0.0.1:9002", address(&["127.0.0.1:9002"]), "127.0.0.1:9002"),
             ("[::1]", address(&["[::1]:443"]), "[::1]"),
-            ("ipv4:127.0.0.1:1,127.0.0.2", address(&["127.0.0.1:1", "127.0.0.2:443"]), "127.0.0.1:1,127.0.0.2"),
+            (
+                "ipv4:127.0.0.1:1,127.0.0.2",
+                address(&["127.0.0.1:1", "127.0.0.2:443"]),
+                "127.0.0.1:1,127.0.0.2",
+            ),
             ("ipv6:[::1]:2", address(&["[::1]:2"]), "[::1]:2"),
             ("unix:///run/x", Target::Unix("/run/x".into()), "localhost"),
             ("unix:run/x", Target::Unix("run/x".into()), "localhost"),

@@ -3,6 +3,8 @@
 
 use super::client::Client;
 use super::manager::ClusterManager;
+use crate::Revision;
+use crate::revision::unwatched;
 use nuncio_api::envoy::config::cluster::v3 as pb;
 use nuncio_core::body::Body;
 use nuncio_core::error::BuildResult;
@@ -13,9 +15,6 @@ use nuncio_wire::RequestHead;
 use prost::Message;
 use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Weak};
-
-use crate::Revision;
-use crate::revision::unwatched;
 
 /// See the module.
 pub(super) struct OwnClusters {
@@ -76,7 +75,9 @@ impl OwnClusters {
         all.retain(|(_, lease)| lease.strong_count() > 0);
         let kept: Vec<_> = all.iter().filter_map(|(_, l)| l.upgrade()).collect();
         let gone = manager.list().into_iter().filter(|c| kept.iter().all(|k| *k.0 != *c.plan.name));
-        gone.for_each(|c| drop(manager.remove(&c.plan.name, unwatched())));
+        for c in gone {
+            manager.remove(&c.plan.name, unwatched());
+        }
     }
 }
 
