@@ -40,14 +40,10 @@ impl OwnClusters {
         let manager = ClusterManager::new(&scope);
         OwnClusters { manager, scope, all: RefCell::default(), next: Cell::new(0) }
     }
-    /// A client for this cluster, which is made unless it is there; `calls` is the scope of clients.
-    pub fn client(
-        &self,
-        mut cluster: pb::Cluster,
-        calls: &Scope,
-        cx: &BuildCx<'_>,
-    ) -> BuildResult<Arc<dyn HttpClient>> {
+    /// A client for this cluster, which is made unless it is there.
+    pub fn client(&self, mut cluster: pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
         self.sweep();
+        let cx = &BuildCx { scope: &self.scope, ..*cx };
         let key = cluster.encode_to_vec();
         let known = self.all.borrow().iter().find(|(k, _)| *k == key).and_then(|(_, l)| l.upgrade());
         let lease = match known {
@@ -57,8 +53,7 @@ impl OwnClusters {
                 if let Some(a) = &mut cluster.load_assignment {
                     a.cluster_name.clone_from(&cluster.name);
                 }
-                let cx = BuildCx { scope: &self.scope, ..*cx };
-                self.manager.set(&cluster, Revision::fixed(), &cx, unwatched())?;
+                self.manager.set(&cluster, Revision::fixed(), cx, unwatched())?;
                 let lease = Arc::new(Lease(cluster.name));
                 self.all.borrow_mut().push((key, Arc::downgrade(&lease)));
                 self.manager.begin_those_here();
@@ -66,7 +61,7 @@ impl OwnClusters {
             }
         };
         let options = ClientOptions { envoy_headers: false, ..ClientOptions::new(&lease.0) };
-        let client = Client::new(&options, calls, cx)?;
+        let client = Client::new(&options, &self.scope, cx)?;
         Ok(Arc::new(OwnClient { lease, client }))
     }
     /// Takes away clusters whose clients are gone.

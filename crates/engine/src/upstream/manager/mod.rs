@@ -327,7 +327,6 @@ impl ClusterManager {
     /// # Errors
     /// The cluster is refused.
     pub fn own_client(&self, cluster: pb::Cluster, cx: &BuildCx<'_>) -> BuildResult<Arc<dyn HttpClient>> {
-        let scope = self.0.root.scope("http").scope("async-client");
         let own = self.0.own.get_or_init(|| {
             let own = OwnClusters::new();
             *own.manager.0.servers.borrow_mut() = self.0.servers.borrow().clone();
@@ -336,7 +335,7 @@ impl ClusterManager {
             *own.manager.0.workers.borrow_mut() = self.0.workers.borrow().clone();
             own
         });
-        own.client(cluster, &scope, cx)
+        own.client(cluster, cx)
     }
     /// Finds the hosts of clusters that were added since, unless a configuration is only tried out.
     pub(super) fn begin_those_here(&self) {
