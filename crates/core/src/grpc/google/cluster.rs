@@ -51,17 +51,12 @@ pub(super) fn transport_socket(
     let (key, chain) = (read(given(&ssl.private_key))?, read(given(&ssl.cert_chain))?);
     let names = ip.map(|ip| tls::SubjectAltNameMatcher {
         san_type: tls::subject_alt_name_matcher::SanType::IpAddress.into(),
-        matcher: Some(
-            nuncio_api::envoy::r#type::matcher::v3::StringMatcher {
-                match_pattern: Some(
-                    nuncio_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern::Exact(
-                        ip.to_string(),
-                    ),
-                ),
-                ..Default::default()
-            }
-            .into(),
-        ),
+        matcher: Some(nuncio_api::envoy::r#type::matcher::v3::StringMatcher {
+            match_pattern: Some(nuncio_api::envoy::r#type::matcher::v3::string_matcher::MatchPattern::Exact(
+                ip.to_string(),
+            )),
+            ..Default::default()
+        }),
         ..Default::default()
     });
     let validation = tls::CertificateValidationContext {
@@ -100,7 +95,7 @@ pub(super) fn transport_socket(
 }
 
 fn inline(bytes: Vec<u8>) -> core::DataSource {
-    let specifier = Some(core::data_source::Specifier::InlineBytes(bytes.into()));
+    let specifier = Some(core::data_source::Specifier::InlineBytes(bytes));
     core::DataSource { specifier, ..Default::default() }
 }
 
@@ -184,7 +179,7 @@ fn protocol(args: &Args) -> BTreeMap<String, prost_types::Any> {
     let explicit =
         ExplicitHttpConfig { protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(h2.into())) };
     let options = http::HttpProtocolOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit.into())),
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)),
         ..Default::default()
     };
     let name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";

@@ -147,9 +147,7 @@ impl Config {
                 let send = c.send.as_ref().map(payload::bytes).transpose()?.unwrap_or_default();
                 Kind::Tcp(Box::new(Tcp { send: send.into(), receive: Expected::new(&c.receive)? }))
             }
-            Some(H::GrpcHealthCheck(c)) if protocol.has_http2() => {
-                Kind::Grpc(Box::new(Grpc::new(c)?))
-            }
+            Some(H::GrpcHealthCheck(c)) if protocol.has_http2() => Kind::Grpc(Box::new(Grpc::new(c)?)),
             Some(H::GrpcHealthCheck(_)) => {
                 let text = format!("{cluster} cluster must support HTTP/2 for gRPC healthchecking");
                 return Err(BuildError(text));
