@@ -218,11 +218,16 @@ impl Router {
         h.set(name::AUTHORITY, url.authority);
         h.set(name::PATH, url.path());
         ex.clear_route_cache();
-        let accepted = match ex.route() {
+        let route = ex.route();
+        {
+            let mut up = ex.sx.info.upstream.borrow_mut();
+            (up.cluster, up.cluster_observability) = (None, None);
+        }
+        // The log of this pass shows where the next one leads, as in Envoy.
+        super::note_route_cluster(&ex.request, &ex.sx);
+        let accepted = match route {
             None => {
                 self.stats.passthrough_internal_redirect_no_route().inc();
-                let mut up = ex.sx.info.upstream.borrow_mut();
-                (up.cluster, up.cluster_observability) = (None, None); // as Envoy's log shows it
                 false
             }
             Some(route) => {

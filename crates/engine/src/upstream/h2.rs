@@ -139,6 +139,10 @@ impl H2Up {
         let max = u64::from(self.cluster.plan.http.max_requests_per_connection);
         max > 0 && self.begun.get() >= max
     }
+    /// It takes no more requests, as it was told.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
     /// It answered requests before.
     pub(super) fn is_used(&self) -> bool {
         self.answered.get()
@@ -362,7 +366,6 @@ async fn run(up: Rc<H2Up>) {
     }
     let active = requests > 0 && !protocol;
     up.mux.close(if protocol { ResetReason::ProtocolError } else { ResetReason::ConnectionTermination }, "");
-    up.draining.set(true);
     idle::closed(&up.cluster, &up.host, up.pool.priority(), up.born, up.begun.get(), active, remote);
     up.pool.lost(&UpConn::H2(up.clone()));
 }

@@ -187,19 +187,14 @@ impl HostPool {
         wants: Wants,
     ) -> Result<Acquired, StreamError> {
         match self.attempt(downstream, priority, wants).await {
-            // The connection that it waited for ended, or was told to, before its turn came. Nothing was written.
-            Err(e) if e.reason == ResetReason::ConnectionTermination && !self.inner.draining.get() => {
+            Err(e) if e.again && !self.inner.draining.get() => {
                 self.attempt(downstream, priority, wants).await
             }
             done => done,
         }
+        .map_err(|e| e.error)
     }
-    async fn attempt(
-        &self,
-        downstream: Version,
-        priority: usize,
-        wants: Wants,
-    ) -> Result<Acquired, StreamError> {
+    async fn attempt(&self, downstream: Version, priority: usize, wants: Wants) -> Result<Acquired, Unbegun> {
         let inner = &self.inner;
         let Some(cluster) = inner.cluster.upgrade() else { return Err(ResetReason::LocalReset.into()) };
         let lane = inner.lane(&cluster, downstream);
@@ -288,12 +283,31 @@ impl HostPool {
     }
 }
 
+/// A request has no connection.
+struct Unbegun {
+    error: StreamError,
+    /// The one that it was to have had served others, or was told to end, and ended before its turn came: it may ask again.
+    again: bool,
+}
+
+impl From<StreamError> for Unbegun {
+    fn from(error: StreamError) -> Unbegun {
+        Unbegun { error, again: false }
+    }
+}
+
+impl From<ResetReason> for Unbegun {
+    fn from(reason: ResetReason) -> Unbegun {
+        StreamError::from(reason).into()
+    }
+}
+
 fn begin(
     cluster: &Rc<Cluster>,
     inner: &Rc<Inner>,
     conn: UpConn,
     priority: usize,
-) -> Result<UpStream, StreamError> {
+) -> Result<UpStream, Unbegun> {
     let Some(charge) = Charge::take(cluster, &inner.host, priority) else {
         inner.put_back(conn);
         return Err(ResetReason::Overflow.into());
@@ -301,7 +315,8 @@ fn begin(
     let id = match &conn {
         UpConn::H1(c) => c.begin(charge),
         UpConn::H2(c) => {
-            let id = c.begin(charge)?;
+            let begun = c.begin(charge);
+            let id = begun.map_err(|error| Unbegun { error, again: c.is_used() || c.is_draining() })?;
             // It multiplexes: it stays ready for others.
             if c.can_open() {
                 inner.put_back(conn.clone());
