@@ -83,6 +83,12 @@ impl Hcm {
         }
     }
 
+    /// Removes hop-by-hop headers of a 1xx head, and counts it.
+    pub(super) fn finish_informational_head(&self, head: &mut ResponseHead) {
+        head.headers.remove_all(&UPGRADE_HOP);
+        head.headers.remove_all(&HOP);
+        self.count_code(head.status);
+    }
     /// Counts a response head, informational ones too.
     pub(super) fn count_code(&self, status: u16) {
         let (s, l) = (&self.stats, &self.listener_stats);

@@ -175,7 +175,7 @@ async fn pass<D: Downstream>(
                     return Poll::Ready(Err(gone));
                 }
                 let r = hooks.as_mut().poll(cx);
-                send_informational(d, &sx);
+                send_informational(d, hcm, &sx);
                 match r {
                     Poll::Ready(o) => Poll::Ready(Ok(o)),
                     Poll::Pending => {
@@ -254,7 +254,7 @@ const CUT: &str = "downstream_local_disconnect(purging_socket_that_have_not_prog
 
 async fn respond<D: Downstream>(d: &D, hcm: &Rc<Hcm>, run: &mut Run, mut timers: Timers<'_>) {
     let sx = run.ex.sx.clone();
-    send_informational(d, &sx);
+    send_informational(d, hcm, &sx);
     let Some(mut head) = run.ex.response.take() else { return d.reset(ResetReason::LocalReset) };
     hcm.finish_response_head(&mut head, &run.ex, d);
     if hcm.plan.log_tunnels && opens_tunnel(&run.ex.request, &head) {
@@ -387,9 +387,14 @@ enum Fail {
     Reply(Box<LocalReply>),
 }
 
-fn send_informational<D: Downstream>(d: &D, sx: &StreamShared) {
-    while let Some(head) = sx.next_informational() {
-        d.send_informational(&head);
+/// Passes 1xx heads of the upstream on, if the configuration says so (`proxy_100_continue`); else the client gets its 100 from us
+/// alone.
+fn send_informational<D: Downstream>(d: &D, hcm: &Hcm, sx: &StreamShared) {
+    while let Some(mut head) = sx.next_informational() {
+        if hcm.proxy_100_continue {
+            hcm.finish_informational_head(&mut head);
+            d.send_informational(&head);
+        }
     }
 }
 

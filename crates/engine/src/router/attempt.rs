@@ -47,7 +47,7 @@ pub struct Attempt {
     /// The host has reported its load, or another one before.
     reported: bool,
     /// An informational head came.
-    pub(super) informed: Option<ResponseHead>,
+    pub(super) informed: bool,
     /// What a request keeps that may be tried again.
     pub tries: Option<Box<Tries>>,
     /// What a request keeps that may be sent again when its connection had gone.
@@ -91,7 +91,7 @@ impl Attempt {
         timeout: Timeout,
         tries: Option<Box<Tries>>,
     ) -> Attempt {
-        let (stream, tunnel, informed) = (None, None, None);
+        let (stream, tunnel, informed) = (None, None, false);
         let (settled, timed_out, reported, set_cookie) = (false, false, false, None);
         let mut a = Attempt {
             filters: None,
@@ -282,10 +282,10 @@ impl Attempt {
         if !response.head.is_informational() {
             return Some(response);
         }
-        // Kept from the client: it gets its 100 from us, and Envoy passes none on.
-        // Counted once something follows.
-        if let Some(head) = self.informed.replace(response.head) {
-            self.account.response(&self.host, ex, &head, None);
+        // Only the first counts and goes on to the client, as in Envoy.
+        if !std::mem::replace(&mut self.informed, true) {
+            self.account.response(&self.host, ex, &response.head, None);
+            self.sx.inform(response.head);
         }
         None
     }
@@ -312,9 +312,6 @@ impl Attempt {
     pub fn answered(&mut self, ex: &mut Exchange, r: &mut UpResponse, suppress: bool) {
         self.settled = true;
         let now = clock::now();
-        if let Some(head) = self.informed.take() {
-            self.account.response(&self.host, ex, &head, None);
-        }
         ex.sx.info.response_code.set(r.head.status);
         // A response before the end of its request says nothing about the host's speed.
         let took = ex.sx.info.times.ds_rx_end.get().map(|end| now.saturating_duration_since(end));
@@ -361,12 +358,12 @@ impl Attempt {
         }
         self.stream = None;
         self.filtered = None;
-        self.informed = None;
+        self.informed = false;
     }
     /// What is known of the host's part in a request that failed for `reason`.
     pub(super) fn fate(&self, reason: ResetReason) -> Fate {
         match &self.stream {
-            Some(s) if self.informed.is_none() => s.fate(reason),
+            Some(s) if !self.informed => s.fate(reason),
             _ => Fate::Unknown,
         }
     }
@@ -417,7 +414,7 @@ impl Attempt {
             }
             Failed::Reply(r) => return *r,
         };
-        let r = replies::reset(&e, self.informed.is_some(), self.sx.info.attempts.get() > 1);
+        let r = replies::reset(&e, self.informed, self.sx.info.attempts.get() > 1);
         {
             let mut up = ex.sx.info.upstream.borrow_mut();
             up.transport_failure = e.transport.clone();
@@ -427,7 +424,7 @@ impl Attempt {
                 up.hosts_attempted.pop();
             }
         }
-        if self.informed.is_none() {
+        if !self.informed {
             self.account.reply(Some(&self.host), &ex.sx, r.status);
         }
         r

@@ -201,6 +201,9 @@ impl Context {
             None if self.host_sni && !host.hostname.is_empty() => &*host.hostname,
             None => &self.sni,
         };
+        if sni.len() > LONGEST_SNI {
+            return Err(SNI_TOO_LONG.into());
+        }
         // A host name that cannot be a server name is not sent.
         let name = name(sni).or_else(|_| name("")).map_err(|e| e.to_string())?;
         let conn =
@@ -217,6 +220,12 @@ impl Context {
         }
     }
 }
+
+/// Longest name that TLS can be asked for, in bytes, as Envoy's library has it; a client may choose the name by its `host`
+/// (CVE-2024-32475).
+const LONGEST_SNI: usize = 255;
+/// What Envoy says of longer ones.
+const SNI_TOO_LONG: &str = "Failed to create upstream TLS due to failure setting SNI: error:100000d5:SSL routines:OPENSSL_internal:SSL3_EXT_INVALID_SERVERNAME";
 
 /// A server name; without one an address stands for it, which is not sent.
 fn name(sni: &str) -> Result<ServerName<'static>, rustls::pki_types::InvalidDnsNameError> {

@@ -6,6 +6,8 @@ use nuncio_testkit::h2::{self, Peer};
 use nuncio_testkit::probe::Log;
 use nuncio_testkit::{Config, Conn, Server, Upstream, run};
 use nuncio_wire::h2::{ErrorCode, Settings};
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 const FORMAT: &str = "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS%";
@@ -180,6 +182,40 @@ fn http2_hosts_that_fail() {
         ])
         .await;
         up.wait_open(0).await;
+    });
+}
+
+#[test]
+fn informational_heads_go_on_if_the_configuration_says_so() {
+    run(async {
+        for passes in [true, false] {
+            let (tx, rx) = tokio::sync::oneshot::channel::<()>();
+            let seen = Cell::new(Some(rx));
+            let seen = Rc::new(seen);
+            let up = Upstream::h1(move |mut c, _| {
+                let seen = seen.clone();
+                async move {
+                    c.request().await;
+                    c.send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nconnection: x\r\n\r\n").await;
+                    if let Some(seen) = seen.take().filter(|_| passes) {
+                        drop(seen.await); // nothing follows before the client has it
+                    }
+                    c.send("HTTP/1.1 103 Again\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n").await;
+                    c.fate().await;
+                }
+            })
+            .await;
+            let s = Server::start(&Config::to(up.addr).hcm(&format!("proxy_100_continue: {passes}")));
+            let mut c = Conn::open(s.addr()).await;
+            c.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            if passes {
+                let head = c.head().await.expect("a head");
+                assert_eq!(head.trim_end(), "HTTP/1.1 103 Unknown\r\nlink: </a>");
+                tx.send(()).expect("the host waits");
+            }
+            assert!(c.head().await.expect("a head").starts_with("HTTP/1.1 204 "));
+            s.expect(&[("cluster.up.upstream_rq_103", 1), ("cluster.up.upstream_rq_completed", 2)]).await;
+        }
     });
 }
 

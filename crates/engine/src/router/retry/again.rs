@@ -160,7 +160,7 @@ impl Attempt {
             late.count(&self.account, &self.host);
         }
         // What has been passed on in part cannot be taken back.
-        let Some(retry) = tries.retry().filter(|_| self.informed.is_none()) else { return otherwise };
+        let Some(retry) = tries.retry().filter(|_| !self.informed) else { return otherwise };
         retry.started |= self.sx.info.times.us_tx_beg.get().is_some();
         let head = result.as_ref().ok().map(|r| &r.head);
         let decision = match result {

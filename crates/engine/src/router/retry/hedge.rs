@@ -227,7 +227,7 @@ impl Attempt {
     fn adopt(&mut self, ex: &Exchange, mut p: Box<Parked>) {
         span::over(ex);
         self.leave();
-        (self.settled, self.informed) = (false, None);
+        (self.settled, self.informed) = (false, false);
         if let Some(t) = &mut self.tries {
             t.untimed();
         }
